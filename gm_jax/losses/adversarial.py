@@ -1,0 +1,403 @@
+"""What a critic and a generator minimize, as games on the critic's logits.
+
+A critic gives one number an example, its logit: r on real data x ~ p, f on
+generated data G(z) ~ q. A `Game` is the pair of losses built on these numbers.
+Where logits are log-odds, D(x) = sigmoid(logit) is the probability of being
+real, log D = -softplus(-logit) and log(1 - D) = -softplus(logit): no sigmoid is
+ever computed, so logits of +-1e4 are safe. Every loss is minimized, is in nats
+where the game is a likelihood (logits squared in least squares, logits in hinge
+and Wasserstein), and comes back unreduced as [B]; the caller takes the mean.
+Example i of the real batch and example i of the fake batch share entry i; only
+`RELATIVISTIC` gives that pairing a meaning.
+
+  >>> import jax.numpy as jnp
+  >>> from gm_jax.losses import adversarial
+  >>> undecided = jnp.zeros(3)
+  >>> loss = adversarial.MINIMAX.discriminator(undecided, undecided)
+  >>> print(loss.shape, f'{loss.mean():.4f}')  # 2 ln 2: p and q look the same
+  (3,) 1.3863
+  >>> smoothed = adversarial.one_sided_label_smoothing(adversarial.MINIMAX, 0.1)
+  >>> sure = jnp.full(3, 20.0)
+  >>> print(f'{smoothed.discriminator(sure, -sure).mean():.4f}')  # 0.1 * 20
+  2.0000
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from gm_jax import base
+
+Array = jax.Array
+
+
+def _check(real_logits: Array, fake_logits: Array) -> None:
+  for name, logits in (('real_logits', real_logits), ('fake_logits', fake_logits)):
+    message = f'{name} must be [B], one number an example'
+    chex.assert_rank(logits, 1, custom_message=message, exception_type=ValueError)
+  chex.assert_equal_shape(
+    [real_logits, fake_logits],
+    custom_message='real_logits and fake_logits must both be [B] with the same B',
+    exception_type=ValueError,
+  )
+
+
+def cross_entropy_discriminator(real_logits: Array, fake_logits: Array) -> Array:
+  """Binary cross entropy of telling real from fake.
+
+  softplus(-r) + softplus(f) = -log D(x) - log(1 - D(G(z)))
+
+  The optimal logit is log p(x) / q(x); there the expected loss is
+  ln 4 - 2 JSD(p, q), which is 2 ln 2 where p = q.
+
+  Source: Generative Adversarial Nets, Goodfellow et al., 2014, arXiv:1406.2661,
+  eq. 1.
+
+  Args:
+    real_logits: [B] log-odds of being real, on data.
+    fake_logits: [B] log-odds of being real, on samples.
+
+  Returns:
+    [B] nats.
+
+  Raises:
+    ValueError: a rank other than 1, or two batch sizes.
+  """
+  _check(real_logits, fake_logits)
+  return jax.nn.softplus(-real_logits) + jax.nn.softplus(fake_logits)
+
+
+def minimax_generator(real_logits: Array, fake_logits: Array) -> Array:
+  """The zero-sum generator loss, which saturates where the critic is sure.
+
+  -softplus(f) = log(1 - D(G(z)))
+
+  Its derivative in f is -D(G(z)): it vanishes on samples the critic rejects.
+
+  Source: Generative Adversarial Nets, Goodfellow et al., 2014, arXiv:1406.2661,
+  eq. 1.
+
+  Args:
+    real_logits: [B], ignored.
+    fake_logits: [B] log-odds of being real, on samples.
+
+  Returns:
+    [B] nats.
+
+  Raises:
+    ValueError: a rank other than 1, or two batch sizes.
+  """
+  _check(real_logits, fake_logits)
+  return -jax.nn.softplus(fake_logits)
+
+
+def non_saturating_generator(real_logits: Array, fake_logits: Array) -> Array:
+  """The generator loss with the label flipped, which does not saturate.
+
+  softplus(-f) = -log D(G(z))
+
+  Its derivative in f is D(G(z)) - 1: it tends to -1 on samples the critic
+  rejects. At the optimal critic its gradient is that of KL(q || p) - 2 JSD(p, q)
+  (Towards Principled Methods for Training Generative Adversarial Networks,
+  Arjovsky and Bottou, 2017, arXiv:1701.04862, theorem 2.5).
+
+  Source: Generative Adversarial Nets, Goodfellow et al., 2014, arXiv:1406.2661,
+  section 3.
+
+  Args:
+    real_logits: [B], ignored.
+    fake_logits: [B] log-odds of being real, on samples.
+
+  Returns:
+    [B] nats.
+
+  Raises:
+    ValueError: a rank other than 1, or two batch sizes.
+  """
+  _check(real_logits, fake_logits)
+  return jax.nn.softplus(-fake_logits)
+
+
+def least_squares_discriminator(real_logits: Array, fake_logits: Array) -> Array:
+  """Regression of the critic on the target 1 for data and 0 for samples.
+
+  (r - 1)^2 + f^2
+
+  The optimal output is p(x) / (p(x) + q(x)). The paper writes a factor 1/2,
+  which is left to the learning rate here.
+
+  Source: Least Squares Generative Adversarial Networks, Mao et al., 2016,
+  arXiv:1611.04076, the 0-1 coding (a, b, c) = (0, 1, 1).
+
+  Args:
+    real_logits: [B] the critic's raw output on data; no sigmoid.
+    fake_logits: [B] the critic's raw output on samples; no sigmoid.
+
+  Returns:
+    [B] logits squared.
+
+  Raises:
+    ValueError: a rank other than 1, or two batch sizes.
+  """
+  _check(real_logits, fake_logits)
+  return jnp.square(real_logits - 1.0) + jnp.square(fake_logits)
+
+
+def least_squares_generator(real_logits: Array, fake_logits: Array) -> Array:
+  """Pulls the critic's output on samples to the target of real data.
+
+  (f - 1)^2
+
+  The paper writes a factor 1/2, which is left to the learning rate here.
+
+  Source: Least Squares Generative Adversarial Networks, Mao et al., 2016,
+  arXiv:1611.04076, the 0-1 coding (a, b, c) = (0, 1, 1).
+
+  Args:
+    real_logits: [B], ignored.
+    fake_logits: [B] the critic's raw output on samples; no sigmoid.
+
+  Returns:
+    [B] logits squared.
+
+  Raises:
+    ValueError: a rank other than 1, or two batch sizes.
+  """
+  _check(real_logits, fake_logits)
+  return jnp.square(fake_logits - 1.0)
+
+
+def hinge_discriminator(real_logits: Array, fake_logits: Array) -> Array:
+  """The margin loss of a support vector machine between data and samples.
+
+  max(0, 1 - r) + max(0, 1 + f)
+
+  The optimal output is sign(p(x) - q(x)), and the loss there is
+  2 - 2 TV(p, q) in expectation.
+
+  Source: Geometric GAN, Lim and Ye, 2017, arXiv:1705.02894.
+
+  Args:
+    real_logits: [B] the critic's raw output on data.
+    fake_logits: [B] the critic's raw output on samples.
+
+  Returns:
+    [B] logits.
+
+  Raises:
+    ValueError: a rank other than 1, or two batch sizes.
+  """
+  _check(real_logits, fake_logits)
+  return jax.nn.relu(1.0 - real_logits) + jax.nn.relu(1.0 + fake_logits)
+
+
+def wasserstein_discriminator(real_logits: Array, fake_logits: Array) -> Array:
+  """The critic's side of the Kantorovich-Rubinstein dual, negated.
+
+  f - r
+
+  Over 1-Lipschitz critics the minimum of the mean is -W_1(p, q). The constraint
+  is the caller's: spectral normalization, or `penalties.gradient_penalty`.
+
+  Source: Wasserstein GAN, Arjovsky et al., 2017, arXiv:1701.07875, eq. 2.
+
+  Args:
+    real_logits: [B] the critic's raw output on data.
+    fake_logits: [B] the critic's raw output on samples.
+
+  Returns:
+    [B] logits, which have the unit of the data where the critic is 1-Lipschitz.
+
+  Raises:
+    ValueError: a rank other than 1, or two batch sizes.
+  """
+  _check(real_logits, fake_logits)
+  return fake_logits - real_logits
+
+
+def linear_generator(real_logits: Array, fake_logits: Array) -> Array:
+  """Raises the critic's output on samples: the Wasserstein and hinge generator.
+
+  -f
+
+  Source: Wasserstein GAN, Arjovsky et al., 2017, arXiv:1701.07875; for the hinge
+  game, Geometric GAN, Lim and Ye, 2017, arXiv:1705.02894.
+
+  Args:
+    real_logits: [B], ignored.
+    fake_logits: [B] the critic's raw output on samples.
+
+  Returns:
+    [B] logits.
+
+  Raises:
+    ValueError: a rank other than 1, or two batch sizes.
+  """
+  _check(real_logits, fake_logits)
+  return -fake_logits
+
+
+def relativistic_discriminator(real_logits: Array, fake_logits: Array) -> Array:
+  """Cross entropy of telling which of a pair is the real one.
+
+  softplus(-(r - f))
+
+  Example i of the one batch is paired with example i of the other.
+
+  Source: The relativistic discriminator: a key element missing from standard
+  GAN, Jolicoeur-Martineau, 2018, arXiv:1807.00734.
+
+  Args:
+    real_logits: [B] the critic's raw output on data.
+    fake_logits: [B] the critic's raw output on samples.
+
+  Returns:
+    [B] nats.
+
+  Raises:
+    ValueError: a rank other than 1, or two batch sizes.
+  """
+  _check(real_logits, fake_logits)
+  return jax.nn.softplus(fake_logits - real_logits)
+
+
+def relativistic_generator(real_logits: Array, fake_logits: Array) -> Array:
+  """The relativistic discriminator's loss with the two roles exchanged.
+
+  softplus(-(f - r))
+
+  Source: The relativistic discriminator: a key element missing from standard
+  GAN, Jolicoeur-Martineau, 2018, arXiv:1807.00734.
+
+  Args:
+    real_logits: [B] the critic's raw output on data; not ignored.
+    fake_logits: [B] the critic's raw output on samples.
+
+  Returns:
+    [B] nats.
+
+  Raises:
+    ValueError: a rank other than 1, or two batch sizes.
+  """
+  _check(real_logits, fake_logits)
+  return jax.nn.softplus(real_logits - fake_logits)
+
+
+def relativistic_average_discriminator(real_logits: Array, fake_logits: Array) -> Array:
+  """Cross entropy of standing out against the average of the other side.
+
+  softplus(-(r - mean f)) + softplus(f - mean r)
+
+  Batch-coupled: the means run over the batch that is passed.
+
+  Source: The relativistic discriminator: a key element missing from standard
+  GAN, Jolicoeur-Martineau, 2018, arXiv:1807.00734.
+
+  Args:
+    real_logits: [B] the critic's raw output on data.
+    fake_logits: [B] the critic's raw output on samples.
+
+  Returns:
+    [B] nats.
+
+  Raises:
+    ValueError: a rank other than 1, or two batch sizes.
+  """
+  _check(real_logits, fake_logits)
+  real_margin = real_logits - fake_logits.mean()
+  fake_margin = fake_logits - real_logits.mean()
+  return jax.nn.softplus(-real_margin) + jax.nn.softplus(fake_margin)
+
+
+def relativistic_average_generator(real_logits: Array, fake_logits: Array) -> Array:
+  """The relativistic average discriminator's loss with the roles exchanged.
+
+  softplus(-(f - mean r)) + softplus(r - mean f)
+
+  Batch-coupled: the means run over the batch that is passed.
+
+  Source: The relativistic discriminator: a key element missing from standard
+  GAN, Jolicoeur-Martineau, 2018, arXiv:1807.00734.
+
+  Args:
+    real_logits: [B] the critic's raw output on data; not ignored.
+    fake_logits: [B] the critic's raw output on samples.
+
+  Returns:
+    [B] nats.
+
+  Raises:
+    ValueError: a rank other than 1, or two batch sizes.
+  """
+  return relativistic_average_discriminator(fake_logits, real_logits)
+
+
+MINIMAX = base.Game(minimax_generator, cross_entropy_discriminator)
+NON_SATURATING = base.Game(non_saturating_generator, cross_entropy_discriminator)
+LEAST_SQUARES = base.Game(least_squares_generator, least_squares_discriminator)
+HINGE = base.Game(linear_generator, hinge_discriminator)
+WASSERSTEIN = base.Game(linear_generator, wasserstein_discriminator)
+RELATIVISTIC = base.Game(relativistic_generator, relativistic_discriminator)
+RELATIVISTIC_AVERAGE = base.Game(
+  relativistic_average_generator, relativistic_average_discriminator
+)
+
+
+def _check_has_labels(game: base.Game) -> None:
+  """Tries d(r, f) = a(r) + b(f), and that a common shift matters, on numbers."""
+  d = game.discriminator
+  with jax.ensure_compile_time_eval():  # concrete even where a caller is traced
+    r, f = jnp.array([-1.5, -0.3, 0.7, 2.0]), jnp.array([0.4, -2.0, 1.1, -0.6])
+    zero = jnp.zeros_like(r)
+    separable = jnp.allclose(d(r, f) + d(zero, zero), d(r, zero) + d(zero, f), 1e-4)
+    shift_matters = not jnp.allclose(d(r + 1.0, f + 1.0), d(r, f), 1e-4)
+  if not separable:
+    raise ValueError(
+      'game must have a discriminator loss a(real) + b(fake), so that real'
+      ' examples have a label of their own to smooth; a relativistic game has none'
+    )
+  if not shift_matters:
+    raise ValueError(
+      'game must have a discriminator loss that a common shift of the logits'
+      ' changes; otherwise (Wasserstein) the smoothed loss has no lower bound'
+    )
+
+
+def one_sided_label_smoothing(game: base.Game, smoothing: float) -> base.Game:
+  """The game whose critic is told that data are real with chance 1 - smoothing.
+
+  For d(r, f) = a(r) + b(f), where b is the loss under the label fake,
+
+    d(r, f) + s (d(0, r) - d(r, 0)) = (1 - s) a(r) + s b(r) + b(f) + constant.
+
+  For `MINIMAX` and `NON_SATURATING` the constant is 0 and the real term is
+  (1 - s) softplus(-r) + s softplus(r). For `LEAST_SQUARES` the loss is
+  (r - (1 - s))^2 + f^2 up to the additive constant 1 - (1 - s)^2. The generator
+  is untouched, and so are the critic's labels of samples: smoothing those too
+  would pull samples towards where they already are.
+
+  Source: Improved Techniques for Training GANs, Salimans et al., 2016,
+  arXiv:1606.03498, section 3.4.
+
+  Args:
+    game: a separable game with labels: not relativistic, not Wasserstein.
+    smoothing: s, a probability in [0, 1); the paper's target 0.9 is s = 0.1.
+
+  Returns:
+    The smoothed game.
+
+  Raises:
+    ValueError: `smoothing` outside [0, 1), or a game that has no labels.
+  """
+  if not 0.0 <= smoothing < 1.0:
+    raise ValueError(f'smoothing must be in [0, 1), got {smoothing}')
+  _check_has_labels(game)
+
+  def discriminator(real_logits: Array, fake_logits: Array) -> Array:
+    loss = game.discriminator(real_logits, fake_logits)
+    zero = jnp.zeros_like(real_logits)
+    as_fake = game.discriminator(zero, real_logits)
+    as_real = game.discriminator(real_logits, zero)
+    return loss + smoothing * (as_fake - as_real)
+
+  return base.Game(game.generator, discriminator)

@@ -1,0 +1,167 @@
+"""Penalties on the gradient of a critic with respect to its input.
+
+A critic is a function x [B, ...] -> [B]; its parameters are closed over by the
+caller, who differentiates the penalty in them. Norms are Euclidean over all axes
+of an example, in logits per unit of x. Everything comes back unreduced as [B],
+without its weight: the caller multiplies and takes the mean.
+
+The gradient is that of the sum of the outputs. Where a critic lets its examples
+interact (batch normalization, minibatch statistics) the sum mixes them and every
+penalty here is batch-coupled; use layer normalization, or none.
+"""
+
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+Critic = Callable[[Array], Array]
+
+
+def _squared_gradient_norm(critic: Critic, x: Array) -> Array:
+  """|| d critic / d x ||^2 per example, [B]."""
+
+  def total(x):
+    logits = critic(x)
+    if logits.shape != x.shape[:1]:
+      raise ValueError(
+        f'critic must map x {x.shape} to one number an example, [B] ='
+        f' {x.shape[:1]}, but returned {logits.shape}'
+      )
+    return logits.sum()
+
+  return jnp.square(jax.grad(total)(x)).sum(axis=tuple(range(1, x.ndim)))
+
+
+def _two_sided(critic: Critic, x: Array, target: float) -> Array:
+  """(|| d critic / d x || - target)^2 per example, [B]."""
+  squares = _squared_gradient_norm(critic, x)
+  # The inner `where` keeps the derivative of sqrt away from 0, where it is
+  # infinite and times the outer zero would be NaN.
+  positive = squares > 0
+  norm = jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1.0)), 0.0)
+  return jnp.square(norm - target)
+
+
+def _per_example(x: Array) -> tuple[int, ...]:
+  """The shape [B, 1, ...] that broadcasts against x."""
+  return x.shape[:1] + (1,) * (x.ndim - 1)
+
+
+def gradient_penalty(
+  critic: Critic, key: Array, real: Array, fake: Array, *, target: float = 1.0
+) -> Array:
+  """The two-sided gradient penalty of WGAN-GP, between data and samples.
+
+  (|| grad D(x_hat) || - target)^2,  x_hat = e x + (1 - e) G(z),  e ~ U(0, 1)
+
+  with one e an example, so that x_hat lies on the segment between the two.
+  Where the gradient is zero the penalty's own derivative is taken to be zero.
+  Batch-coupled where the critic is.
+
+  Source: Improved Training of Wasserstein GANs, Gulrajani et al., 2017,
+  arXiv:1704.00028, eq. 3. The paper's weight is 10, its target 1; a target of 0
+  is Improving Generalization and Stability of Generative Adversarial Networks,
+  Thanh-Tung et al., 2019, arXiv:1902.03984.
+
+  Args:
+    critic: x [B, ...] -> [B] logits.
+    key: of the interpolation.
+    real: [B, ...] data.
+    fake: [B, ...] samples, paired with the data by position.
+    target: the norm aimed at, in logits per unit of x.
+
+  Returns:
+    [B] in (logits per unit of x)^2.
+
+  Raises:
+    ValueError: `real` and `fake` differ in shape, or the critic's output is not
+      [B].
+  """
+  chex.assert_equal_shape(
+    [real, fake],
+    custom_message='real and fake must both be [B, ...] of one shape',
+    exception_type=ValueError,
+  )
+  epsilon = jax.random.uniform(key, _per_example(real), real.dtype)
+  return _two_sided(critic, fake + epsilon * (real - fake), target)
+
+
+def dragan(critic: Critic, key: Array, real: Array, *, scale: float) -> Array:
+  """The two-sided gradient penalty of DRAGAN, in a neighborhood of the data.
+
+  (|| grad D(x + delta) || - 1)^2,  delta ~ N(0, scale^2 I)
+
+  The paper writes the covariance as c I: scale = sqrt(c). The authors' published
+  code does something else: it adds noise that is uniform on [0, 1), never
+  negative, times half the standard deviation of the whole batch, and then moves
+  each example a uniform fraction of the way there. Batch-coupled where the
+  critic is.
+
+  Source: On Convergence and Stability of GANs, Kodali et al., 2017,
+  arXiv:1705.07215.
+
+  Args:
+    critic: x [B, ...] -> [B] logits.
+    key: of the perturbation.
+    real: [B, ...] data.
+    scale: standard deviation of the perturbation, in the unit of `real`.
+
+  Returns:
+    [B] in (logits per unit of x)^2.
+
+  Raises:
+    ValueError: the critic's output is not [B].
+  """
+  delta = scale * jax.random.normal(key, real.shape, real.dtype)
+  return _two_sided(critic, real + delta, 1.0)
+
+
+def r1(critic: Critic, real: Array) -> Array:
+  """The squared gradient norm on data.
+
+  || grad D(x) ||^2
+
+  The paper's weight gamma / 2, half included, is the caller's. Batch-coupled
+  where the critic is.
+
+  Source: Which Training Methods for GANs do actually Converge?, Mescheder et
+  al., 2018, arXiv:1801.04406.
+
+  Args:
+    critic: x [B, ...] -> [B] logits.
+    real: [B, ...] data.
+
+  Returns:
+    [B] in (logits per unit of x)^2.
+
+  Raises:
+    ValueError: the critic's output is not [B].
+  """
+  return _squared_gradient_norm(critic, real)
+
+
+def r2(critic: Critic, fake: Array) -> Array:
+  """The squared gradient norm on samples.
+
+  || grad D(G(z)) ||^2
+
+  The paper's weight gamma / 2, half included, is the caller's. Batch-coupled
+  where the critic is.
+
+  Source: Which Training Methods for GANs do actually Converge?, Mescheder et
+  al., 2018, arXiv:1801.04406.
+
+  Args:
+    critic: x [B, ...] -> [B] logits.
+    fake: [B, ...] samples.
+
+  Returns:
+    [B] in (logits per unit of x)^2.
+
+  Raises:
+    ValueError: the critic's output is not [B].
+  """
+  return _squared_gradient_norm(critic, fake)

@@ -1,0 +1,123 @@
+"""The generative adversarial network: a generator and a discriminator in turn.
+
+  discriminator  min_D E_{x, z} d(D(x), D(G(z))) [+ penalty]
+  generator      min_G E_{x, z} g(D(x), D(G(z)))
+
+with (g, d) any `Game`: minimax, non-saturating, least squares, hinge,
+Wasserstein, relativistic.
+
+Source: Generative Adversarial Nets, Goodfellow et al., 2014, arXiv:1406.2661,
+algorithm 1; the order of play is the paper's, discriminator first.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import optax
+
+from gm_jax import base, gradient, players, priors
+from gm_jax.losses import adversarial
+from gm_jax.players import DISCRIMINATOR, GENERATOR
+
+CARD = base.Card(
+  density='none',
+  density_cost='none',
+  measure='none',
+  sampling='one_pass, exact',
+  training=('adversarial',),
+  latents='continuous',
+  architecture='any',
+)
+
+
+def gan(
+  generator: nn.Module,
+  discriminator: nn.Module,
+  g_tx: optax.GradientTransformation,
+  d_tx: optax.GradientTransformation,
+  *,
+  prior: priors.Prior,
+  game: base.Game = adversarial.NON_SATURATING,
+  penalty: Callable | None = None,
+  num_critic: int = 1,
+) -> base.Method:
+  """A GAN of two networks, two optimizers and one game.
+
+  Args:
+    generator: z [B, Z] -> x [B, ...].
+    discriminator: x [B, ...] -> logits [B] or [B, 1].
+    g_tx: the generator's optimizer.
+    d_tx: the discriminator's optimizer.
+    prior: (key, num) -> z [num, Z].
+    game: what the two minimize.
+    penalty: (critic, key, real, fake) -> [B], added to the discriminator's
+      loss with the caller's weight in it.
+    num_critic: discriminator steps a generator step, each on its own data: a
+      batch holds num_critic * B examples.
+
+  Returns:
+    The method; its only query is `critic`.
+
+  Raises:
+    ValueError: `num_critic` is below 1.
+  """
+  if num_critic < 1:
+    raise ValueError(f'num_critic must be >= 1, got {num_critic}')
+  d_loss = players.discriminator_loss(discriminator, game, penalty)
+
+  def step(state, key, batch):
+    critic_key, z_key, g_key = jax.random.split(key, 3)
+    g_params, d_params = state.params[GENERATOR], state.params[DISCRIMINATOR]
+    g_share = players.collections(state.extra, GENERATOR)
+    d_share = players.collections(state.extra, DISCRIMINATOR)
+    real = gradient.interleaved(batch['x'], num_critic)
+    num = real.shape[1]
+
+    # 1. The discriminator takes num_critic steps, each on fresh data.
+    def critic_step(critic, inputs):
+      key, real = inputs
+      d_params, opt_state, d_share = critic
+      z_key, key = jax.random.split(key)
+      z = prior(z_key, num)
+      fake = players.apply(generator, g_params, g_share, z, key=key)[0]
+      d_params, opt_state, loss, (d_share, means) = gradient.gradient_step(
+        d_loss, d_tx, d_params, opt_state, d_share, key, real, fake
+      )
+      return (d_params, opt_state, d_share), {'discriminator_loss': loss, **means}
+
+    critic = (d_params, state.opt_state[DISCRIMINATOR], d_share)
+    keys = jax.random.split(critic_key, num_critic)
+    critic, metrics = jax.lax.scan(critic_step, critic, (keys, real))
+    d_params, d_opt_state, d_share = critic
+
+    # 2. The generator takes one step against the new discriminator.
+    def g_loss(g_params):
+      z = prior(z_key, num)
+      fake, share = players.apply(generator, g_params, g_share, z, key=g_key)
+      logits = [
+        players.logits(discriminator, d_params, d_share, x, key=g_key)[0]
+        for x in (real[-1], fake)
+      ]
+      return game.generator(*logits).mean(), share
+
+    g_params, g_opt_state, loss, g_share = gradient.gradient_step(
+      g_loss, g_tx, g_params, state.opt_state[GENERATOR]
+    )
+    metrics = jax.tree.map(lambda m: m[-1], metrics) | {'generator_loss': loss}
+    return base.State(
+      step=state.step + 1,
+      params={GENERATOR: g_params, DISCRIMINATOR: d_params},
+      extra=players.merged({GENERATOR: g_share, DISCRIMINATOR: d_share}),
+      opt_state={GENERATOR: g_opt_state, DISCRIMINATOR: d_opt_state},
+      ema=state.ema,
+    ), metrics
+
+  return base.Method(
+    card=CARD,
+    init=players.initializer(generator, discriminator, g_tx, d_tx, prior),
+    step=step,
+    sample=players.sampler(generator, prior),
+    log_prob=None,
+    queries={'critic': players.critic_query(discriminator)},
+  )

@@ -1,0 +1,113 @@
+"""The deep convolutional GAN's two networks, for images of five sizes.
+
+"Unsupervised representation learning with deep convolutional generative
+adversarial networks", Radford, 2016, arXiv:1511.06434: strided convolutions in
+place of pooling, batch normalization, kernels from N(0, 0.02^2). Images are
+[B, H, W, C] in [-1, 1]. Batch-coupled while training: batch statistics are of
+the whole batch given, and their running means are kept in 'batch_stats'.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from gm_jax import base
+from gm_jax.models import layers
+
+_INIT = nn.initializers.normal(0.02)
+_DOUBLINGS = {8: 1, 16: 2, 28: 2, 32: 3, 64: 4}
+
+
+def _doublings(size: int) -> int:
+  if size not in _DOUBLINGS:
+    raise ValueError(f'image size {size} is not one of {sorted(_DOUBLINGS)}')
+  return _DOUBLINGS[size]
+
+
+def _batch_norm(train: bool) -> nn.BatchNorm:
+  return nn.BatchNorm(use_running_average=not train, momentum=0.9)
+
+
+class Generator(nn.Module):
+  """Latents to images: a projection to 4x4 (or 7x7), then doublings to a tanh.
+
+  Channels halve as the size doubles, down to `base_features` before the last
+  doubling, as in figure 1 of the paper.
+
+  Attributes:
+    size: height and width: 8, 16, 28, 32 or 64.
+    channels: of the image.
+    base_features: channels before the last doubling.
+    normalize: whether hidden layers have batch normalization.
+  """
+
+  size: int
+  channels: int
+  base_features: int = 64
+  normalize: bool = True
+
+  @nn.compact
+  def __call__(self, z: base.Array, *, train: bool = False) -> base.Array:
+    """`[B, Z]` -> `[B, size, size, channels]` in [-1, 1].
+
+    Raises:
+      ValueError: if the size is not an allowed one, or z is not of rank 2.
+    """
+    doublings = _doublings(self.size)
+    if z.ndim != 2:
+      raise ValueError(f'z has shape {z.shape}, expected [B, Z]')
+
+    def hidden(x):
+      return nn.relu(_batch_norm(train)(x) if self.normalize else x)
+
+    start = self.size // 2**doublings
+    features = self.base_features * 2 ** (doublings - 1)
+    use_bias = not self.normalize  # batch normalization has its own
+    dense = nn.Dense(start * start * features, use_bias, kernel_init=_INIT)
+    x = hidden(dense(z).reshape(-1, start, start, features))
+    for i in range(1, doublings):
+      up = layers.UpConv(features // 2**i, use_bias, kernel_init=_INIT)
+      x = hidden(up(x))
+    return jnp.tanh(layers.UpConv(self.channels, kernel_init=_INIT)(x))
+
+
+class Discriminator(nn.Module):
+  """Images to a logit: halvings by strided convolution, then a linear layer.
+
+  Leaky relu of slope 0.2; batch normalization except in the first layer.
+
+  Attributes:
+    base_features: channels after the first halving; they double with each.
+    normalize: whether to use batch normalization. Off for penalties on the
+      gradient of each example, which batch statistics would couple.
+    spectral_norm: whether kernels are divided by their largest singular value
+      (see `layers.normalized`), in place of batch normalization.
+  """
+
+  base_features: int = 64
+  normalize: bool = True
+  spectral_norm: bool = False
+
+  @nn.compact
+  def __call__(self, x: base.Array, *, train: bool = False) -> base.Array:
+    """`[B, H, W, C]` -> `[B, 1]` logits.
+
+    Raises:
+      ValueError: if the images are not square, or not of an allowed size.
+    """
+    if x.ndim != 4 or x.shape[1] != x.shape[2]:
+      raise ValueError(f'x has shape {x.shape}, expected square images [B, H, H, C]')
+    wrap = functools.partial(
+      layers.normalized, spectral_norm=self.spectral_norm, train=train
+    )
+    batch_norm = self.normalize and not self.spectral_norm
+    for i in range(_doublings(x.shape[1])):
+      use_bias = not (batch_norm and i)
+      features = self.base_features * 2**i
+      conv = nn.Conv(features, (4, 4), 2, use_bias=use_bias, kernel_init=_INIT)
+      x = wrap(conv)(x)
+      x = _batch_norm(train)(x) if batch_norm and i else x
+      x = nn.leaky_relu(x, 0.2)
+    x = x.reshape(x.shape[0], -1)
+    return wrap(nn.Dense(1, kernel_init=_INIT))(x)

@@ -1,0 +1,164 @@
+"""Players: networks with parameters of their own, as methods of several use them.
+
+A player is a Flax module with its parameters in `State.params[name]` and its
+other collections (batch statistics, spectral vectors) in
+`State.extra[collection][name]`. A module is called as `module(x, train=...)`.
+Here is what every adversarial method has in common; the objective and the
+order of play stand in the method's own file.
+"""
+
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from gm_jax import base, priors
+
+GENERATOR, DISCRIMINATOR = 'generator', 'discriminator'
+
+
+def collections(extra: dict, name: str) -> dict:
+  """One player's share of `State.extra`: {collection: variables}."""
+  return {c: players[name] for c, players in extra.items() if name in players}
+
+
+def merged(shares: Mapping[str, dict]) -> dict:
+  """`State.extra` from every player's share; the inverse of `collections`."""
+  extra: dict = {}
+  for name, share in shares.items():
+    for collection, variables in share.items():
+      extra.setdefault(collection, {})[name] = variables
+  return extra
+
+
+def init(module: nn.Module, key: base.Array, x: base.Array) -> tuple[dict, dict]:
+  """A module's parameters and its other collections."""
+  variables = dict(module.init(key, x, train=False))
+  return variables.pop('params'), variables
+
+
+def apply(
+  module: nn.Module,
+  params: base.Params,
+  share: dict,
+  x: base.Array,
+  *,
+  key: base.Array | None = None,
+  train: bool = True,
+) -> tuple[base.Array, dict]:
+  """A module's output and its collections afterwards.
+
+  Args:
+    module: called as `module(x, train=train)`.
+    params: its parameters.
+    share: its other collections; returned as they are if not `train`.
+    x: [B, ...] input.
+    key: of dropout, for modules that have it.
+    train: batch statistics, and collections updated.
+
+  Returns:
+    The output and the new collections.
+  """
+  rngs = {} if key is None else {'dropout': key}
+  out, new = module.apply(
+    {'params': params, **share}, x, train=train, rngs=rngs, mutable=list(share)
+  )
+  return out, dict(new) if train else share
+
+
+def logits(
+  module: nn.Module, params: base.Params, share: dict, x: base.Array, **kwargs
+) -> tuple[base.Array, dict]:
+  """A critic's logits [B], and its collections afterwards; see `apply`.
+
+  Raises:
+    ValueError: the critic's output is neither [B] nor [B, 1].
+  """
+  out, share = apply(module, params, share, x, **kwargs)
+  if out.shape not in {(x.shape[0],), (x.shape[0], 1)}:
+    raise ValueError(
+      f'a critic must return one logit an example, [{x.shape[0]}] or'
+      f' [{x.shape[0]}, 1], got {list(out.shape)}'
+    )
+  return out.reshape(-1), share
+
+
+def discriminator_loss(
+  discriminator: nn.Module, game: base.Game, penalty: Callable | None = None
+) -> Callable:
+  """What the discriminator minimizes on real and given fake data.
+
+  Args:
+    discriminator: x -> logits.
+    game: the objective on logits.
+    penalty: (critic, key, real, fake) -> [B], or None.
+
+  Returns:
+    (params, share, key, real, fake) -> ([] loss, (new share, mean logits)).
+  """
+
+  def loss_fn(params, share, key, real, fake):
+    real_logits, share = logits(discriminator, params, share, real, key=key)
+    fake_logits, share = logits(discriminator, params, share, fake, key=key)
+    loss = game.discriminator(real_logits, fake_logits)
+    if penalty is not None:
+
+      def critic(x):
+        return logits(discriminator, params, share, x, key=key)[0]
+
+      loss += penalty(critic, key, real, fake)
+    means = {'real_logits': real_logits.mean(), 'fake_logits': fake_logits.mean()}
+    return loss.mean(), (share, means)
+
+  return loss_fn
+
+
+def initializer(
+  generator: nn.Module,
+  discriminator: nn.Module,
+  g_tx: optax.GradientTransformation,
+  d_tx: optax.GradientTransformation,
+  prior: priors.Prior,
+) -> Callable[[base.Array, base.Batch], base.State]:
+  """The `Method.init` of a generator and a discriminator."""
+
+  def method_init(key, batch):
+    g_key, d_key, z_key = jax.random.split(key, 3)
+    g_params, g_share = init(generator, g_key, prior(z_key, 2))
+    d_params, d_share = init(discriminator, d_key, batch['x'][:2])
+    return base.State(
+      step=jnp.zeros((), jnp.int32),
+      params={GENERATOR: g_params, DISCRIMINATOR: d_params},
+      extra=merged({GENERATOR: g_share, DISCRIMINATOR: d_share}),
+      opt_state={GENERATOR: g_tx.init(g_params), DISCRIMINATOR: d_tx.init(d_params)},
+      ema=(),
+    )
+
+  return method_init
+
+
+def sampler(generator: nn.Module, prior: priors.Prior) -> Callable[..., base.Array]:
+  """The `Method.sample` of an unconditional generator of z."""
+
+  def sample(model, key, num, *, condition=None):
+    if condition is not None:
+      raise ValueError('this model is unconditional: condition must be None')
+    share = collections(model.extra, GENERATOR)
+    z = prior(key, num)
+    return apply(generator, model.params[GENERATOR], share, z, train=False)[0]
+
+  return sample
+
+
+def critic_query(discriminator: nn.Module) -> Callable[..., base.Array]:
+  """The `critic` query: (model, key, x) -> [B] logits."""
+
+  def critic(model, key, data, *, condition=None):
+    del key, condition
+    share = collections(model.extra, DISCRIMINATOR)
+    params = model.params[DISCRIMINATOR]
+    return logits(discriminator, params, share, data, train=False)[0]
+
+  return critic

@@ -1,0 +1,331 @@
+"""The only training loop: iterate, log, evaluate, checkpoint, stop cleanly.
+
+It knows no method, no data set and no file: it is given functions. The state
+it returns depends on the seed and the settings alone, however often the run
+was stopped and continued in between (bitwise, on one kind of machine): batches
+are a function of their position, keys of the step, and dispatches always begin
+at multiples of `steps_per_dispatch`.
+"""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import logging
+
+from gm_jax import base
+from gm_jax.training import parallel
+from gm_jax.training import step as step_lib
+
+MAX_ATTEMPTS = 5
+
+
+class Settings(NamedTuple):
+  """How a run goes on: cadences in steps, 0 for never."""
+
+  steps: int
+  seed: int = 0
+  num_seeds: int = 1
+  steps_per_dispatch: int = 1
+  log_every: int = 100
+  evaluate_every: int = 0
+  sample_every: int = 0
+  checkpoint_every: int = 0
+  ema_decay: float = 0.0
+  on_nan: str = 'stop'  # 'stop', 'skip' or 'restart'
+
+
+class Callbacks(NamedTuple):
+  """What happens beside training; all but `log` may be None.
+
+  log: (step, metrics: dict of [S] numpy arrays, means since the last call).
+  evaluate: (method, state) -> dict of floats, for choosing the best checkpoint.
+  sample: (method, state) -> None, writes a picture.
+  save: (step, state, meta, metrics) -> None, writes a checkpoint.
+  restore: (state template) -> (step, state, meta) or None.
+  tick: (step) -> None, called after every dispatch, for a progress bar.
+  """
+
+  log: Callable
+  evaluate: Callable | None = None
+  sample: Callable | None = None
+  save: Callable | None = None
+  restore: Callable | None = None
+  tick: Callable | None = None
+
+
+class Diverged(Exception):
+  """A number was not finite and the run was told to stop."""
+
+
+class Stopped(Exception):
+  """A signal asked the run to stop; `signum` says which, `step` where it is."""
+
+  def __init__(self, signum: int, step: int):
+    super().__init__(f'stopped by {signal.Signals(signum).name} at step {step}')
+    self.signum, self.step = signum, step
+
+
+def check(settings: Settings) -> None:
+  """Raises ValueError, in one line, for settings that make no sense."""
+  if settings.steps < 1 or settings.num_seeds < 1 or settings.steps_per_dispatch < 1:
+    raise ValueError('steps, seeds and steps_per_dispatch must be at least 1')
+  for name in ('log_every', 'evaluate_every', 'sample_every', 'checkpoint_every'):
+    every = getattr(settings, name)
+    if every < 0 or every % settings.steps_per_dispatch:
+      raise ValueError(
+        f'{name} = {every} must be 0 or a multiple of steps_per_dispatch ='
+        f' {settings.steps_per_dispatch}'
+      )
+  if not 0 <= settings.ema_decay < 1:
+    raise ValueError(f'ema_decay must be in [0, 1), got {settings.ema_decay}')
+  if settings.on_nan not in ('stop', 'skip', 'restart'):
+    raise ValueError(
+      f"on_nan must be 'stop', 'skip' or 'restart', got {settings.on_nan!r}"
+    )
+
+
+def train(
+  make_phases: Callable[[int], tuple[base.Phase, ...]],
+  make_batches: Callable[[base.Phase, int, int], Iterator[base.Batch]],
+  settings: Settings,
+  callbacks: Callbacks,
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+) -> base.State:
+  """Trains to the end, from the newest checkpoint if there is one.
+
+  Args:
+    make_phases: attempt -> phases; the attempt is above 0 after a restart, and
+      the learning rate should then be halved as many times.
+    make_batches: (phase, seed, start) -> iterator of batches, the first being
+      the one of step `start`.
+    settings: how long, how often.
+    callbacks: what else happens.
+    mesh: the devices; all of them by default.
+
+  Returns:
+    The state after the last step; every part but `step` has a leading axis of
+    seeds if there are several.
+
+  Raises:
+    Diverged: with on_nan 'stop', or 'restart' without an end.
+    Stopped: SIGTERM or SIGINT came; the state was saved before.
+  """
+  check(settings)
+  mesh = mesh or parallel.data_mesh()
+  attempt = None  # as the newest checkpoint says; 0 without one
+  with _signals() as received:
+    while True:
+      run = _Run(make_phases, make_batches, settings, callbacks, mesh, received)
+      try:
+        return _attempt(run, attempt)
+      except Diverged as error:
+        attempt = error.attempt + 1
+        if settings.on_nan != 'restart' or attempt == MAX_ATTEMPTS:
+          raise
+        logging.warning('%s; restarting at half the learning rate', error)
+
+
+def template(
+  phases: tuple[base.Phase, ...],
+  make_batches: Callable[[base.Phase, int, int], Iterator[base.Batch]],
+  settings: Settings,
+  step: int,
+) -> base.State:
+  """Shapes and types of the state at a step, as `train` would have it there."""
+  state = jax.eval_shape(_open(phases[0], make_batches, settings, first=True), None)
+  for before, phase in zip(phases, phases[1:], strict=False):
+    if step > before.until:
+      opened = _open(phase, make_batches, settings, first=False)
+      state = jax.eval_shape(opened, state)
+  return state
+
+
+class _Run(NamedTuple):
+  """The arguments of `train`, and the list of signals received."""
+
+  make_phases: Callable
+  make_batches: Callable
+  settings: Settings
+  callbacks: Callbacks
+  mesh: jax.sharding.Mesh
+  received: list[int]
+
+
+def _attempt(run: _Run, attempt: int | None) -> base.State:
+  """Trains from the newest checkpoint, or the beginning, to the end."""
+  phases = run.make_phases(attempt or 0)
+  restored = run.callbacks.restore and run.callbacks.restore(
+    lambda step: template(phases, run.make_batches, run.settings, step)
+  )
+  if restored:
+    done, state, meta = restored
+    attempt = meta['attempt'] if attempt is None else attempt
+    phases = run.make_phases(attempt)
+  else:
+    done, attempt = 0, attempt or 0
+    state = _open(phases[0], run.make_batches, run.settings, first=True)(None)
+  for index, phase in enumerate(phases):
+    end = min(phase.until, run.settings.steps)
+    if done < end:
+      if index and done == phases[index - 1].until:
+        opened = _open(phase, run.make_batches, run.settings, first=False)
+        state = opened(state)
+      state = _phase(run, phase, attempt, state, done, end)
+      done = end
+  return state
+
+
+def _phase(run, phase, attempt, state, done, end) -> base.State:
+  """The steps `done` to `end`, all of one phase."""
+  settings, callbacks = run.settings, run.callbacks
+  steps = step_lib.train_step(
+    phase.method,
+    ema_decay=settings.ema_decay,
+    skip_bad=settings.on_nan == 'skip',
+  )
+  keys, many = _keys(settings, attempt), settings.num_seeds > 1
+  keys, steps = (keys, step_lib.over_seeds(steps)) if many else (keys[0], steps)
+  compiled = parallel.jitted(steps, run.mesh)
+  state = parallel.put(state, parallel.replicated(run.mesh))
+  batches = _batches(phase, run.make_batches, settings, done)
+  pending: list = []  # metrics on the device, of dispatches not yet looked at
+  unlogged: list = []  # metrics on the host, not yet logged
+  while done < end:
+    # Dispatches begin at multiples of their size, so that a continued run groups
+    # its steps as a straight one does.
+    num = min(settings.steps_per_dispatch - done % settings.steps_per_dispatch,
+              end - done)  # fmt: skip
+    batch = _stack([next(batches) for _ in range(num)])
+    batch = parallel.put(batch, parallel.split(run.mesh, axis=1 + many))
+    state, metrics = compiled(state, keys, batch)
+    pending.append((done, metrics))
+    done += num
+    last = done == settings.steps
+    stop = bool(run.received)
+
+    def due(every, done=done, last=last):
+      return every and (last or done % every == 0)
+
+    if due(settings.log_every) or due(settings.checkpoint_every) or stop or last:
+      unlogged += _fetch(pending, settings, attempt)
+      pending = []
+    if due(settings.log_every):
+      callbacks.log(done, _means(unlogged))
+      unlogged = []
+    scores = None
+    if callbacks.evaluate and due(settings.evaluate_every):
+      scores = callbacks.evaluate(phase.method, state)
+    if callbacks.sample and due(settings.sample_every):
+      callbacks.sample(phase.method, state)
+    if callbacks.save and (due(settings.checkpoint_every) or stop):
+      callbacks.save(done, state, {'attempt': attempt}, scores)
+    if callbacks.tick:
+      callbacks.tick(done)
+    if stop and not last:
+      raise Stopped(run.received[0], done)
+  return state
+
+
+def _open(phase, make_batches, settings, *, first: bool) -> Callable:
+  """previous state -> the state at the beginning of a phase."""
+
+  def one(key, batch, previous):
+    if first:
+      return step_lib.init(phase.method, key, batch, averaged=settings.ema_decay > 0)
+    if phase.enter is None:
+      return previous
+    state = phase.enter(key, previous, batch)
+    return step_lib.with_average(state) if settings.ema_decay else state
+
+  # The stream of the parameters is apart from those of the steps, which fold in
+  # a step >= 0 instead.
+  keys = jax.vmap(lambda key: jax.random.split(key)[1])(_keys(settings, 0))
+
+  def opened(previous):
+    batch = next(_batches(phase, make_batches, settings, 0))
+    if settings.num_seeds == 1:
+      return jax.jit(one)(keys[0], batch, previous)
+    axes = (0, 0, None if first else step_lib.OVER_SEEDS)
+    return jax.jit(jax.vmap(one, axes, step_lib.OVER_SEEDS))(keys, batch, previous)
+
+  return opened
+
+
+def _keys(settings: Settings, attempt: int) -> base.Array:
+  """[S] root keys; seed s of many is the single run of seed + s."""
+
+  def one(seed):
+    key = jax.random.key(seed)
+    return jax.random.fold_in(key, attempt) if attempt else key
+
+  return jax.vmap(one)(settings.seed + np.arange(settings.num_seeds))
+
+
+def _batches(phase, make_batches, settings, start) -> Iterator[base.Batch]:
+  """Batches of one step, with a leading axis of seeds if there are several."""
+  seeds = range(settings.seed, settings.seed + settings.num_seeds)
+  streams = [make_batches(phase, seed, start) for seed in seeds]
+  return streams[0] if len(streams) == 1 else map(_stack, zip(*streams, strict=True))
+
+
+def _stack(trees: Any) -> base.Batch:
+  return jax.tree.map(lambda *xs: np.stack(xs), *trees)
+
+
+def _fetch(pending: list, settings: Settings, attempt: int) -> list[dict]:
+  """Metrics of finished steps, on the host; raises Diverged at a bad number."""
+  fetched = []
+  for start, metrics in pending:
+    metrics = jax.device_get(metrics)
+    bad = np.argwhere(metrics['finite'] == 0)
+    if len(bad) and settings.on_nan != 'skip':
+      names = [k for k, v in metrics.items() if not np.isfinite(v[tuple(bad[0])])]
+      raise Diverged(
+        f'{", ".join(sorted(names)) or "a parameter"} is not finite after step'
+        f' {start + bad[0][0] + 1}'
+        + (f' of seed {settings.seed + bad[0][1]}' if settings.num_seeds > 1 else ''),
+        attempt,
+      )
+    fetched.append(metrics)
+  return fetched
+
+
+def _means(fetched: list[dict]) -> dict[str, np.ndarray]:
+  """The mean of each metric over the finite steps, [S] or []."""
+  stacked = jax.tree.map(lambda *xs: np.concatenate(xs), *fetched)
+  weight = stacked['finite']
+  count = np.maximum(weight.sum(0), 1)
+  return {
+    k: v.mean(0) if k == 'finite' else np.where(weight > 0, v, 0).sum(0) / count
+    for k, v in stacked.items()
+  }
+
+
+@contextlib.contextmanager
+def _signals():
+  """Collects SIGTERM and SIGINT; a second one acts at once, as usual."""
+  received: list[int] = []
+  signums = (signal.SIGTERM, signal.SIGINT)
+  if threading.current_thread() is not threading.main_thread():
+    yield received
+    return
+  usual = {signum: signal.getsignal(signum) for signum in signums}
+
+  def note(signum, frame):
+    del frame
+    received.append(signum)
+    signal.signal(signum, usual[signum])
+
+  try:
+    for signum in signums:
+      signal.signal(signum, note)
+    yield received
+  finally:
+    for signum in signums:
+      signal.signal(signum, usual[signum])

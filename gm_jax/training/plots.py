@@ -1,0 +1,213 @@
+"""Pictures of a run, as PNG files: samples, points, curves.
+
+Each function draws on a figure of its own (no pyplot, no global state) and
+replaces its file in one go. Images are `[N, H, W, C]` in [-1, 1] with one channel
+or three; the colors tell apart for color-blind readers (Okabe and Ito's).
+"""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gm_jax.training import log
+
+COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
+DPI = 100
+CELL = 64  # small images are enlarged to about this many pixels
+GAP = 4
+STRIP = 18  # height of a line of text
+
+Path = str | os.PathLike[str]
+
+
+def image_grid(
+  path: Path,
+  images: Any,
+  *,
+  columns: int | None = None,
+  titles: Sequence[str] | None = None,
+) -> None:
+  """Draws images in rows, each enlarged by a whole factor so that it stays crisp.
+
+  Args:
+    path: the PNG file.
+    images: `[N, H, W, C]` in [-1, 1].
+    columns: images in a row; by default about a square.
+    titles: one for each image, or None.
+
+  Raises:
+    ValueError: if the images are not `[N, H, W, 1 or 3]`, or titles not N.
+  """
+  strip = 0 if titles is None else STRIP
+  pixels, corners = _mosaic(images, columns, strip)
+  titles = [''] * len(corners) if titles is None else titles
+  if len(titles) != len(corners):
+    raise ValueError(f'{len(titles)} titles for {len(corners)} images.')
+  texts = [(x, y - strip, t) for (y, x), t in zip(corners, titles, strict=True)]
+  _draw(path, pixels, texts)
+
+
+def side_by_side(
+  path: Path, images: Mapping[str, Any], *, columns: int | None = None
+) -> None:
+  """Draws several sets of images beside each other, each under its name.
+
+  Args:
+    path: the PNG file.
+    images: `[N, H, W, C]` in [-1, 1], by name.
+    columns: images in a row of each set; by default about a square.
+
+  Raises:
+    ValueError: if a set is not `[N, H, W, 1 or 3]`.
+  """
+  blocks = [_mosaic(block, columns, 0)[0] for block in images.values()]
+  gap = 4 * GAP
+  height = STRIP + max(len(block) for block in blocks)
+  width = sum(block.shape[1] for block in blocks) + gap * (len(blocks) - 1)
+  pixels = np.full((height, width, 3), 255, np.uint8)
+  texts, left = [], 0
+  for name, block in zip(images, blocks, strict=True):
+    pixels[STRIP : STRIP + len(block), left : left + block.shape[1]] = block
+    texts.append((left + GAP, 0, name))
+    left += block.shape[1] + gap
+  _draw(path, pixels, texts)
+
+
+def scatter_panels(
+  path: Path,
+  rows: Mapping[str, Sequence[tuple[str, Any]]],
+  *,
+  reference: Any = None,
+  limits: tuple[float, float] | None = None,
+) -> None:
+  """Draws samples of the plane through training: a row a variant, a column a step.
+
+  Args:
+    path: the PNG file.
+    rows: by the row's name, pairs of a title and points `[N, 2]`.
+    reference: `[M, 2]` points of the data, drawn pale behind, or None.
+    limits: of both axes; by default those of the reference with a margin, else
+      of the bulk of all points. A panel says how many points fall outside.
+  """
+  from matplotlib.figure import Figure
+
+  points = [np.asarray(p) for row in rows.values() for _, p in row]
+  low, high = limits or _limits(points if reference is None else [reference])
+  columns = max(len(row) for row in rows.values())
+  figure = Figure(figsize=(1.6 * columns + 0.3, 1.75 * len(rows)), dpi=DPI)
+  axes = figure.subplots(len(rows), columns, squeeze=False)
+  for line, (name, row) in zip(axes, rows.items(), strict=True):
+    for axis in line[len(row) :]:
+      axis.set_axis_off()
+    for axis, (title, samples) in zip(line, row, strict=False):
+      if reference is not None:
+        axis.scatter(*np.asarray(reference).T, s=3, c='#BBBBBB', linewidths=0)
+      _scatter(axis, np.asarray(samples), low, high)
+      axis.set_title(title, fontsize=8, pad=3)
+    line[0].set_ylabel(name, fontsize=8)
+  figure.tight_layout(pad=0.4)
+  _save(path, figure)
+
+
+def curves(
+  path: Path,
+  lines: Mapping[str, Sequence[Any]],
+  *,
+  xlabel: str,
+  ylabel: str,
+  log_y: bool = False,
+) -> None:
+  """Draws lines over one pair of axes.
+
+  Args:
+    path: the PNG file.
+    lines: by label, (x `[N]`, y `[N]`) or (x, y, half width of a band `[N]`).
+    xlabel: the quantity and unit along x.
+    ylabel: the quantity and unit along y.
+    log_y: whether y is on a logarithmic scale.
+  """
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(5.6, 3.4), dpi=DPI)
+  axis = figure.subplots()
+  styles = ('-', '--', ':')
+  for i, (label, (x, y, *band)) in enumerate(lines.items()):
+    color, style = COLORS[i % len(COLORS)], styles[i // len(COLORS) % len(styles)]
+    marker = 'o' if len(x) < 20 else None
+    axis.plot(x, y, style, c=color, label=label, lw=1.5, marker=marker, ms=3)
+    for width in band:
+      y, width = np.asarray(y), np.asarray(width)
+      axis.fill_between(x, y - width, y + width, color=color, alpha=0.2, lw=0)
+  axis.set(xlabel=xlabel, ylabel=ylabel, yscale='log' if log_y else 'linear')
+  axis.spines[['top', 'right']].set_visible(False)
+  axis.grid(alpha=0.25)
+  if lines:
+    axis.legend(fontsize=8, frameon=False)
+  figure.tight_layout()
+  _save(path, figure)
+
+
+def _mosaic(
+  images: Any, columns: int | None, strip: int
+) -> tuple[np.ndarray, list[tuple[int, int]]]:
+  """Returns uint8 pixels on white, and the top left corner (y, x) of each image."""
+  images = np.asarray(images, np.float32)
+  if images.ndim != 4 or images.shape[-1] not in (1, 3) or not len(images):
+    raise ValueError(f'images must be [N, H, W, 1 or 3], got {images.shape}.')
+  images = np.nan_to_num(np.clip(images, -1, 1))
+  images = np.round((images + 1) * 127.5).astype(np.uint8)
+  factor = max(1, round(CELL / max(images.shape[1:3])))
+  images = images.repeat(factor, 1).repeat(factor, 2)
+  num, height, width, _ = images.shape
+  columns = min(num, columns or math.ceil(math.sqrt(num)))
+  tall, wide = height + GAP + strip, width + GAP
+  shape = (math.ceil(num / columns) * tall + GAP, columns * wide + GAP, 3)
+  pixels = np.full(shape, 255, np.uint8)
+  corners = []
+  for i, image in enumerate(images):
+    y, x = i // columns * tall + GAP + strip, i % columns * wide + GAP
+    pixels[y : y + height, x : x + width] = image
+    corners.append((y, x))
+  return pixels, corners
+
+
+def _draw(path: Path, pixels: np.ndarray, texts: Sequence[tuple]) -> None:
+  """Saves the pixels one to one, with text at (x, y) from the top left."""
+  from matplotlib.figure import Figure
+
+  height, width, _ = pixels.shape
+  figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+  figure.figimage(pixels)
+  for x, y, text in texts:
+    place = {'x': x / width, 'y': 1 - (y + STRIP / 2) / height}
+    figure.text(**place, s=text, va='center', fontsize=8, parse_math=False)
+  _save(path, figure)
+
+
+def _limits(points: Sequence[Any]) -> tuple[float, float]:
+  values = np.concatenate([np.asarray(p, np.float32).ravel() for p in points])
+  values = values[np.isfinite(values)]
+  if not values.size:
+    return -1.0, 1.0
+  low, high = np.percentile(values, [0.5, 99.5])
+  margin = 0.15 * (high - low) or 1.0
+  return float(low - margin), float(high + margin)
+
+
+def _scatter(axis: Any, points: np.ndarray, low: float, high: float) -> None:
+  inside = np.all((points >= low) & (points <= high), -1)
+  axis.scatter(*points[inside].T, s=3, c=COLORS[0], linewidths=0)
+  axis.set(xlim=(low, high), ylim=(low, high), xticks=[], yticks=[], aspect='equal')
+  if not inside.all():
+    count = f'{(~inside).sum()} outside'
+    axis.text(
+      0.97, 0.03, count, ha='right', fontsize=6, c=COLORS[1], transform=axis.transAxes
+    )
+
+
+def _save(path: Path, figure: Any) -> None:
+  with log.replacing(path) as temporary:
+    figure.savefig(temporary, format='png', dpi=DPI)

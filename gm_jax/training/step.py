@@ -1,0 +1,115 @@
+"""From a Method to the function that a training loop calls; pure.
+
+The root key is folded with `state.step`, so a resumed run draws what a straight
+one would and no key is stored. Several steps run in one dispatch, as a scan
+over stacked batches. `ema` averages params and batch statistics together.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gm_jax import base
+
+# Every part of State has a leading axis of seeds, but `step`: a mapped step
+# would turn every `lax.cond` on it into a select.
+OVER_SEEDS: Any = base.State(step=None, params=0, extra=0, opt_state=0, ema=0)
+
+
+def init(
+  method: base.Method, key: base.Array, batch: base.Batch, *, averaged: bool = False
+) -> base.State:
+  """The state before the first step.
+
+  Args:
+    method: what is trained.
+    key: of the parameters.
+    batch: one batch, for shapes and data-dependent initialization.
+    averaged: whether `ema` is kept; it starts as a copy of the parameters.
+  """
+  state = method.init(key, batch)
+  return with_average(state) if averaged else state
+
+
+def with_average(state: base.State) -> base.State:
+  """The state with `ema` begun at its parameters.
+
+  As a copy and not an alias: the same buffer cannot be donated twice.
+  """
+  return state._replace(ema=jax.tree.map(jnp.copy, _averaged_part(state)))
+
+
+def model(state: base.State, *, averaged: bool = True) -> base.Model:
+  """What inference needs: the average where one is kept, else the parameters."""
+  if not averaged or not state.ema:
+    return base.Model(state.params, state.extra)
+  extra = state.extra
+  if 'batch_stats' in extra:
+    extra = extra | {'batch_stats': state.ema['batch_stats']}
+  return base.Model(state.ema['params'], extra)
+
+
+def train_step(
+  method: base.Method, *, ema_decay: float = 0.0, skip_bad: bool = False
+) -> Callable[[base.State, base.Array, base.Batch], tuple[base.State, dict]]:
+  """Several steps of a method in one call.
+
+  Args:
+    method: what is trained.
+    ema_decay: of the average a step, ema <- decay ema + (1 - decay) new; 0 for
+      a state without one.
+    skip_bad: a step that gives a NaN or an infinity is undone, whole state but
+      the step counter.
+
+  Returns:
+    (state, root key, batches with leaves [n, B, ...]) -> (state, metrics with
+    leaves [n]); `finite` is 1 where params, extra and metrics all are.
+  """
+
+  def one(root_key, state, batch):
+    new, metrics = method.step(state, jax.random.fold_in(root_key, state.step), batch)
+    if ema_decay:
+      new = new._replace(ema=_average(state.ema, _averaged_part(new), ema_decay))
+    finite = _all_finite((new.params, new.extra, dict(metrics)))
+    if skip_bad:
+      kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, state)
+      new = kept._replace(step=new.step)
+    return new, {**metrics, 'finite': finite.astype(jnp.float32)}
+
+  def steps(state, key, batches):
+    return jax.lax.scan(lambda s, b: one(key, s, b), state, batches)
+
+  return steps
+
+
+def over_seeds(steps: Callable) -> Callable:
+  """`train_step`'s function for many seeds at once, by vmap.
+
+  Args:
+    steps: from `train_step`.
+
+  Returns:
+    The same for a state with a leading axis of seeds S on everything but
+    `step`, keys [S], batches [n, S, B, ...]; metrics come as [n, S].
+  """
+  return jax.vmap(steps, in_axes=(OVER_SEEDS, 0, 1), out_axes=(OVER_SEEDS, 1))
+
+
+def _averaged_part(state: base.State) -> dict:
+  part = {'params': state.params}
+  if 'batch_stats' in state.extra:
+    part['batch_stats'] = state.extra['batch_stats']
+  return part
+
+
+def _average(ema, new, decay):
+  return jax.tree.map(lambda e, n: decay * e + (1 - decay) * n, ema, new)
+
+
+def _all_finite(tree: base.PyTree) -> base.Array:
+  floats = [
+    x for x in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(x), jnp.inexact)
+  ]
+  return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]))

@@ -1,0 +1,233 @@
+"""Differentiating through k steps of an inner optimization.
+
+An inner problem is a differentiable update `step(state, x) -> state`, for
+instance one optimizer step on a critic with `state = (params, opt_state)`. The
+functions of this module run it k times and differ only in what the gradient
+of an outer loss, taken at the last state, sees of those steps. With theta the
+outer parameters that `step` closes over and s_k the last state,
+
+  d L(theta, s_k(theta)) / d theta = dL/dtheta + dL/ds_k * ds_k/dtheta,
+
+  `full`       both terms, exact, by reverse mode through all k steps;
+  `partial`    the first term only: s_k is cut from the graph. It is what many
+               public "unrolled GANs" compute, and is kept for comparison;
+  `truncated`  both terms, with ds_k/dtheta through the last few steps;
+  `implicit`   both terms, with ds/dtheta of the fixed point s = step(s), by
+               the implicit function theorem.
+
+All share one signature, `how(step, state, xs=None, *, length=None) -> state`;
+`xs` are inputs stacked on a leading axis of size k (fresh batches), `length` is
+k where there are none. k = 0 returns the state. Each step is rematerialized
+inside one scan: compile time does not grow with k, and memory grows by one
+inner state a step, not by a step's activations.
+
+Source: Unrolled Generative Adversarial Networks, Metz et al., 2017,
+arXiv:1611.02163, section 2.2, and for `implicit`: Optimizing Millions of
+Hyperparameters by Implicit Differentiation, Lorraine et al., 2020,
+arXiv:1911.02590.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+PyTree = Any
+Step = Callable[[PyTree, Any], PyTree]
+Unroll = Callable[..., PyTree]
+
+
+def full(
+  step: Step, state: PyTree, xs: PyTree = None, *, length: int | None = None
+) -> PyTree:
+  """The state after k steps, differentiable through every one of them.
+
+  Args:
+    step: (state, x) -> state; may close over outer parameters.
+    state: inner state at the start, any pytree.
+    xs: inputs of the steps, leaves [k, ...], or None.
+    length: k, where `xs` is None.
+
+  Returns:
+    The state after k steps, of the same structure.
+
+  Raises:
+    ValueError: neither or contradicting `xs` and `length`; negative length.
+  """
+  length = _length(xs, length)
+
+  def body(state, x):
+    return step(state, x), None
+
+  body = jax.checkpoint(body, prevent_cse=False)
+  return jax.lax.scan(body, state, xs, length=length)[0]
+
+
+def partial(
+  step: Step, state: PyTree, xs: PyTree = None, *, length: int | None = None
+) -> PyTree:
+  """The state after k steps as a constant: how it reacts is not differentiated.
+
+  Arguments and errors as in `full`.
+
+  Returns:
+    The state after k steps, cut from the graph.
+  """
+  cut = jax.lax.stop_gradient
+  # Cut inside the scan as well, so that no derivative is ever built.
+  return full(lambda s, x: cut(step(s, x)), cut(state), xs, length=length)
+
+
+def truncated(num_last: int) -> Unroll:
+  """Differentiates through the last `num_last` steps, whatever came before.
+
+  Args:
+    num_last: steps seen by the gradient; k or more gives `full`, 0 `partial`.
+
+  Returns:
+    A function with the signature of `full`.
+
+  Raises:
+    ValueError: `num_last` is negative.
+  """
+  if num_last < 0:
+    raise ValueError(f'num_last must be >= 0, got {num_last}')
+
+  def how(step, state, xs=None, *, length=None):
+    length = _length(xs, length)
+    first = max(length - num_last, 0)
+    head, tail = (
+      jax.tree.map(lambda x: x[:first], xs),
+      jax.tree.map(lambda x: x[first:], xs),
+    )
+    state = partial(step, state, head, length=first)
+    return full(step, state, tail, length=length - first)
+
+  return how
+
+
+def implicit(
+  *, num_terms: int = 20, solver: Callable[[Callable, PyTree], PyTree] | None = None
+) -> Unroll:
+  """Runs k steps and differentiates as if they had reached the fixed point.
+
+  At s = step(s, theta): ds/dtheta = (I - dstep/ds)^-1 dstep/dtheta. The inverse
+  is the Neumann sum of (dstep/ds)^i, i = 0..num_terms, or `solver`'s. The start
+  has no influence on the result, nor on its gradient. With several `xs` the
+  fixed point meant is that of the last one.
+
+  Args:
+    num_terms: Neumann terms; the error falls as the step's contraction to the
+      power num_terms.
+    solver: (matvec, b) -> x with matvec(x) = b, for instance
+      `lambda a, b: jax.scipy.sparse.linalg.gmres(a, b)[0]`; replaces the sum.
+
+  Returns:
+    A function with the signature of `full`, whose state must be all float
+    parameters (plain gradient steps, without counters) and whose k is >= 1.
+
+  Raises:
+    ValueError: `num_terms` is negative; when called, a leaf of the state is
+      not float.
+  """
+  if num_terms < 0:
+    raise ValueError(f'num_terms must be >= 0, got {num_terms}')
+
+  def neumann(matvec, b):
+    def add(x, _):
+      return jax.tree.map(lambda b, x, ax: b + x - ax, b, x, matvec(x)), None
+
+    return jax.lax.scan(add, b, None, length=num_terms)[0]
+
+  def how(step, state, xs=None, *, length=None):
+    length = _length(xs, length)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+      if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+        raise ValueError(
+          'unroll.implicit needs a step whose whole state is float parameters,'
+          f' such as plain gradient descent; {jax.tree_util.keystr(path)} is'
+          f' {jnp.result_type(leaf)}: use unroll.full for stateful optimizers'
+        )
+    if length == 0:
+      return partial(step, state, xs, length=0)
+    fixed = partial(step, state, xs, length=length)
+    x = jax.tree.map(lambda x: x[-1], xs)
+    moved, pullback = jax.vjp(lambda s: step(s, x), fixed)
+    pullback = jax.lax.stop_gradient(pullback)
+    return _react(solver or neumann, pullback, fixed, moved)
+
+  return how
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _react(solve, pullback, fixed, moved):
+  """`fixed`, whose cotangent w reaches `moved` as (I - dstep/ds)^-T w."""
+  del solve, pullback, moved
+  return fixed
+
+
+def _react_forward(solve, pullback, fixed, moved):
+  del solve, moved
+  return fixed, pullback
+
+
+def _react_backward(solve, pullback, cotangent):
+  def matvec(v):
+    return jax.tree.map(jnp.subtract, v, pullback(v)[0])
+
+  return None, None, solve(matvec, cotangent)
+
+
+_react.defvjp(_react_forward, _react_backward)
+
+
+def check_meta_gradient(tx: optax.GradientTransformation) -> None:
+  """Raises if the derivative of tx's update is not finite at zero gradient.
+
+  Adam's update divides by sqrt(v); with `eps_root=0` its derivative at v = 0 is
+  infinite, and one coordinate with exactly zero gradient makes every
+  meta-gradient NaN.
+
+  Args:
+    tx: the inner optimizer. One that fits only trees of particular names cannot
+      be probed without its tree and is let through.
+
+  Raises:
+    ValueError: naming `eps_root`.
+  """
+  params = {'kernel': jnp.ones((2, 2)), 'bias': jnp.ones((2,))}
+
+  def update_sum(grads):
+    updates = tx.update(grads, opt_state, params)[0]
+    return sum(jnp.sum(u) for u in jax.tree.leaves(updates))
+
+  try:
+    opt_state = tx.init(params)
+    slope = jax.grad(update_sum)(jax.tree.map(jnp.zeros_like, params))
+  except (KeyError, ValueError, TypeError):
+    return
+  if not all(bool(jnp.all(jnp.isfinite(s))) for s in jax.tree.leaves(slope)):
+    raise ValueError(
+      'the inner optimizer has no finite derivative at zero gradient, which makes'
+      ' the unrolled gradient NaN; give it eps_root > 0, as in'
+      ' optax.adam(learning_rate, eps_root=1e-8)'
+    )
+
+
+def _length(xs: PyTree, length: int | None) -> int:
+  """k, from whichever of the two says it."""
+  sizes = {x.shape[0] for x in jax.tree.leaves(xs)} | (
+    set() if length is None else {length}
+  )
+  if len(sizes) != 1:
+    raise ValueError(
+      'the number of steps must be said by xs (leading axis) or by length, and'
+      f' agree where both are given; got {sorted(sizes)}'
+    )
+  (length,) = sizes
+  if length < 0:
+    raise ValueError(f'the number of steps must be >= 0, got {length}')
+  return length

@@ -1,0 +1,112 @@
+"""Perceptrons against numpy; spectral normalization against the SVD."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gm_jax.models import mlp
+
+
+def weights(variables, i):
+  dense = variables['params'][f'Dense_{i}']
+  return np.asarray(dense['kernel'], float), np.asarray(dense['bias'], float)
+
+
+def randomized(variables):
+  """Parameters drawn anew, so that biases are not zero."""
+  leaves, tree = jax.tree.flatten(variables)
+  keys = jax.random.split(jax.random.key(9), len(leaves))
+  leaves = [jax.random.normal(k, v.shape) for k, v in zip(keys, leaves, strict=True)]
+  return jax.tree.unflatten(tree, leaves)
+
+
+def test_mlp_against_numpy():
+  module = mlp.MLP((7, 6, 3), activation=jnp.tanh, input_scale=0.25)
+  x = jax.random.normal(jax.random.key(0), (4, 2, 5))
+  variables = randomized(module.init(jax.random.key(1), x))
+  h = 0.25 * np.asarray(x, float).reshape(4, 10)
+  for i in range(3):
+    kernel, bias = weights(variables, i)
+    h = h @ kernel + bias
+    h = np.tanh(h) if i < 2 else h
+  np.testing.assert_allclose(
+    jax.jit(module.apply)(variables, x), h, rtol=1e-4, atol=1e-5
+  )
+
+
+def test_maxout_is_the_maximum_of_linear_pieces():
+  module = mlp.MaxoutMLP((4, 2), num_pieces=3)
+  x = jax.random.normal(jax.random.key(0), (5, 6))
+  variables = randomized(module.init(jax.random.key(1), x))
+  kernel, bias = weights(variables, 0)
+  pieces = [np.asarray(x, float) @ kernel[:, p::3] + bias[p::3] for p in range(3)]
+  kernel, bias = weights(variables, 1)
+  expected = np.maximum.reduce(pieces) @ kernel + bias
+  np.testing.assert_allclose(module.apply(variables, x), expected, rtol=1e-4)
+
+
+def test_maxout_is_convex_and_not_linear():
+  module = mlp.MaxoutMLP((4, 1), num_pieces=3)
+  x, y = jax.random.normal(jax.random.key(0), (2, 500, 6))
+  variables = jax.tree.map(jnp.abs, module.init(jax.random.key(1), x))
+  f = jax.jit(lambda x: module.apply(variables, x))
+  gap = (f(x) + f(y)) / 2 - f((x + y) / 2)
+  assert gap.min() > -1e-5
+  assert gap.max() > 1e-2
+
+
+@pytest.mark.parametrize('make', [mlp.MLP, mlp.MaxoutMLP])
+def test_a_vector_is_refused(make):
+  with pytest.raises(ValueError, match=r'x has shape \(4,\)'):
+    make((3, 1)).init(jax.random.key(0), jnp.ones(4))
+
+
+def power_iterated(module, variables, x, num):
+  def step(spectral, _):
+    variables_ = {**variables, 'spectral': spectral}
+    _, new = module.apply(variables_, x, train=True, mutable=['spectral'])
+    return new['spectral'], None
+
+  spectral, _ = jax.lax.scan(step, variables['spectral'], length=num)
+  return {**variables, 'spectral': spectral}
+
+
+def test_spectral_norm_divides_by_the_top_singular_value():
+  module = mlp.MLP((7,), use_bias=False, spectral_norm=True)
+  eye = jnp.eye(12)
+  variables = module.init(jax.random.key(0), eye)
+  variables['params'] = jax.tree.map(lambda v: 3 * v, variables['params'])
+  variables = power_iterated(module, variables, eye, 300)
+  normalized = module.apply(variables, eye)  # the kernel itself
+  kernel = np.asarray(variables['params']['Dense_0']['kernel'], float)
+  top = np.linalg.svd(kernel, compute_uv=False)[0]
+  assert top > 2
+  assert abs(np.linalg.svd(normalized, compute_uv=False)[0] - 1) < 1e-3
+  np.testing.assert_allclose(normalized, kernel / top, atol=1e-3)
+
+
+def test_spectral_statistics_move_only_in_training():
+  module = mlp.MLP((7, 5), spectral_norm=True)
+  x = jax.random.normal(jax.random.key(1), (3, 12))
+  variables = module.init(jax.random.key(0), x)
+  # The first estimate after `init` is 1, as the variable is: see the layer.
+  variables['params'] = jax.tree.map(lambda v: 3 * v, variables['params'])
+  _, same = module.apply(variables, x, mutable=['spectral'])
+  _, moved = module.apply(variables, x, train=True, mutable=['spectral'])
+  before = jax.tree.leaves(variables['spectral'])
+  for old, kept, new in zip(before, *map(jax.tree.leaves, (same, moved)), strict=True):
+    np.testing.assert_array_equal(old, kept)
+    assert not np.array_equal(old, new)
+
+
+def test_spectral_network_is_one_lipschitz():
+  module = mlp.MLP(
+    (32, 32, 1), kernel_init=jax.nn.initializers.normal(), spectral_norm=True
+  )
+  x = jax.random.normal(jax.random.key(1), (256, 4))
+  variables = module.init(jax.random.key(0), x)
+  variables = power_iterated(module, variables, x, 200)
+  slope = jax.vmap(jax.grad(lambda x: module.apply(variables, x[None])[0, 0]))(x)
+  norm = np.linalg.norm(slope, axis=-1)
+  assert 1e-3 < norm.max() < 1 + 1e-3

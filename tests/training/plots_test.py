@@ -1,0 +1,131 @@
+"""Pictures: the pixels of the files show the data."""
+
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gm_jax.training import plots
+
+
+def _pixels(path):
+  assert path.stat().st_size < 200_000
+  return np.asarray(Image.open(path).convert('RGB'), int)
+
+
+def _near(pixels, color, tolerance=12):
+  rgb = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+  return np.all(np.abs(pixels - rgb) <= tolerance, -1)
+
+
+@pytest.mark.parametrize('size, channels', [(8, 1), (28, 1), (32, 3), (100, 3)])
+@pytest.mark.parametrize('titled', [False, True])
+def test_image_grid_shows_each_image_pixel_by_pixel(tmp_path, size, channels, titled):
+  key = np.random.default_rng(0)
+  images = key.uniform(-1, 1, (5, size, size, channels)).astype(np.float32)
+  images[0], images[1] = -1, 1
+  titles = ['1 $\\bad', '', 'a', 'b', 'c'] if titled else None
+  path = tmp_path / 'grid.png'
+  plots.image_grid(path, images, columns=3, titles=titles)
+  factor = max(1, round(plots.CELL / size))
+  wide = size * factor + plots.GAP
+  tall = wide + plots.STRIP * titled
+  pixels = _pixels(path)
+  assert pixels.shape == (2 * tall + plots.GAP, 3 * wide + plots.GAP, 3)
+  for i, image in enumerate(images):
+    y = i // 3 * tall + plots.GAP + plots.STRIP * titled
+    x = i % 3 * wide + plots.GAP
+    shown = pixels[y : y + factor * size : factor, x : x + factor * size : factor]
+    np.testing.assert_allclose(shown, (image + 1) * 127.5 + 0 * shown, atol=0.51)
+    crisp = shown.repeat(factor, 0).repeat(factor, 1)
+    block = pixels[y : y + factor * size, x : x + factor * size]
+    np.testing.assert_array_equal(block, crisp)
+  if titled:
+    assert (pixels[: plots.STRIP] < 100).any()
+
+
+def test_image_grid_of_bad_values_and_shapes(tmp_path):
+  values = np.array([np.nan, 7, -np.inf], np.float32)
+  images = np.broadcast_to(values[:, None, None, None], (3, 8, 8, 1))
+  plots.image_grid(tmp_path / 'new' / 'a.png', images, columns=3)
+  pixels = _pixels(tmp_path / 'new' / 'a.png')
+  centers = pixels[36, [36, 36 + 68, 36 + 2 * 68], 0]
+  np.testing.assert_array_equal(centers, [128, 255, 0])
+  for wrong in (np.zeros((3, 8, 8)), np.zeros((0, 8, 8, 1)), np.zeros((2, 8, 8, 2))):
+    with pytest.raises(ValueError, match='images must be'):
+      plots.image_grid(tmp_path / 'b.png', wrong)
+  with pytest.raises(ValueError, match='2 titles'):
+    plots.image_grid(tmp_path / 'b.png', images, titles=['a', 'b'])
+  assert not (tmp_path / 'b.png').exists()
+
+
+def test_side_by_side_shows_each_set_under_its_name(tmp_path):
+  black, gray = -np.ones((4, 8, 8, 1)), np.zeros((6, 8, 8, 1))
+  path = tmp_path / 'both.png'
+  plots.side_by_side(path, {'real': black, 'samples': gray}, columns=2)
+  pixels = _pixels(path)
+  width = 2 * 68 + plots.GAP
+  assert pixels.shape == (plots.STRIP + 3 * 68 + plots.GAP, 2 * width + 16, 3)
+  y = plots.STRIP + plots.GAP + 32
+  assert (pixels[y, plots.GAP + 32] == 0).all()
+  assert (pixels[y, width + 16 + plots.GAP + 32] == 128).all()
+  assert (pixels[-36, 36] == 255).all()  # the first set has no third row
+  for x in (0, width + 16):
+    assert (pixels[: plots.STRIP, x : x + 60] < 100).any()
+
+
+def test_scatter_panels_show_points_reference_and_what_is_outside(tmp_path):
+  rng = np.random.default_rng(0)
+  reference = rng.normal(size=(400, 2))
+  rows = {
+    'plain': [('step 0', reference * 0.1), ('step 9', reference * 0.3)],
+    'unrolled': [('step 0', np.full((10, 2), [50.0, np.nan]))],
+  }
+  path = tmp_path / 'points.png'
+  plots.scatter_panels(path, rows, reference=reference)
+  pixels = _pixels(path)
+  height, width, _ = pixels.shape
+  top, left = pixels[: height // 2], pixels[:, : width // 2]
+  assert _near(pixels, '#BBBBBB').sum() > 300
+  assert _near(top, plots.COLORS[0]).sum() > 100
+  below = left[height // 2 :]
+  assert _near(below, plots.COLORS[0]).sum() == 0
+  assert _near(below, plots.COLORS[1], 60).sum() > 5  # '10 outside'
+  assert _near(top, plots.COLORS[1], 60).sum() == 0
+  empty = pixels[height // 2 :, width // 2 + 20 :]
+  assert (empty == 255).all()
+  plots.scatter_panels(path, {'a': [('t', reference)]}, limits=(-1, 1))
+  assert _near(_pixels(path), plots.COLORS[0]).sum() > 100
+
+
+def test_scatter_points_stand_where_they_should(tmp_path):
+  path = tmp_path / 'points.png'
+  corner = np.tile([0.5, 0.5], (3, 1))
+  plots.scatter_panels(path, {'': [('', corner)]}, limits=(-1, 1))
+  pixels = _pixels(path)
+  ys, xs = np.nonzero(_near(pixels, plots.COLORS[0], 60))
+  dark = np.argwhere((pixels < 60).all(-1))  # the frame
+  (top, left), (bottom, right) = dark.min(0), dark.max(0)
+  assert abs((xs.mean() - left) / (right - left) - 0.75) < 0.02
+  assert abs((ys.mean() - top) / (bottom - top) - 0.25) < 0.02
+
+
+@pytest.mark.parametrize('log_y', [False, True])
+def test_curves_have_colors_band_and_scale(tmp_path, log_y):
+  x = np.arange(1, 60)
+  lines = {'falls': (x, 1 / x), 'rises': (x, x / 60, 0.1 + 0 * x)}
+  path = tmp_path / 'curves.png'
+  plots.curves(path, lines, xlabel='step', ylabel='nats', log_y=log_y)
+  pixels = _pixels(path)
+  assert all(_near(pixels, color).sum() > 100 for color in plots.COLORS[:2])
+  assert _near(pixels, '#F7DFCC').sum() > 1000  # the band, a fifth of the color
+  many = {str(i): (x, x + i) for i in range(9)}
+  plots.curves(path, many, xlabel='', ylabel='', log_y=log_y)
+  assert _pixels(path).shape == pixels.shape
+
+
+def test_no_global_figure_and_no_leftovers(tmp_path):
+  plots.curves(tmp_path / 'a.png', {}, xlabel='x', ylabel='y')
+  assert [p.name for p in tmp_path.iterdir()] == ['a.png']
+  assert not getattr(sys.modules.get('matplotlib.pyplot'), 'get_fignums', list)()
