@@ -171,7 +171,7 @@ def unrolled_gan(
 def _gap(grads, partial_grads) -> dict:
   """Norm of the difference, and its cosine with the partial gradient."""
   gap = jax.tree.map(jnp.subtract, grads, partial_grads)
-  norm, partial_norm = optax.global_norm(gap), optax.global_norm(partial_grads)
+  norm, partial_norm = optax.tree.norm(gap), optax.tree.norm(partial_grads)
   product = norm * partial_norm
   cosine = optax.tree.vdot(gap, partial_grads) / jnp.where(product > 0, product, 1.0)
   return {'unroll_gap': norm, 'unroll_cosine': cosine}

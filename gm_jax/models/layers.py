@@ -19,7 +19,7 @@ def conv_transpose_4x4(x: base.Array, kernel: base.Array) -> base.Array:
 
   In each direction y[2j] = k[0] x[j-1] + k[2] x[j] and
   y[2j+1] = k[1] x[j] + k[3] x[j+1]: each output is a product with two
-  neighbours, so the whole is four matrix products and a depth-to-space. It
+  neighbors, so the whole is four matrix products and a depth-to-space. It
   equals `jax.lax.conv_transpose(x, kernel, (2, 2), 'SAME')`, of which XLA
   computes the gradient of the kernel slowly on CPU (88 ms forward and backward
   against 14 ms here, for 64 images of 7x7x128 to 14x14x64 on two cores).
@@ -42,7 +42,7 @@ def conv_transpose_4x4(x: base.Array, kernel: base.Array) -> base.Array:
   chex.assert_shape(kernel, (4, 4, x.shape[-1], None))
   b, h, w, i = x.shape
   o = kernel.shape[-1]
-  # Tap 2 u + phase: [neighbour, neighbour, I, phase, phase, O]. The odd phase
+  # Tap 2 u + phase: [neighbor, neighbor, I, phase, phase, O]. The odd phase
   # comes first, as a window ends with the odd row of the pixel before.
   taps = kernel.reshape(2, 2, 2, 2, i, o)[:, ::-1, :, ::-1].transpose(0, 2, 4, 1, 3, 5)
   x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))

@@ -79,7 +79,7 @@ def test_every_pixel_depends_on_z(size):
   assert 0.3 < 2**halvings * power[border].mean() / power[~border].mean() < 3
 
 
-@pytest.mark.parametrize('size,spectral_norm', [(8, False), (28, True), (64, False)])
+@pytest.mark.parametrize('size,spectral_norm', [(8, True), (28, False)])
 def test_discriminator_sees_every_pixel(size, spectral_norm):
   critic = dcgan.Discriminator(base_features=4, spectral_norm=spectral_norm)
   x = jax.random.normal(jax.random.key(0), (3, size, size, 2))

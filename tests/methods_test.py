@@ -1,0 +1,330 @@
+"""One table of all methods x the laws that every method obeys.
+
+A new method adds a row: how it is made, small, and on what batch. Laws that a
+row cannot have (an exact density, say) are decided by its card, not skipped by
+hand.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax import export
+
+from gm_jax import base, priors
+from gm_jax.losses import adversarial, discrepancy, penalties
+from gm_jax.methods import gan, unrolled_gan
+from gm_jax.models import dcgan, mlp
+from gm_jax.training import checkpoint, parallel
+from gm_jax.training import step as step_lib
+
+CENTER = jnp.array([1.0, -0.5])
+DEVICES = 4
+
+
+class Row(NamedTuple):
+  """A method, small: made by `make(wrap, prior)`, fed by `batch(key)`."""
+
+  make: Callable
+  batch: Callable
+  falls: bool = True  # toy discrepancy measured; images only run
+
+
+def plane(num):
+  """[num, 2] draws from N(CENTER, 0.3^2 I)."""
+  return lambda key: {'x': CENTER + 0.3 * jax.random.normal(key, (num, 2))}
+
+
+def images(num):
+  return lambda key: {'x': jax.random.uniform(key, (num, 8, 8, 1), minval=-1.0)}
+
+
+def players(spectral_norm=False):
+  return {
+    'generator': mlp.MLP((16, 2), activation=nn.tanh),
+    'discriminator': mlp.MLP((16, 1), spectral_norm=spectral_norm),
+  }
+
+
+def plain_gan(wrap, prior):
+  tx = optax.adam(5e-3, b1=0.5)
+  return gan.gan(**players(), g_tx=wrap(tx), d_tx=wrap(tx), prior=prior)
+
+
+def penalized_gan(wrap, prior):
+  def penalty(critic, key, real, fake):
+    return 0.1 * penalties.gradient_penalty(critic, key, real, fake)
+
+  tx = optax.adam(2e-2, b1=0.5)
+  return gan.gan(
+    **players(spectral_norm=True),
+    g_tx=wrap(tx),
+    d_tx=wrap(tx),
+    prior=prior,
+    game=adversarial.HINGE,
+    penalty=penalty,
+    num_critic=2,
+  )
+
+
+def image_gan(wrap, prior):
+  tx = optax.adam(1e-3, b1=0.5)
+  return gan.gan(
+    dcgan.Generator(8, 1, base_features=4),
+    dcgan.Discriminator(base_features=4),
+    wrap(tx),
+    wrap(tx),
+    prior=prior,
+  )
+
+
+def unrolled(fresh, wrap, prior):
+  tx = optax.adam(5e-3, b1=0.5, eps_root=1e-8)
+  return unrolled_gan.unrolled_gan(
+    **players(), g_tx=wrap(tx), d_tx=wrap(tx), prior=prior, num_unroll=3, fresh=fresh
+  )
+
+
+ROWS = {
+  'gan': Row(plain_gan, plane(64)),
+  'gan_penalized': Row(penalized_gan, plane(128)),
+  'gan_images': Row(image_gan, images(16), falls=False),
+  'unrolled_gan': Row(functools.partial(unrolled, False), plane(64)),
+  'unrolled_gan_fresh': Row(functools.partial(unrolled, True), plane(256)),
+}
+every_row = pytest.mark.parametrize('name', ROWS)
+
+
+class Run(NamedTuple):
+  """A row made and compiled once for all laws."""
+
+  method: base.Method
+  state: base.State  # at the beginning
+  steps: Callable  # (state, key, batches [n, ...]) -> (state, metrics [n])
+  batches: dict  # [4, B, ...]
+  traces: list
+
+
+@functools.cache
+def started(name):
+  row = ROWS[name]
+  method = row.make(lambda tx: tx, priors.normal(4))
+  batches = jax.vmap(row.batch)(jax.random.split(jax.random.key(7), 4))
+  first = jax.tree.map(lambda x: x[0], batches)
+  init = functools.partial(step_lib.init, method, averaged=True)
+  traces = []
+
+  def counted(state, key, batches):
+    traces.append(1)
+    return step_lib.train_step(method, ema_decay=0.9)(state, key, batches)
+
+  state = jax.jit(init)(jax.random.key(1), first)
+  return Run(method, state, jax.jit(counted), batches, traces)
+
+
+def part(run, start, stop):
+  return jax.tree.map(lambda x: x[start:stop], run.batches)
+
+
+@every_row
+def test_init_can_be_evaluated_by_shape(name):
+  run = started(name)
+  shape = jax.eval_shape(
+    run.method.init, jax.random.key(0), jax.tree.map(lambda x: x[0], run.batches)
+  )
+  real = run.state._replace(ema=())
+  chex.assert_trees_all_equal_shapes_and_dtypes(shape, real)
+  assert real.step.dtype == jnp.int32 and real.step == 0
+
+
+@every_row
+def test_step_keeps_the_structure_and_is_traced_once(name):
+  run = started(name)
+  state, keys = run.state, set()
+  for i in range(3):
+    before = state
+    state, metrics = run.steps(state, jax.random.key(2), part(run, i, i + 1))
+    chex.assert_trees_all_equal_shapes_and_dtypes(before, state)
+    keys.add(tuple(sorted(metrics)))
+    for value in metrics.values():
+      assert value.shape == (1,) and np.isfinite(value).all()
+  assert state.step == 3 and len(keys) == 1
+  assert len(run.traces) <= 2  # this shape, and the one of four steps at once
+  for player, params in state.params.items():  # every player moves
+    moved = [
+      float(jnp.abs(a - b).max())
+      for a, b in zip(
+        jax.tree.leaves(params), jax.tree.leaves(run.state.params[player]), strict=True
+      )
+    ]
+    assert max(moved) > 0
+
+
+@pytest.mark.parametrize('name', [n for n, row in ROWS.items() if row.falls])
+def test_training_brings_the_samples_to_the_data(name):
+  run, row = started(name), ROWS[name]
+
+  @jax.jit
+  def trained(state):
+    def body(state, key):
+      return run.method.step(state, key, row.batch(jax.random.fold_in(key, 1)))[0], None
+
+    return jax.lax.scan(body, state, jax.random.split(jax.random.key(3), 600))[0]
+
+  kernel = discrepancy.gaussian(std=0.5)
+  real = plane(500)(jax.random.key(4))['x']
+
+  def distance(state):
+    samples = run.method.sample(step_lib.model(state), jax.random.key(5), 500)
+    return float(discrepancy.mmd2_unbiased(kernel, real, samples))
+
+  start = run.state._replace(ema=())
+  assert distance(start) > 0.3 and distance(trained(start)) < 0.06
+
+
+@every_row
+def test_samples_depend_on_the_key_alone(name):
+  run = started(name)
+  model = step_lib.model(run.state)
+  draw = jax.jit(run.method.sample, static_argnums=2)
+  first, again = (draw(model, jax.random.key(8), 8) for _ in range(2))
+  np.testing.assert_array_equal(first, again)
+  assert np.abs(first - draw(model, jax.random.key(9), 8)).max() > 1e-3
+  one = draw(model, jax.random.key(8), 1)  # in a batch of one as in one of eight
+  np.testing.assert_allclose(first[0], one[0], atol=1e-6)
+
+
+@every_row
+def test_resumed_run_equals_the_straight_one_bitwise(name, tmp_path):
+  run, key = started(name), jax.random.key(2)
+  straight = run.steps(run.steps(run.state, key, part(run, 0, 1))[0], key,
+                       part(run, 1, 2))[0]  # fmt: skip
+  half = run.steps(run.state, key, part(run, 0, 1))[0]
+  saved = checkpoint.Checkpoints(tmp_path)
+  saved.save(1, half, {'attempt': 0})
+  step, restored, _ = saved.restore(jax.eval_shape(lambda: run.state))
+  resumed = run.steps(restored, key, part(run, 1, 2))[0]
+  assert step == 1
+  chex.assert_trees_all_equal(straight, resumed)
+
+
+def copies(tree):
+  return jax.tree.map(lambda x: jnp.stack([x] * DEVICES), tree)
+
+
+@every_row
+def test_sharded_over_devices_equals_one_device(name):
+  run, key = started(name), jax.random.key(2)
+  one, one_metrics = run.steps(run.state, key, part(run, 0, 2))
+  mesh = parallel.data_mesh(jax.devices()[:DEVICES])
+  compiled = parallel.jitted(step_lib.train_step(run.method, ema_decay=0.9), mesh)
+  many, metrics = compiled(
+    parallel.put(run.state, parallel.replicated(mesh)),
+    key,
+    parallel.put(part(run, 0, 2), parallel.split(mesh, axis=1)),
+  )
+  assert run.state.step == 0  # donated was a copy
+  chex.assert_trees_all_close(jax.device_get(many), jax.device_get(one), atol=2e-5)
+  chex.assert_trees_all_close(
+    jax.device_get(metrics), jax.device_get(one_metrics), atol=2e-4
+  )
+
+
+@every_row
+def test_pmap_equals_vmap_over_groups_with_the_same_keys(name):
+  run, key = started(name), jax.random.key(2)
+  method = ROWS[name].make(parallel.mean_over_devices, priors.normal(4))
+  state = copies(run.state._replace(ema=()))
+  batch = jax.tree.map(lambda x: x[0].reshape(DEVICES, -1, *x.shape[2:]), run.batches)
+  on_devices = parallel.pmapped(method, jax.devices()[:DEVICES])(state, key, batch)
+  in_groups = jax.jit(
+    jax.vmap(parallel.per_device(method), (0, None, 0), axis_name=parallel.DATA)
+  )(state, key, batch)
+  chex.assert_trees_all_close(
+    jax.device_get(on_devices), jax.device_get(in_groups), atol=2e-5
+  )
+  same = jax.tree.map(lambda x: np.ptp(np.asarray(x, float), 0).max(), on_devices[0])
+  assert max(jax.tree.leaves(same)) < 1e-6  # devices stay together
+
+
+@pytest.mark.parametrize('name', ['gan', 'unrolled_gan'])
+def test_pmap_equals_one_device_where_nothing_is_drawn(name):
+  def constant(key, num):
+    del key
+    return jnp.full((num, 4), 0.5)
+
+  single = ROWS[name].make(lambda tx: tx, constant)
+  method = ROWS[name].make(parallel.mean_over_devices, constant)
+  batch = ROWS[name].batch(jax.random.key(0))
+  state = single.init(jax.random.key(1), batch)
+  one = jax.jit(single.step)(state, jax.random.key(2), batch)[0]
+  split = jax.tree.map(lambda x: x.reshape(DEVICES, -1, *x.shape[1:]), batch)
+  step = parallel.pmapped(method, jax.devices()[:DEVICES])
+  many = step(copies(state), jax.random.key(2), split)[0]
+  chex.assert_trees_all_close(
+    jax.device_get(one.params), jax.tree.map(lambda x: np.asarray(x)[0], many.params),
+    atol=1e-5,
+  )  # fmt: skip
+
+
+@every_row
+def test_step_lowers_for_tpu_and_gpu(name):
+  run = started(name)
+  abstract = jax.eval_shape(
+    lambda: (run.state._replace(ema=()), jax.random.key(0), part(run, 0, 1))
+  )
+  lowered = export.export(
+    jax.jit(step_lib.train_step(run.method)), platforms=('tpu', 'cuda')
+  )(*abstract)
+  assert lowered.platforms == ('tpu', 'cuda')
+
+
+@every_row
+def test_card_claims_what_the_method_has(name):
+  method = started(name).method
+  card = method.card
+  bounds = {'elbo', 'iwae'} & method.queries.keys()
+  claim = {
+    'exact': method.log_prob is not None,
+    'lower_bound': method.log_prob is None and bool(bounds),
+    'unnormalized': 'energy' in method.queries,
+    'estimate': True,
+    'none': method.log_prob is None and not bounds and 'energy' not in method.queries,
+  }
+  assert claim[card.density]
+  assert (card.density == 'none') == (card.measure == 'none')
+  assert (card.density == 'none') == (card.density_cost == 'none')
+  assert (method.sample is None) == (card.sampling == 'none')
+  assert card.training and card.latents in (
+    'none', 'continuous', 'discrete', 'data_sized'
+  )  # fmt: skip
+
+
+@every_row
+def test_unconditional_sampling_refuses_a_condition(name):
+  run = started(name)
+  with pytest.raises(ValueError, match='unconditional'):
+    run.method.sample(
+      step_lib.model(run.state), jax.random.key(0), 2, condition=jnp.zeros(2)
+    )
+
+
+@every_row
+def test_average_follows_its_recursion(name):
+  run, key = started(name), jax.random.key(2)
+  state = run.steps(run.state, key, part(run, 0, 1))[0]
+  expected = jax.tree.map(
+    lambda old, new: 0.9 * old + 0.1 * new, run.state.params, state.params
+  )
+  chex.assert_trees_all_close(state.ema['params'], expected, atol=1e-6)
+  chex.assert_trees_all_equal(step_lib.model(state).params, state.ema['params'])
+  chex.assert_trees_all_equal(
+    step_lib.model(state, averaged=False).params, state.params
+  )
