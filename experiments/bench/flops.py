@@ -1,0 +1,72 @@
+"""How many floating-point operations one step of the unrolled GAN must take.
+
+Only matrix products are counted, two operations a multiply-add. With B examples
+of each kind, s_l = in * out of layer l and S = sum_l s_l, N = 2B rows (real and
+fake) through the discriminator cost
+
+  F  = 2 N S          a forward pass; as much the gradient of the weights;
+  F' = 2 N (S - s_1)  the gradient of the inputs, which the data do not need.
+
+and x = 2 B s_1 the gradient of the fake examples, G and G' as F and F' for the
+generator's B rows. One discriminator step takes 2F + F'. Write h for a layer's
+input, delta for the gradient of its output W h and V for the cotangent of the
+weights' gradient h^T delta. Reverse mode through that step then needs
+
+  cot delta: h V (F) and, from the layer below, cot(delta W^T) W (F')
+  cot h:     delta V^T (F' + x) and cot(W h) W^T (F' + x)
+  cot W:     h^T cot(W h) (F) and cot(delta W^T)^T delta (F'),
+
+2F + 4F' + 2x, where all that the forward pass computed is still stored. The
+first step's weights do not depend on the generator: cot W falls away there, and
+with it every real row, which leaves (F + 3F') / 2 + 2x. In sum
+
+  D's step     G + 2F + F'
+  G's step     G + k (2F + F') + F + outer + reverse(k) + G + G'
+  outer        F' / 2 + x at k = 0 (fake rows only), else F + F' + x
+  reverse(k)   (k - 1) (2F + 4F' + 2x) + (F + 3F') / 2 + 2x   for k >= 1.
+
+Rematerialization repeats each inner step once, k (2F + F') more; it is no part
+of the floor.
+"""
+
+from collections.abc import Sequence
+
+
+def products(sizes: Sequence[int]) -> list[int]:
+  """in * out of each layer of a perceptron with these sizes, input first."""
+  return [a * b for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+
+
+def step(
+  k: int,
+  generator: Sequence[int],
+  discriminator: Sequence[int],
+  batch_size: int,
+  *,
+  rematerialized: bool = False,
+) -> int:
+  """Operations of one training step, by the formulae above.
+
+  Args:
+    k: inner steps.
+    generator: sizes of its layers, input first.
+    discriminator: likewise.
+    batch_size: B.
+    rematerialized: counts the inner steps' second forward pass too.
+
+  Returns:
+    The number of floating-point operations in matrix products.
+  """
+  g, d = products(generator), products(discriminator)
+  g_forward, g_inputs = 2 * batch_size * sum(g), 2 * batch_size * sum(g[1:])
+  forward, inputs = 4 * batch_size * sum(d), 4 * batch_size * sum(d[1:])
+  fake = 2 * batch_size * d[0]
+  inner = 2 * forward + inputs
+  total = g_forward + inner  # the discriminator's step
+  total += g_forward + k * inner + forward + g_forward + g_inputs
+  if k == 0:
+    return total + inputs // 2 + fake
+  total += forward + inputs + fake
+  total += (k - 1) * (2 * forward + 4 * inputs + 2 * fake)
+  total += (forward + 3 * inputs) // 2 + 2 * fake
+  return total + (k * inner if rematerialized else 0)

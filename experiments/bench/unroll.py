@@ -1,0 +1,290 @@
+"""One full training step of the unrolled GAN: time, memory and compile time.
+
+A step is the discriminator's step and the generator's, through k inner steps on
+the same batch, with Adam everywhere; networks, batch and rates stand below. The
+peer is the same step in eager PyTorch, timed in turn with ours. The floor is the
+fewest operations (`bench.flops`, without rematerialization) at the fastest rate
+a matrix product reached in this run.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.bench import flops
+from gm_jax import base, priors, unroll
+from gm_jax.methods import unrolled_gan
+from gm_jax.models import mlp
+from gm_jax.players import DISCRIMINATOR, GENERATOR
+from gm_jax.training import report
+
+try:
+  from experiments.bench import eager
+except ImportError:
+  eager = None
+
+SIZES = {GENERATOR: (256, 128, 128, 2), DISCRIMINATOR: (2, 128, 128, 1)}
+BATCH_SIZE = 512
+RATES = (1e-3, 0.5, 0.999, 1e-8, 1e-8)  # of Adam: rate, b1, b2, eps, eps_root
+MATMULS = ((2 * BATCH_SIZE, 128, 128), (1024, 1024, 1024))  # [a, b] times [b, c]
+HEADER = ('k', 'step ms', 'floor ms', 'x floor', 'torch ms', 'x faster')
+HEADER += ('gradient diff', 'temp MB', 'compile s')
+
+
+def make_method(
+  k: int,
+  how: unroll.Unroll = unroll.full,
+  *,
+  g_tx: optax.GradientTransformation | None = None,
+  prior: priors.Prior = priors.normal(SIZES[GENERATOR][0]),
+) -> base.Method:
+  """The unrolled GAN that is measured."""
+  rate, b1, b2, eps, eps_root = RATES
+  adam = optax.adam(rate, b1, b2, eps, eps_root)
+  networks = (mlp.MLP(s[1:], activation=nn.tanh) for s in SIZES.values())
+  return unrolled_gan.unrolled_gan(
+    *networks, g_tx or adam, adam, prior=prior, num_unroll=k, how=how, diagnostics=False
+  )
+
+
+def plain_scan(step, state, xs=None, *, length=None):
+  """`unroll.full` without rematerialization."""
+  return jax.lax.scan(lambda s, x: (step(s, x), None), state, xs, length=length)[0]
+
+
+def python_loop(step, state, xs=None, *, length=None):
+  """`unroll.full` without a scan: XLA sees every inner step."""
+  keys = xs[0] if xs is not None else range(length)
+  for i in range(len(keys)):
+    state = step(state, jax.tree.map(lambda x: x[i], xs))  # noqa: B023
+  return state
+
+
+def example() -> tuple[base.State, base.Array, base.Batch]:
+  """Arguments of a step: one state, the same for every k, and one batch."""
+  batch = {'x': jax.random.normal(jax.random.key(0), (BATCH_SIZE, 2))}
+  return make_method(0).init(jax.random.key(1), batch), jax.random.key(2), batch
+
+
+def compiled(method: base.Method, args: tuple) -> tuple[Callable, float]:
+  """A compiled step, and the seconds that tracing and compiling took."""
+  start = time.perf_counter()
+  program = jax.jit(method.step).lower(*args).compile()
+  return program, time.perf_counter() - start
+
+
+def temporary_megabytes(program) -> float:
+  """The most temporary memory the program holds at once."""
+  return program.memory_analysis().temp_size_in_bytes / 1e6
+
+
+def flat(params: base.Params) -> list[np.ndarray]:
+  """An MLP's parameters as kernel, bias, kernel, ..."""
+  layers = [params[f'Dense_{i}'] for i in range(len(params))]
+  return [np.asarray(layer[n]) for layer in layers for n in ('kernel', 'bias')]
+
+
+def generator_gradient(k: int, args: tuple, z: base.Array) -> list[np.ndarray]:
+  """The gradient that the generator's optimizer gets, both noises being z."""
+  keep = optax.GradientTransformation(
+    init=lambda params: jax.tree.map(jnp.zeros_like, params),
+    update=lambda grads, state, params=None: (state, grads),
+  )
+  method = make_method(k, g_tx=keep, prior=lambda key, num: z)
+  state, key, batch = args
+  state = state._replace(
+    opt_state=state.opt_state | {GENERATOR: keep.init(state.params[GENERATOR])}
+  )
+  state, _ = jax.jit(method.step)(state, key, batch)
+  return flat(state.opt_state[GENERATOR])
+
+
+def gradient_difference(k: int, args: tuple) -> float:
+  """|ours - PyTorch's| / |PyTorch's|, of the generator's gradient at one state."""
+  state, _, batch = args
+  z = jax.random.normal(jax.random.key(3), (BATCH_SIZE, SIZES[GENERATOR][0]))
+  ours = generator_gradient(k, args, z)
+  players = (flat(state.params[name]) for name in SIZES)
+  theirs = eager.first_gradient(
+    *players, np.asarray(batch['x']), np.asarray(z), k, RATES
+  )
+  ours, theirs = (np.concatenate([g.ravel() for g in gs]) for gs in (ours, theirs))
+  return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+
+
+def matmul_rates(repeats: int = 30) -> list[float]:
+  """The best rate of each product in MATMULS, in operations a second."""
+  rates = []
+  multiply = jax.jit(jnp.matmul)
+  for a, b, c in MATMULS:
+    left, right = jnp.ones((a, b)), jnp.ones((b, c))
+    seconds = [timed(lambda: multiply(left, right)) for _ in range(repeats)]  # noqa: B023
+    rates.append(2 * a * b * c / min(seconds[1:]))
+  return rates
+
+
+def timed(function: Callable) -> float:
+  """Seconds of one call, until its result is there."""
+  start = time.perf_counter()
+  jax.block_until_ready(function())
+  return time.perf_counter() - start
+
+
+def step_seconds(program, args: tuple, peer: Callable | None, repeats: int):
+  """Seconds of `repeats` steps of ours and of the peer's, taken in turn."""
+  state, key, batch = args
+
+  def ours():
+    nonlocal state
+    state, metrics = program(state, key, batch)
+    return state, metrics
+
+  seconds = []
+  for _ in range(2 + repeats):  # two to warm up
+    seconds.append((timed(ours), timed(peer) if peer else float('nan')))
+  return np.asarray(seconds[2:]).T
+
+
+def measure(k: int, program, args: tuple, where, repeats: int) -> dict:
+  """Every number about one k but the floor and the compile time."""
+  state, _, batch = args
+  peer, difference = None, None
+  if where is not None:
+    difference = gradient_difference(k, args)
+    players = (flat(state.params[name]) for name in SIZES)
+    real, latent_size = np.asarray(batch['x']), SIZES[GENERATOR][0]
+    peer = eager.stepper(*players, real, latent_size, k, RATES, where)
+  ours, theirs = step_seconds(program, args, peer, repeats)
+  row = {'k': k, 'step_ms': 1e3 * float(np.median(ours))}
+  row |= {'step_ms_all': (1e3 * ours).tolist(), 'temp_mb': temporary_megabytes(program)}
+  if peer:
+    row |= {'torch_ms': 1e3 * float(np.median(theirs)), 'gradient_diff': difference}
+    row |= {'torch_ms_all': (1e3 * theirs).tolist()}
+    row['times_faster'] = row['torch_ms'] / row['step_ms']
+  return row
+
+
+def add_floor(row: dict, rates: Sequence[float]) -> None:
+  """Adds the floor, by the fastest product and by the one of the step's shape."""
+  shape = row['k'], SIZES[GENERATOR], SIZES[DISCRIMINATOR], BATCH_SIZE
+  row['flops'] = flops.step(*shape)
+  row['flops_rematerialized'] = flops.step(*shape, rematerialized=True)
+  row['floor_ms'] = 1e3 * row['flops'] / max(rates)
+  row['times_floor'] = row['step_ms'] / row['floor_ms']
+  row['times_floor_own_shape'] = row['step_ms'] * rates[0] / row['flops'] / 1e3
+
+
+def goals(rows: dict, plain_mb: float | None, platform: str) -> list[dict]:
+  """The goals: what, the bound, the number (None: not measured), met or not."""
+
+  def number(k, name):
+    return rows.get(k, {}).get(name)
+
+  def ratio(a, b):
+    return None if a is None or b is None else a / b
+
+  cpu = platform == 'cpu'
+  faster, floor = number(10, 'times_faster'), number(10, 'times_floor')
+  memory = ratio(number(50, 'temp_mb'), plain_mb)
+  growth = ratio(number(50, 'compile_s'), number(5, 'compile_s'))
+  wanted = [
+    ('k = 10, two CPU cores: times faster than PyTorch', '>=', 1.5, cpu, faster),
+    ('k = 10, two CPU cores: times the floor', '<=', 3.0, cpu, floor),
+    ('k = 50: memory / plain scan memory', '<=', 0.2, True, memory),
+    ('compile time at k = 50 / at k = 5', '<=', 1.3, True, growth),
+    ('k = 10, accelerator: times faster than PyTorch', '>=', 5.0, not cpu, faster),
+  ]
+  found = []
+  for what, sign, bound, here, value in wanted:
+    value = value if here else None
+    met = value and (value >= bound if sign == '>=' else value <= bound)
+    found.append({'goal': f'{what} {sign} {bound:g}', 'value': value, 'met': met})
+  return found
+
+
+def conditions(where) -> dict[str, str]:
+  """What the numbers depend on."""
+  facts = report.versions()
+  facts['cpu cores'] = str(len(os.sched_getaffinity(0)))
+  facts['float32 products'] = f'{jax.config.jax_default_matmul_precision or "default"}'
+  facts['torch'] = 'not measured'
+  if where is not None:
+    torch = eager.torch
+    name = torch.cuda.get_device_name() if where.type == 'cuda' else 'cpu'
+    precision = torch.get_float32_matmul_precision()
+    facts['torch'] = (
+      f'{torch.__version__}, {name}, {torch.get_num_threads()} threads,'
+      f' float32 products {precision}'
+    )
+  return facts
+
+
+def show(rows: Sequence[dict], rates: Sequence[float], numbers: dict) -> None:
+  """Prints the table, what it rests on, and the goals."""
+  names = ('k', 'step_ms', 'floor_ms', 'times_floor', 'torch_ms', 'times_faster')
+  names += ('gradient_diff', 'temp_mb', 'compile_s')
+  print(report.text_table(HEADER, [[row.get(n, '-') for n in names] for row in rows]))
+  print(f'\nG {SIZES[GENERATOR]}, D {SIZES[DISCRIMINATOR]}, tanh, batch {BATCH_SIZE}')
+  for (a, b, c), rate in zip(MATMULS, rates, strict=True):
+    print(f'product [{a}, {b}] x [{b}, {c}]: {rate / 1e9:.0f} Gflop/s')
+  print('the floor: fewest operations, nothing rematerialized, at the faster rate')
+  for row in rows[-1:]:
+    more = row['flops_rematerialized'] / row['flops']
+    own = row['times_floor_own_shape']
+    print(
+      f'at k = {row["k"]}: {row["flops"] / 1e9:.2f} Gflop, {more:.2f} times that with'
+      f' rematerialization; {own:.2f} times the floor of the product of its own shape'
+    )
+  if numbers['plain_scan_mb'] is not None:
+    print(f'plain scan at k = 50: {numbers["plain_scan_mb"]:.1f} MB')
+  if eager is None:
+    print("PyTorch is not installed: pip install 'gm_jax[bench]'")
+  for name, value in numbers['conditions'].items():
+    print(f'{name}: {value}')
+  print()
+  verdicts = {None: 'not measured', True: 'met', False: 'NOT MET'}
+  lines = [
+    [g['goal'], '-' if g['value'] is None else g['value'], verdicts[g['met']]]
+    for g in numbers['goals']
+  ]
+  print(report.text_table(('goal', 'measured', 'verdict'), lines))
+
+
+def run(ks: Sequence[int], *, repeats: int) -> dict:
+  """Measures, prints, and returns every number."""
+  jax.config.update('jax_enable_compilation_cache', False)  # compile times are real
+  platform = jax.default_backend()
+  if platform != 'cpu':  # a GPU would use TF32, PyTorch does not
+    jax.config.update('jax_default_matmul_precision', 'highest')
+  where = eager.device(platform) if eager else None
+  args, rates = example(), matmul_rates()
+  compiled(make_method(0), args)  # the first compilation loads the compiler
+  builds = [
+    {k: compiled(make_method(k), args) for k in ks} for _ in range(min(3, repeats // 2))
+  ]
+  rows = []
+  for k in ks:
+    row = measure(k, builds[0][k][0], args, where, repeats)
+    row['compile_s'] = min(build[k][1] for build in builds)
+    rows.append(row)
+  rates = [max(pair) for pair in zip(rates, matmul_rates(), strict=True)]
+  for row in rows:
+    add_floor(row, rates)
+  plain_mb = None
+  if 50 in ks:
+    plain_mb = temporary_megabytes(compiled(make_method(50, plain_scan), args)[0])
+  numbers = {
+    'rows': rows,
+    'matmul_flops_per_second': dict(zip(map(str, MATMULS), rates, strict=True)),
+    'plain_scan_mb': plain_mb,
+    'conditions': conditions(where),
+    'goals': goals({row['k']: row for row in rows}, plain_mb, platform),
+  }
+  show(rows, rates, numbers)
+  return numbers

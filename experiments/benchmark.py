@@ -1,0 +1,72 @@
+"""Measures speed and memory, and prints a table.
+
+  python experiments/benchmark.py unroll [--ks=0,1,5,10,20,50] [--repeats=20] \
+      [--json=PATH] [--quick]
+
+  unroll   one full training step of the unrolled GAN, by the number k of steps
+           it looks ahead, beside eager PyTorch and the floating-point floor
+
+PyTorch is optional: pip install 'gm_jax[bench]'. Exit codes: 0 measured,
+1 the measurement went wrong, 2 the command did.
+"""
+
+import json
+import pathlib
+import sys
+
+from absl import app, flags
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # for experiments.bench
+
+_KS = flags.DEFINE_list('ks', ['0', '1', '5', '10', '20', '50'], 'Steps to unroll.')
+_REPEATS = flags.DEFINE_integer('repeats', 20, 'Timed steps.', lower_bound=1)
+_JSON = flags.DEFINE_string('json', None, 'File for every number.')
+_QUICK = flags.DEFINE_bool('quick', False, 'k = 0 and 10, five steps, two goals.')
+
+
+def _fail(message: str, code: int):
+  """Ends with one line on stderr."""
+  print(f'error: {message}', file=sys.stderr)
+  sys.exit(code)
+
+
+def _parse(argv):
+  """Flags; whatever is wrong with them is one line and exit code 2."""
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    _fail(' '.join(str(error).split()), 2)
+
+
+def _unroll() -> dict:
+  ks = ['0', '10'] if _QUICK.value and not flags.FLAGS['ks'].present else _KS.value
+  repeats = _REPEATS.value
+  if _QUICK.value and not flags.FLAGS['repeats'].present:
+    repeats = 5
+  if not ks or not all(k.isdecimal() for k in ks):
+    _fail(f'--ks must be numbers >= 0 with commas between, got {",".join(ks)!r}', 2)
+  from experiments.bench import unroll
+
+  return unroll.run(sorted({int(k) for k in ks}), repeats=repeats)
+
+
+COMMANDS = {'unroll': _unroll}  # each prints its table and returns every number
+
+
+def main(argv):
+  known = ', '.join(COMMANDS)
+  if len(argv) != 2:
+    _fail(f'expected one benchmark of: {known}; got {len(argv) - 1}', 2)
+  if argv[1] not in COMMANDS:
+    _fail(f'unknown benchmark {argv[1]!r}; there are: {known}', 2)
+  if _JSON.value and not pathlib.Path(_JSON.value).resolve().parent.is_dir():
+    _fail(f'--json={_JSON.value}: no such folder', 2)
+  numbers = COMMANDS[argv[1]]()
+  if _JSON.value:
+    pathlib.Path(_JSON.value).write_text(json.dumps(numbers, indent=2) + '\n')
+    print(f'numbers: {_JSON.value}')
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=_parse)

@@ -1,0 +1,142 @@
+"""The GAN's step against what its paper writes, by independent computation."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gm_jax import players, priors
+from gm_jax.losses import adversarial
+from gm_jax.methods import gan
+from gm_jax.models import dcgan, mlp
+from gm_jax.training import step as step_lib
+
+
+class Peak(nn.Module):
+  """A fixed critic, largest at one point: -|x - peak|^2."""
+
+  peak: tuple[float, float]
+
+  @nn.compact
+  def __call__(self, x, *, train=False):
+    peak = self.param('peak', lambda key: jnp.asarray(self.peak))
+    return -jnp.sum((x - peak) ** 2, axis=-1)
+
+
+@pytest.mark.parametrize('game', ['MINIMAX', 'NON_SATURATING'])
+def test_against_a_fixed_critic_every_sample_goes_to_its_argmax(game):
+  # Collapse as the lecture defines it: the best reply to any fixed critic is a
+  # point mass, wherever the data are.
+  tx = optax.adam(optax.cosine_decay_schedule(3e-2, 1500))
+  method = gan.gan(
+    mlp.MLP((32, 2)),
+    Peak((0.8, -0.3)),
+    tx,
+    optax.set_to_zero(),
+    prior=priors.normal(8),
+    game=getattr(adversarial, game),
+  )
+  data = {'x': jax.random.normal(jax.random.key(0), (64, 2))}
+  state = method.init(jax.random.key(1), data)
+
+  @jax.jit
+  def train(state):
+    keys = jax.random.split(jax.random.key(2), 1500)
+    return jax.lax.scan(lambda s, k: (method.step(s, k, data)[0], None), state, keys)[0]
+
+  samples = method.sample(step_lib.model(train(state)), jax.random.key(3), 256)
+  before = method.sample(step_lib.model(state), jax.random.key(3), 256)
+  assert before.std(0).min() > 0.2
+  np.testing.assert_allclose(samples.mean(0), [0.8, -0.3], atol=0.02)
+  assert samples.std(0).max() < 0.06
+
+
+def test_one_step_is_the_two_gradient_steps_of_the_algorithm():
+  generator, critic = mlp.MLP((5, 2), nn.tanh), mlp.MLP((6, 1), nn.tanh)
+  g_rate, d_rate, prior = 0.3, 0.2, priors.normal(3)
+  method = gan.gan(
+    generator, critic, optax.sgd(g_rate), optax.sgd(d_rate), prior=prior, num_critic=2
+  )
+  x = jax.random.normal(jax.random.key(0), (12, 2))
+  state = method.init(jax.random.key(1), {'x': x})
+  key = jax.random.key(2)
+  new, _ = method.step(state, key, {'x': x})
+
+  def logit(params, x):
+    return critic.apply({'params': params}, x)[:, 0]
+
+  def generate(params, z):
+    return generator.apply({'params': params}, z)
+
+  def d_loss(params, g_params, real, z):  # the paper's V, negated
+    fake = logit(params, generate(g_params, z))
+    sigmoid = jax.nn.sigmoid
+    return -jnp.mean(jnp.log(sigmoid(logit(params, real))) + jnp.log(1 - sigmoid(fake)))
+
+  critic_key, z_key, _ = jax.random.split(key, 3)
+  g_params, d_params = (state.params[name] for name in ('generator', 'discriminator'))
+  for i, one in enumerate(jax.random.split(critic_key, 2)):
+    z = prior(jax.random.split(one)[0], 6)
+    grads = jax.grad(d_loss)(d_params, g_params, x[i::2], z)
+    d_params = jax.tree.map(lambda p, g: p - d_rate * g, d_params, grads)
+  z = prior(z_key, 6)
+  grads = jax.grad(
+    lambda p: -jnp.mean(jnp.log(jax.nn.sigmoid(logit(d_params, generate(p, z)))))
+  )(g_params)
+  g_params = jax.tree.map(lambda p, g: p - g_rate * g, g_params, grads)
+  expected = {'generator': g_params, 'discriminator': d_params}
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), new.params, expected
+  )
+
+
+def test_batch_statistics_of_the_generator_follow_its_own_step_only():
+  generator = dcgan.Generator(8, 1, base_features=4)
+  method = gan.gan(
+    generator,
+    dcgan.Discriminator(base_features=4),
+    optax.sgd(0.0),
+    optax.sgd(0.0),
+    prior=priors.normal(4),
+    num_critic=3,
+  )
+  x = jax.random.normal(jax.random.key(0), (24, 8, 8, 1))
+  state = method.init(jax.random.key(1), {'x': x})
+  key = jax.random.key(2)
+  new, _ = method.step(state, key, {'x': x})
+  z = priors.normal(4)(jax.random.split(key, 3)[1], 8)
+  share = players.collections(state.extra, 'generator')
+  _, expected = players.apply(generator, state.params['generator'], share, z)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+    players.collections(new.extra, 'generator'),
+    expected,
+  )
+
+
+def test_refusals():
+  tx = optax.sgd(0.1)
+  with pytest.raises(ValueError, match='num_critic must be >= 1, got 0'):
+    gan.gan(mlp.MLP((2,)), mlp.MLP((1,)), tx, tx, prior=priors.normal(2), num_critic=0)
+  two = gan.gan(
+    mlp.MLP((2,)), mlp.MLP((2,)), tx, tx, prior=priors.normal(2), num_critic=3
+  )
+  x = jnp.ones((6, 2))
+  with pytest.raises(ValueError, match=r'one logit an example.*got \[2, 2\]'):
+    two.step(two.init(jax.random.key(0), {'x': x}), jax.random.key(0), {'x': x})
+  with pytest.raises(ValueError, match='batch of 4 .*multiple of 3'):
+    two.step(two.init(jax.random.key(0), {'x': x}), jax.random.key(0), {'x': x[:4]})
+
+
+@pytest.mark.parametrize('size', [3, 50])
+def test_priors_have_their_moments(size):
+  z = priors.sphere(size)(jax.random.key(0), 20_000)
+  np.testing.assert_allclose(jnp.sum(z**2, -1), size, rtol=1e-5)
+  np.testing.assert_allclose(z.mean(0), 0, atol=0.04)
+  u = priors.uniform(size)(jax.random.key(0), 20_000)
+  assert u.min() < -0.99 and u.max() > 0.99
+  np.testing.assert_allclose(u.var(0), 1 / 3, atol=0.01)
+  n = priors.normal(size)(jax.random.key(0), 20_000)
+  np.testing.assert_allclose(jnp.mean(n**4), 3, atol=0.15)
