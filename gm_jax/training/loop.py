@@ -46,7 +46,7 @@ class Callbacks(NamedTuple):
   evaluate: (method, state) -> dict of floats, for choosing the best checkpoint.
   sample: (method, state) -> None, writes a picture.
   save: (step, state, meta, metrics) -> None, writes a checkpoint.
-  restore: (state template) -> (step, state, meta) or None.
+  restore: (template: step -> abstract state) -> (step, state, meta) or None.
   tick: (step) -> None, called after every dispatch, for a progress bar.
   """
 
@@ -59,7 +59,11 @@ class Callbacks(NamedTuple):
 
 
 class Diverged(Exception):
-  """A number was not finite and the run was told to stop."""
+  """A number was not finite; `attempt` says in which attempt of the run."""
+
+  def __init__(self, message: str, attempt: int):
+    super().__init__(message)
+    self.attempt = attempt
 
 
 class Stopped(Exception):

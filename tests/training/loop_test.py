@@ -1,0 +1,274 @@
+"""The loop: continued, phased, seeded and faulty runs against straight ones."""
+
+import os
+import signal
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gm_jax import base
+from gm_jax.data import dataset
+from gm_jax.training import checkpoint, loop, parallel
+from gm_jax.training import step as step_lib
+
+SPEC = base.DataSpec((2,), jnp.float32, None, None, None, dataset.identity_transform())
+ONE = parallel.data_mesh(jax.devices()[:1])
+
+
+def mean_method(rate=0.1, *, bad_at=None, bad_above=0.0):
+  """Follows the data's mean with noise; gives a NaN where it is told to."""
+  tx = optax.sgd(rate, momentum=0.5)
+
+  def init(key, batch):
+    params = jax.random.normal(key, batch['x'].shape[1:])
+    return base.State(jnp.zeros((), jnp.int32), params, {}, tx.init(params), ())
+
+  def step(state, key, batch):
+    noise = 0.01 * jax.random.normal(key, state.params.shape)
+    grads = state.params - batch['x'].mean(0) + noise
+    if bad_at is not None and rate > bad_above:
+      grads = jnp.where(state.step == bad_at, jnp.nan, grads)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    loss = jnp.sum(grads**2)
+    return base.State(state.step + 1, params, {}, opt_state, state.ema), {'loss': loss}
+
+  card = base.Card(*['none'] * 4, ('regression',), 'none', 'any')
+  return base.Method(card, init, step, None, None, {})
+
+
+def make_batches(phase, seed, start):
+  del phase
+  while True:
+    rng = np.random.default_rng([seed, start])
+    yield {'x': rng.normal(size=(8, 2)).astype(np.float32)}
+    start += 1
+
+
+class Recorder:
+  """Callbacks that keep what they are told, and checkpoints in a folder."""
+
+  def __init__(self, folder=None, stop_at=None):
+    self.logged, self.saved, self.stop_at = [], [], stop_at
+    self.checkpoints = checkpoint.Checkpoints(folder) if folder else None
+
+  def tick(self, step):
+    if step == self.stop_at:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  def save(self, step, state, meta, metrics):
+    self.saved.append((step, meta['attempt'], metrics))
+    self.checkpoints.save(step, state, meta, metrics)
+
+  def callbacks(self, **more):
+    return loop.Callbacks(
+      log=lambda step, metrics: self.logged.append((step, metrics)),
+      save=self.save if self.checkpoints else None,
+      restore=self.checkpoints.restore if self.checkpoints else None,
+      tick=self.tick,
+      **more,
+    )
+
+
+def phases(method, steps=60):
+  return lambda attempt: (base.Phase(method, steps, SPEC, None),)
+
+
+def settings(**changes):
+  return loop.Settings(
+    **{'steps': 60, 'steps_per_dispatch': 4, 'log_every': 20, **changes}
+  )
+
+
+def run(make_phases, recorder, **changes):
+  return loop.train(
+    make_phases, make_batches, settings(**changes), recorder.callbacks(), mesh=ONE
+  )
+
+
+@pytest.mark.parametrize('changes', [{}, {'num_seeds': 3}, {'ema_decay': 0.9}])
+def test_stopped_and_continued_run_equals_the_straight_one_bitwise(tmp_path, changes):
+  changes = {'checkpoint_every': 16, **changes}
+  straight = run(phases(mean_method()), Recorder(tmp_path / 'a'), **changes)
+  # The signal comes after the dispatch that ends at 20: one more ends at 24.
+  with pytest.raises(loop.Stopped) as stopped:
+    run(phases(mean_method()), Recorder(tmp_path / 'b', stop_at=20), **changes)
+  assert stopped.value.signum == signal.SIGTERM and stopped.value.step == 24
+  recorder = Recorder(tmp_path / 'b')
+  continued = run(phases(mean_method()), recorder, **changes)
+  assert [step for step, *_ in recorder.saved] == [32, 48, 60]
+  chex.assert_trees_all_equal(jax.device_get(straight), jax.device_get(continued))
+  assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_dispatches_change_nothing():
+  alone = run(phases(mean_method()), Recorder(), steps_per_dispatch=1)
+  together = run(phases(mean_method()), Recorder(), steps_per_dispatch=20)
+  chex.assert_trees_all_close(alone, together, atol=1e-6)
+
+
+def test_every_seed_of_many_is_the_single_run_of_that_seed():
+  many = run(phases(mean_method()), Recorder(), num_seeds=3, seed=5)
+  assert many.step.shape == ()
+  for i in range(3):
+    single = run(phases(mean_method()), Recorder(), seed=5 + i)
+    np.testing.assert_allclose(many.params[i], single.params, atol=1e-6)
+
+
+def test_many_seeds_shard_over_devices():
+  mesh = parallel.data_mesh(jax.devices()[:4])
+  one = run(phases(mean_method()), Recorder(), num_seeds=2)
+  many = loop.train(
+    phases(mean_method()), make_batches, settings(num_seeds=2),
+    Recorder().callbacks(), mesh=mesh,
+  )  # fmt: skip
+  chex.assert_trees_all_close(
+    jax.device_get(one.params), jax.device_get(many.params), atol=1e-6
+  )
+
+
+def test_log_holds_the_mean_since_the_last_one():
+  recorder, each = Recorder(), Recorder()
+  run(phases(mean_method()), recorder)
+  run(phases(mean_method()), each, log_every=1, steps_per_dispatch=1)
+  losses = np.array([metrics['loss'] for _, metrics in each.logged])
+  assert [step for step, _ in recorder.logged] == [20, 40, 60]
+  for i, (_, metrics) in enumerate(recorder.logged):
+    np.testing.assert_allclose(
+      metrics['loss'], losses[20 * i : 20 * i + 20].mean(), rtol=1e-5
+    )
+
+
+def test_phases_follow_one_another_and_resume_in_their_own(tmp_path):
+  def enter(key, previous, batch):
+    del key
+    # Another structure: two copies of the parameters, and a new optimizer.
+    both = {'old': previous.params, 'new': batch['x'].mean(0)}
+    return base.State(previous.step, both, {}, (), ())
+
+  def second_step(state, key, batch):
+    del key
+    params = jax.tree.map(lambda p: 0.5 * (p + batch['x'][0]), state.params)
+    return state._replace(step=state.step + 1, params=params), {
+      'loss': params['old'][0]
+    }
+
+  second = mean_method()._replace(step=second_step)
+
+  def make(attempt):
+    del attempt
+    first = base.Phase(mean_method(), 24, SPEC, None)
+    return (first, base.Phase(second, 60, SPEC, enter))
+
+  straight = run(make, Recorder())
+  half = run(make, Recorder(), steps=24)
+  batches = list(zip(range(60), make_batches(None, 0, 0), strict=False))
+  expected = {'old': half.params, 'new': batches[0][1]['x'].mean(0)}
+  for _, batch in batches[24:]:
+    expected = jax.tree.map(lambda p, x=batch['x'][0]: 0.5 * (p + x), expected)
+  chex.assert_trees_all_close(straight.params, expected, atol=1e-6)
+  for stop_at in (8, 20, 40):  # in the first, at its end, in the second
+    folder = tmp_path / str(stop_at)
+    with pytest.raises(loop.Stopped):
+      run(make, Recorder(folder, stop_at=stop_at), checkpoint_every=60)
+    continued = run(make, Recorder(folder), checkpoint_every=60)
+    chex.assert_trees_all_equal(jax.device_get(straight), jax.device_get(continued))
+
+
+def test_nan_stops_the_run_and_names_metric_and_step(tmp_path):
+  recorder = Recorder(tmp_path)
+  with pytest.raises(loop.Diverged, match='loss is not finite after step 31'):
+    run(phases(mean_method(bad_at=30)), recorder, checkpoint_every=8)
+  assert recorder.checkpoints.latest_step() == 24  # none after the NaN
+  with pytest.raises(loop.Diverged, match='after step 31 of seed 4'):
+    run(phases(mean_method(bad_at=30)), Recorder(), num_seeds=2, seed=4)
+
+
+def test_nan_is_skipped_and_the_step_still_counts():
+  recorder = Recorder()
+  state = run(phases(mean_method(bad_at=30)), recorder, on_nan='skip')
+  logged = dict(recorder.logged)
+  assert state.step == 60 and np.isfinite(state.params).all()
+  np.testing.assert_allclose(logged[40]['finite'], 19 / 20)
+  assert np.isfinite(logged[40]['loss'])
+  # The state is that of a method that does nothing at that step.
+  plain = mean_method()
+
+  def pause(state, key, batch):
+    new, metrics = plain.step(state, key, batch)
+    kept = jax.tree.map(lambda n, o: jnp.where(state.step == 30, o, n), new, state)
+    return kept._replace(step=new.step), metrics
+
+  expected = run(phases(plain._replace(step=pause)), Recorder())
+  chex.assert_trees_all_close(state, expected, atol=1e-6)
+
+
+def test_nan_restarts_from_the_last_checkpoint_at_half_the_rate(tmp_path):
+  rates = []
+
+  def make(attempt):
+    rates.append(0.4 * 0.5**attempt)
+    return phases(mean_method(rates[-1], bad_at=30, bad_above=0.15))(attempt)
+
+  recorder = Recorder(tmp_path)
+  state = run(make, recorder, checkpoint_every=8, on_nan='restart')
+  assert state.step == 60 and np.isfinite(state.params).all()
+  assert set(rates) == {0.4, 0.2, 0.1}
+  steps = [(step, attempt) for step, attempt, _ in recorder.saved]
+  assert steps[:3] == [(8, 0), (16, 0), (24, 0)]
+  assert steps[-1] == (60, 2) and (32, 1) not in steps
+  # Killed and continued, it goes on in the third attempt.
+  rates.clear()
+  again = run(make, Recorder(tmp_path), checkpoint_every=8, on_nan='restart', steps=64)
+  assert rates[-1] == 0.1 and again.step in (60, 64)
+
+
+def test_nan_in_every_attempt_ends():
+  with pytest.raises(loop.Diverged):
+    run(phases(mean_method(bad_at=3)), Recorder(), on_nan='restart')
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'steps': 0}, 'at least 1'),
+    ({'log_every': 6}, 'log_every = 6 .*multiple of steps_per_dispatch = 4'),
+    ({'checkpoint_every': -4}, 'checkpoint_every = -4'),
+    ({'ema_decay': 1.0}, r'ema_decay must be in \[0, 1\)'),
+    ({'on_nan': 'ignore'}, "'stop', 'skip' or 'restart', got 'ignore'"),
+  ],
+)
+def test_settings_that_make_no_sense(change, message):
+  with pytest.raises(ValueError, match=message):
+    loop.check(settings(**change))
+
+
+def test_average_begins_as_a_copy_and_is_what_inference_gets():
+  state = step_lib.init(mean_method(), jax.random.key(0), {'x': jnp.ones((4, 2))},
+                        averaged=True)  # fmt: skip
+  chex.assert_trees_all_equal(state.ema['params'], state.params)
+  assert state.ema['params'] is not state.params
+  trained = run(phases(mean_method()), Recorder(), ema_decay=0.95)
+  assert np.abs(trained.ema['params'] - trained.params).max() > 1e-3
+
+
+def test_placing_copies_so_that_donation_is_safe():
+  x = jnp.arange(8.0)
+  placed = parallel.put(x, parallel.replicated(ONE))
+  jax.jit(lambda x: x + 1, donate_argnums=0)(placed)
+  np.testing.assert_array_equal(x, np.arange(8.0))  # still there
+  mesh = parallel.data_mesh(jax.devices()[:4])
+  with pytest.raises(ValueError, match='batch of 6 .*multiple of 4'):
+    parallel.put(jnp.zeros((6, 2)), parallel.split(mesh))
+
+
+def test_pmap_refuses_what_would_differ_between_devices():
+  state = base.State(jnp.zeros((4,)), {}, {'buffer': jnp.zeros((4, 2))}, (), ())
+  with pytest.raises(ValueError, match="different 'buffer' on every device"):
+    parallel.pmapped(mean_method(), jax.devices()[:4])(
+      state, jax.random.key(0), {'x': jnp.zeros((4, 2, 2))}
+    )
