@@ -14,7 +14,7 @@ import json
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # for experiments.bench
@@ -55,6 +55,7 @@ COMMANDS = {'unroll': _unroll}  # each prints its table and returns every number
 
 
 def main(argv):
+  logging.set_verbosity(logging.WARNING)
   known = ', '.join(COMMANDS)
   if len(argv) != 2:
     _fail(f'expected one benchmark of: {known}; got {len(argv) - 1}', 2)

@@ -81,13 +81,10 @@ def main(argv):
 
 
 def _run(experiment, config, workdir):
-  import jax
-
   from gm_jax.training import launch, loop
 
   if _CACHE.value:
-    jax.config.update('jax_compilation_cache_dir', _CACHE.value)
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+    launch.use_compilation_cache(_CACHE.value)
   logging.set_verbosity(logging.WARNING)
   again = 'the same command goes on from the last checkpoint'
   try:

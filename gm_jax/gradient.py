@@ -6,8 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax import ad_checkpoint
 
 PyTree = Any
+# What rematerialization keeps of a step: an optimizer's derivative needs little
+# else, and recomputing it costs a backward pass. See `unroll.full`.
+GRADIENT = 'gradient'
 
 
 def gradient_step(
@@ -31,6 +35,7 @@ def gradient_step(
     params.
   """
   (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, *args)
+  grads = ad_checkpoint.checkpoint_name(grads, GRADIENT)
   updates, opt_state = tx.update(grads, opt_state, params)
   return optax.apply_updates(params, updates), opt_state, loss, aux
 

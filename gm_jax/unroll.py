@@ -19,7 +19,8 @@ All share one signature, `how(step, state, xs=None, *, length=None) -> state`;
 `xs` are inputs stacked on a leading axis of size k (fresh batches), `length` is
 k where there are none. k = 0 returns the state. Each step is rematerialized
 inside one scan: compile time does not grow with k, and memory grows by one
-inner state a step, not by a step's activations.
+inner state a step (and its gradient, where `gradient.gradient_step` takes the
+step), not by a step's activations.
 
 Source: Unrolled Generative Adversarial Networks, Metz et al., 2017,
 arXiv:1611.02163, section 2.2, and for `implicit`: Optimizing Millions of
@@ -34,6 +35,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+
+from gm_jax import gradient
 
 PyTree = Any
 Step = Callable[[PyTree, Any], PyTree]
@@ -62,7 +65,8 @@ def full(
   def body(state, x):
     return step(state, x), None
 
-  body = jax.checkpoint(body, prevent_cse=False)
+  keep_gradients = jax.checkpoint_policies.save_only_these_names(gradient.GRADIENT)
+  body = jax.checkpoint(body, prevent_cse=False, policy=keep_gradients)
   return jax.lax.scan(body, state, xs, length=length)[0]
 
 

@@ -17,6 +17,7 @@ FOUNDATION = {'losses', 'processes', 'models', 'gradient', 'unroll', 'priors'}
 ALLOWED = {
   'base': set(),
   **{ring: {'base'} for ring in FOUNDATION},
+  'unroll': {'base', 'gradient'},
   'players': {'base', 'priors'},
   'samplers': {'base', *FOUNDATION},
   'metrics': {'base', 'losses', 'samplers'},

@@ -4,10 +4,11 @@ import jax
 import ml_collections
 import optax
 
-from gm_jax import unroll
-from gm_jax.data import registry, toy
+from gm_jax import priors, unroll
+from gm_jax.data import toy
 from gm_jax.losses import adversarial, discrepancy
 from gm_jax.metrics import features, frechet, kernel_distance, modes
+from gm_jax.models import mlp
 
 GAMES = {
   'minimax': adversarial.MINIMAX,
@@ -18,7 +19,11 @@ GAMES = {
   'relativistic': adversarial.RELATIVISTIC,
   'relativistic_average': adversarial.RELATIVISTIC_AVERAGE,
 }
-UNROLLS = {'full': unroll.full, 'partial': unroll.partial}
+UNROLLS = {
+  'full': unroll.full,
+  'partial': unroll.partial,
+  'last_two': unroll.truncated(2),
+}
 
 
 def run(data: str, *, steps: int, batch_size: int) -> ml_collections.ConfigDict:
@@ -84,6 +89,15 @@ def add_adam(config, *, generator: float, discriminator: float, b1: float):
   config.clip = 0.0  # of the gradient's global norm; 0 for none
 
 
+def ring_networks() -> dict:
+  """Networks and prior of the ring: z 256, G 256-128-128-2, D(x / 4) 2-128-1."""
+  return {
+    'generator': mlp.MLP((128, 128, 2)),
+    'discriminator': mlp.MLP((128, 1), input_scale=0.25),
+    'prior': priors.normal(256),
+  }
+
+
 def modes_evaluation(config, data):
   """Mode coverage of a mixture: 2,500 samples, 3 standard deviations, 20 hits."""
   mixture = toy.TOYS[config.data.removeprefix('toy:')]()
@@ -95,16 +109,20 @@ def modes_evaluation(config, data):
   return evaluation
 
 
-def image_evaluation(config, data):
-  """Unbiased MMD^2 and Frechet distance to the test split, by a small classifier.
+def image_distances(data):
+  """Distances of images from the test split, as a function of [N, H, W, C].
 
-  As many samples as test images. Each number stands beside the same one for as
-  many training images against the test images.
+  `mmd2` is the unbiased squared MMD of pixels, with a Gaussian kernel as wide as
+  the median distance between test images; `frechet` the Frechet distance in the
+  features of a small classifier trained on the train split. Both depend on N.
   """
   train, test = data.arrays('train', None), data.arrays('test', None)
-  num = len(test['x'])
   classifier = features.train_classifier(
-    jax.random.key(0), train['x'], train['label'], num_classes=data.spec.num_classes
+    jax.random.key(0),
+    train['x'],
+    train['label'],
+    num_classes=data.spec.num_classes,
+    test=(test['x'], test['label']),
   )
 
   def flat(x):
@@ -123,14 +141,11 @@ def image_evaluation(config, data):
       ),
     }
 
-  floor = {f'{k}_train': v for k, v in distances(train['x'][:num]).items()}
-
-  def evaluation(method, model, key):
-    return distances(method.sample(model, key, num)) | floor
-
-  return evaluation
+  return distances
 
 
-def load(name: str):
-  """The data set of a name; here for configs that evaluate on it."""
-  return registry.load(name)
+def image_evaluation(config, data):
+  """`image_distances` of as many samples as there are test images."""
+  distances = image_distances(data)
+  num = len(data.arrays('test', None)['x'])
+  return lambda method, model, key: distances(method.sample(model, key, num))

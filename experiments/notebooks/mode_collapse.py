@@ -56,7 +56,7 @@ import numpy as np
 import optax
 from IPython import display
 
-from gm_jax import priors, unroll
+from gm_jax import base, priors, unroll
 from gm_jax.data import toy
 from gm_jax.losses import adversarial
 from gm_jax.methods import unrolled_gan
@@ -130,6 +130,7 @@ for name, color in zip(hows, plots.COLORS, strict=False):
   axis.plot(KS, exact[name], 'o', c=color, ms=4, label=f'{name}, closed form')
 axis.axhline(B**2 * G / A, c='#888888', lw=1, ls=':', label='best response')
 axis.set(xlabel='steps looked ahead, k', ylabel='gradient of the generator')
+axis.set_xticks(KS[::5])
 axis.legend(fontsize=8, frameon=False)
 plt.show()
 
@@ -186,8 +187,10 @@ PANELS, NUM_SAMPLES = 5, 2500
 
 def train(method, batch_size=BATCH):
   """Pairs of a step and samples [S, N, 2], through training."""
+  whole, split = parallel.replicated(mesh), parallel.split(mesh)
+  placed = base.State(whole, *[split] * 4)  # all but `step` has an axis of seeds
   init_key, root_key, data_key, sample_key = [
-    parallel.put(jax.random.split(key, SEEDS), parallel.split(mesh))
+    parallel.put(jax.random.split(key, SEEDS), split)
     for key in jax.random.split(jax.random.key(0), 4)
   ]
   steps = step_lib.over_seeds(step_lib.train_step(method))
@@ -196,7 +199,7 @@ def train(method, batch_size=BATCH):
   def init(key):
     return step_lib.init(method, key, {'x': ring.sample(key, 2)})
 
-  @functools.partial(jax.jit, donate_argnums=0)
+  @functools.partial(jax.jit, donate_argnums=0, out_shardings=(placed, None))
   def advance(state, root_key, data_key):
     def one(state, _):
       x = jax.vmap(
@@ -211,7 +214,7 @@ def train(method, batch_size=BATCH):
   def draw(state, key):
     return method.sample(step_lib.model(state), key, NUM_SAMPLES)
 
-  state = jax.jit(init)(init_key)
+  state = jax.jit(init, out_shardings=placed)(init_key)
   history = []
   for _ in range(PANELS):
     state, metrics = advance(state, root_key, data_key)
@@ -236,7 +239,8 @@ for name, method in methods.items():
 # center; a mode is *found* with 20 such samples. Reverse KL compares the shares of
 # the modes among high-quality samples with the true 1/8 each: 0 is best,
 # $\ln 8 = 2.08$ is a single mode, `inf` says that no sample was of high quality.
-# The table's first part is what data score.
+# Three standard deviations are 0.06, less than the width of a dot in the picture:
+# read the count and the share together. The table's first part is what data score.
 
 # %%
 folder = pathlib.Path(tempfile.mkdtemp())
@@ -245,7 +249,7 @@ for i, (name, history) in enumerate(histories.items()):
     f'{name}, seed {seed}': [(f'step {n:,}', x[seed]) for n, x in history]
     for seed in range(SEEDS)
   }
-  plots.scatter_panels(folder / f'{i}.png', rows, reference=data)
+  plots.scatter_panels(folder / f'{i}.png', rows, reference=data, limits=(-3.5, 3.5))
   display.display(display.Image(folder / f'{i}.png'))
 
 # %%
@@ -266,17 +270,19 @@ for name, coverage in scores.items():
 # %% [markdown]
 # ## What to try
 #
-# * **The partial gradient**: `train(make_method(5, how=unroll.partial))`. In this
-#   setting full against partial may well be a draw: a discriminator that is ahead
-#   helps by itself, and on a ring this small that may be most of the effect.
-# * **More discriminator steps without looking ahead**: `methods.gan.gan` with the
-#   same networks, `game=adversarial.MINIMAX`, `num_critic=6` and
-#   `train(method, batch_size=6 * BATCH)`. It is the fair rival at about the same
-#   number of discriminator steps, though on six times the data.
-# * **The game that practitioners use**: `game=adversarial.NON_SATURATING` in
-#   `methods.gan.gan`.
-# * **Other $k$**, and other sizes of the ring and its spread in `toy.ring`: mode
-#   counts are comparable only at the same ratio of the two.
+# Add to `histories`, then run the two cells above again.
+#
+# * **The partial gradient**:
+#   `histories['partial'] = train(make_method(5, how=unroll.partial))`. In this
+#   setting full against partial may well be a draw: to meet a discriminator that is
+#   ahead helps by itself, and on data this small that may be most of the effect.
+# * **More discriminator steps, no looking ahead**: `gan.gan` of `gm_jax.methods`
+#   with the same networks, optimizers and prior, `game=adversarial.MINIMAX` and
+#   `num_critic=6`, trained by `train(method, batch_size=6 * BATCH)`. It is the fair
+#   rival: as many discriminator steps, though all are kept and each has its own data.
+# * **The game that practitioners use**: there with `game=adversarial.NON_SATURATING`.
+# * **Other $k$**, and other radii and standard deviations in `toy.ring`: mode counts
+#   compare only at the same ratio of the two.
 #
 # Results vary with the seeds, at times more than between methods: a few seeds show
 # what can happen, not how often. Raise `SEEDS` before you conclude.

@@ -20,6 +20,7 @@ from gm_jax import base
 from gm_jax.data import dataset as dataset_lib
 
 SPLITS = ('train', 'validation', 'test')
+AHEAD = 64  # batches drawn in one dispatch
 
 
 class Toy(NamedTuple):
@@ -348,22 +349,23 @@ def dataset(toy: Toy) -> dataset_lib.Dataset:
     return jax.random.fold_in(jax.random.key(seed), offset + SPLITS.index(split))
 
   @functools.partial(jax.jit, static_argnames='num')
-  def draw(key, position, num):
-    return toy.sample(jax.random.fold_in(key, position), num)
+  def draw(key, positions, num):
+    return jax.vmap(lambda n: toy.sample(jax.random.fold_in(key, n), num))(positions)
 
   def batches(split, batch_size, *, seed, start=0):
     key = stream(seed, split)
-    position = start
+    first = start - start % AHEAD  # blocks are the same wherever a run begins
     while True:
-      yield {'x': draw(key, position, batch_size)}
-      position += 1
+      block = np.asarray(draw(key, first + np.arange(AHEAD), batch_size))
+      yield from ({'x': x} for x in block[max(start - first, 0) :])
+      first += AHEAD
 
   def arrays(split, num=None):
     if num is None:
       raise ValueError(f'{toy.name} is endless: say how many examples (num)')
     key = stream(0, split, offset=len(SPLITS))
-    blocks = [draw(key, i, 1024) for i in range(-(-num // 1024))]
-    return {'x': jnp.concatenate(blocks)[:num]}
+    blocks = draw(key, np.arange(-(-num // 1024)), 1024)
+    return {'x': np.asarray(blocks).reshape(-1, toy.dim)[:num]}
 
   transform = dataset_lib.identity_transform()
   spec = base.DataSpec((toy.dim,), jnp.float32, None, None, None, transform)

@@ -63,6 +63,7 @@ def mmd2_unbiased(
     )
   if chunk < 1:
     raise ValueError(f'chunk must be >= 1, got {chunk}')
+  x, y = jnp.asarray(x), jnp.asarray(y)
   within = _mean_kernel(kernel, x, x, chunk, True)
   within += _mean_kernel(kernel, y, y, chunk, True)
   return within - 2.0 * _mean_kernel(kernel, x, y, chunk, False)

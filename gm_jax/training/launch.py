@@ -43,7 +43,7 @@ class UsageError(Exception):
   """What the user asked for cannot be done; one line says why."""
 
 
-class _Setup(NamedTuple):
+class Setup(NamedTuple):
   """A config turned into functions, and checked."""
 
   data: dataset_lib.Dataset
@@ -68,7 +68,7 @@ def train(experiment: Any, config: Any, workdir: str | pathlib.Path) -> base.Sta
     UsageError: a config or a workdir that cannot be used; nothing was written.
     loop.Diverged, loop.Stopped: see `loop.train`; the message says how to go on.
   """
-  setup = _setup(experiment, config)
+  setup = prepare(experiment, config)
   workdir = pathlib.Path(workdir)
   _claim(workdir, config)
   logger = log.Log(workdir)
@@ -76,6 +76,8 @@ def train(experiment: Any, config: Any, workdir: str | pathlib.Path) -> base.Sta
     _checkpoints(config, workdir) if setup.settings.checkpoint_every else None
   )
   bar = log.progress(setup.settings.steps)
+  scores = _once(lambda method: scorer(setup, method))
+  pictures = _once(lambda method: _painter(setup, method))
 
   def restore(template):
     restored = checkpoints.restore(template) if checkpoints else None
@@ -90,19 +92,19 @@ def train(experiment: Any, config: Any, workdir: str | pathlib.Path) -> base.Sta
     logger.console(step, {k: np.mean(v) for k, v in metrics.items()})
 
   def evaluate(method, state):
-    scores = _flat(_scores(setup, method, state))
-    logger.write('evaluate', int(state.step), scores)
-    logger.console(int(state.step), scores)
-    return scores
+    means = _flat(scores(method)(state))
+    logger.write('evaluate', int(state.step), means)
+    logger.console(int(state.step), means)
+    return means
 
   def sample(method, state):
     path = workdir / 'samples' / f'{int(state.step):08d}.png'
-    _picture(path, setup, method, state)
+    pictures(method)(path, state)
 
   try:
     state = loop.train(
       setup.make_phases,
-      _batches(setup),
+      batches(setup),
       setup.settings,
       loop.Callbacks(
         log=show,
@@ -138,18 +140,18 @@ def evaluate(
   Raises:
     UsageError: no checkpoint, or an experiment without evaluation.
   """
-  setup = _setup(experiment, config)
+  setup = prepare(experiment, config)
   if setup.evaluation is None:
     raise UsageError('this experiment has no make_evaluation')
   method, state = _restored(setup, config, workdir, best)
-  scores = _scores(setup, method, state)
-  record = {k: np.atleast_1d(v).tolist() for k, v in scores.items()}
+  values = scorer(setup, method)(state)
+  record = {k: np.atleast_1d(v).tolist() for k, v in values.items()}
   path = pathlib.Path(workdir) / 'evaluation.json'
   path.write_text(json.dumps({'step': int(state.step), **record}, indent=2) + '\n')
   print(f'step {int(state.step)}, {setup.settings.num_seeds} seed(s)')
-  for name, value in scores.items():
+  for name, value in values.items():
     print(f'  {name:<24} {_mean_and_error(value)}')
-  return scores
+  return values
 
 
 def sample(
@@ -177,29 +179,30 @@ def sample(
   """
   if num < 1:
     raise UsageError(f'num_samples must be at least 1, got {num}')
-  setup = _setup(experiment, config)
+  setup = prepare(experiment, config)
   method, state = _restored(setup, config, workdir, best)
-  samples = _samples(setup, method, state, num)
+  samples = drawer(setup, method, num)(state)
   workdir = pathlib.Path(workdir)
   np.savez(workdir / 'samples.npz', x=samples)
-  _picture(workdir / 'samples.png', setup, method, state)
+  _painter(setup, method)(workdir / 'samples.png', state)
   print(workdir / 'samples.npz')
   print(workdir / 'samples.png')
   return samples
 
 
-def describe(folder: str | pathlib.Path) -> list[tuple[str, str]]:
-  """The configs in a folder: (file name, first line of its text)."""
-  rows = []
-  for path in sorted(pathlib.Path(folder).glob('*.py')):
-    tree = ast.parse(path.read_text())
-    if any(getattr(node, 'name', '') == 'get_config' for node in tree.body):
-      rows.append((path.name, (ast.get_docstring(tree) or '').split('\n')[0]))
-  return rows
+def prepare(experiment: Any, config: Any) -> Setup:
+  """Turns a config into functions, and tries them by shape; writes nothing.
 
+  Args:
+    experiment: a module as this module's text describes.
+    config: its ConfigDict.
 
-def _setup(experiment: Any, config: Any) -> _Setup:
-  """The functions of a config; UsageError before anything is written."""
+  Returns:
+    What training and evaluation need.
+
+  Raises:
+    UsageError: the config makes no sense, in one line.
+  """
   try:
     data = registry.load(config.data)
     settings = loop.Settings(
@@ -216,9 +219,6 @@ def _setup(experiment: Any, config: Any) -> _Setup:
     )
     loop.check(settings)
     _check_best(config)
-    batch_size = getattr(experiment, 'batch_size', lambda c: c.batch_size)(config)
-    if batch_size < 1:
-      raise ValueError(f'batch_size must be at least 1, got {config.batch_size}')
 
     def make_phases(attempt):
       made = experiment.make_method(config, data.spec, wrap=_halved(attempt))
@@ -226,8 +226,16 @@ def _setup(experiment: Any, config: Any) -> _Setup:
         return (base.Phase(made, settings.steps, data.spec, None),)
       return tuple(made)
 
-    # Shapes and types of one step: what cannot work is known before it runs.
     method = make_phases(0)[0].method
+    batch_size = getattr(experiment, 'batch_size', lambda c: c.batch_size)(config)
+    if batch_size < 1:
+      raise ValueError(f'batch_size must be at least 1, got {config.batch_size}')
+    if batch_size % jax.device_count():
+      raise ValueError(
+        f'a step draws {batch_size} examples, which {jax.device_count()} devices'
+        ' cannot share equally; change batch_size'
+      )
+    # Shapes and types of one step: what cannot work is known before it runs.
     batch = next(data.batches('train', batch_size, seed=settings.seed))
     key = jax.random.key(0)
     jax.eval_shape(lambda key: method.step(method.init(key, batch), key, batch), key)
@@ -235,7 +243,50 @@ def _setup(experiment: Any, config: Any) -> _Setup:
     evaluation = make(config, data) if make else None
   except (ValueError, KeyError, TypeError) as error:
     raise UsageError(' '.join(str(error).split())) from error
-  return _Setup(data, settings, batch_size, make_phases, evaluation)
+  return Setup(data, settings, batch_size, make_phases, evaluation)
+
+
+def scorer(setup: Setup, method: base.Method) -> Callable[[base.State], dict]:
+  """state -> the experiment's evaluation: numpy by name, [S] if many seeds."""
+
+  def one(model, key):
+    return setup.evaluation(method, model, key)
+
+  compiled = jax.jit(_over_seeds(setup, one))
+  keys = _evaluation_keys(setup.settings)
+  return lambda state: jax.device_get(compiled(step_lib.model(state), keys))
+
+
+def drawer(
+  setup: Setup, method: base.Method, num: int
+) -> Callable[[base.State], np.ndarray]:
+  """state -> samples in model space, [num, ...], or [S, num, ...] if many seeds."""
+
+  def one(model, key):
+    keys = jax.random.split(key, -(-num // BATCH))
+    chunks = jax.lax.map(lambda k: method.sample(model, k, min(BATCH, num)), keys)
+    return chunks.reshape(-1, *chunks.shape[2:])[:num]
+
+  compiled = jax.jit(_over_seeds(setup, one))
+  keys = _evaluation_keys(setup.settings)
+  return lambda state: np.asarray(compiled(step_lib.model(state), keys))
+
+
+def use_compilation_cache(folder: str = '') -> None:
+  """Keeps compiled programs in a folder, `~/.cache/gm_jax` by default."""
+  folder = folder or str(pathlib.Path.home() / '.cache' / 'gm_jax')
+  jax.config.update('jax_compilation_cache_dir', folder)
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+
+
+def describe(folder: str | pathlib.Path) -> list[tuple[str, str]]:
+  """The configs in a folder: (file name, first line of its text)."""
+  rows = []
+  for path in sorted(pathlib.Path(folder).glob('*.py')):
+    tree = ast.parse(path.read_text())
+    if any(getattr(node, 'name', '') == 'get_config' for node in tree.body):
+      rows.append((path.name, (ast.get_docstring(tree) or '').split('\n')[0]))
+  return rows
 
 
 def _check_best(config: Any) -> None:
@@ -322,7 +373,7 @@ def _restored(setup, config, workdir, best):
     raise UsageError("no best checkpoint: the config's `best` names no metric")
   phases = setup.make_phases(0)
   restored = checkpoints.restore(
-    lambda at: loop.template(phases, _batches(setup), setup.settings, at), step=step
+    lambda at: loop.template(phases, batches(setup), setup.settings, at), step=step
   )
   checkpoints.close()
   if restored is None:
@@ -332,14 +383,27 @@ def _restored(setup, config, workdir, best):
   return phase.method, state
 
 
-def _batches(setup: _Setup) -> Callable:
+def batches(setup: Setup) -> Callable:
+  """The loop's `make_batches`: (phase, seed, start) -> training batches."""
   return lambda phase, seed, start: setup.data.batches(
     'train', setup.batch_size, seed=seed, start=start
   )
 
 
-def _over_seeds(setup: _Setup, fn: Callable) -> Callable:
-  return jax.jit(jax.vmap(fn) if setup.settings.num_seeds > 1 else fn)
+def _over_seeds(setup: Setup, fn: Callable) -> Callable:
+  return jax.vmap(fn) if setup.settings.num_seeds > 1 else fn
+
+
+def _once(make: Callable[[base.Method], Callable]) -> Callable:
+  """`make` with a memory, so that what it compiles is compiled once a method."""
+  made: dict[int, tuple[base.Method, Callable]] = {}
+
+  def get(method):
+    if id(method) not in made:
+      made[id(method)] = method, make(method)  # kept, so that its id stays its own
+    return made[id(method)][1]
+
+  return get
 
 
 def _evaluation_keys(settings: loop.Settings) -> base.Array:
@@ -349,41 +413,26 @@ def _evaluation_keys(settings: loop.Settings) -> base.Array:
   return keys if settings.num_seeds > 1 else keys[0]
 
 
-def _scores(setup: _Setup, method: base.Method, state: base.State) -> dict:
-  scores = _over_seeds(setup, lambda m, k: setup.evaluation(method, m, k))(
-    step_lib.model(state), _evaluation_keys(setup.settings)
-  )
-  return jax.device_get(scores)
-
-
-def _samples(setup, method, state, num) -> np.ndarray:
-  """[S, num, ...], or [num, ...] for one seed, drawn in batches."""
-
-  def draw(model, key):
-    keys = jax.random.split(key, -(-num // BATCH))
-    chunks = jax.lax.map(lambda k: method.sample(model, k, min(BATCH, num)), keys)
-    return chunks.reshape(-1, *chunks.shape[2:])[:num]
-
-  keys = _evaluation_keys(setup.settings)
-  return np.asarray(_over_seeds(setup, draw)(step_lib.model(state), keys))
-
-
-def _picture(path: pathlib.Path, setup, method, state) -> None:
-  """A grid of images, or a scatter of points, of the first seed."""
+def _painter(setup: Setup, method: base.Method) -> Callable:
+  """(path, state) -> None: a grid of images, or a scatter of points."""
   rank = 1 + len(setup.data.spec.shape)
-  if rank not in NUM_PICTURE:
-    return
-  num = NUM_PICTURE[rank]
-  samples = _samples(setup, method, state, num)
-  samples = samples if setup.settings.num_seeds == 1 else samples[0]
-  path.parent.mkdir(parents=True, exist_ok=True)
-  if rank == 4:
-    plots.image_grid(path, samples, columns=8)
-  elif samples.shape[1] == 2:
-    real = setup.data.arrays('test', num)['x']
-    plots.scatter_panels(
-      path, {setup.data.name: [(f'step {int(state.step)}', samples)]}, reference=real
-    )
+  num = NUM_PICTURE.get(rank)
+  if num is None or rank == 2 and setup.data.spec.shape != (2,):
+    return lambda path, state: None
+  draw = drawer(setup, method, num)
+
+  def paint(path, state):
+    samples = draw(state)
+    samples = samples if setup.settings.num_seeds == 1 else samples[0]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if rank == 4:
+      plots.image_grid(path, samples, columns=8)
+    else:
+      title = f'step {int(state.step)}'
+      real = setup.data.arrays('test', num)['x']
+      plots.scatter_panels(path, {setup.data.name: [(title, samples)]}, reference=real)
+
+  return paint
 
 
 def _flat(metrics: dict) -> dict[str, float]:

@@ -136,13 +136,14 @@ class Progress(NamedTuple):
   close: Callable[[], Any]
 
 
-def progress(total: int) -> Progress:
+def progress(total: int, name: str = '') -> Progress:
   """Returns a bar with rate and time left on a terminal, else one that is mute.
 
   The rate counts from the first call of `at`, so that compiling is left out.
 
   Args:
     total: steps in all.
+    name: in front of the bar.
 
   Returns:
     A `Progress`.
@@ -153,7 +154,7 @@ def progress(total: int) -> Progress:
 
   def at(done):
     if not bars:
-      bars.append(tqdm(total=total, initial=done, unit='step', dynamic_ncols=True))
+      bars.append(tqdm(total=total, initial=done, unit='step', desc=name, ncols=88))
     bars[0].update(done - bars[0].n)
 
   return Progress(at, lambda: [bar.close() for bar in bars])

@@ -10,6 +10,7 @@ at multiples of `steps_per_dispatch`.
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -200,7 +201,9 @@ def _phase(run, phase, attempt, state, done, end) -> base.State:
   batches = _batches(phase, run.make_batches, settings, done)
   pending: list = []  # metrics on the device, of dispatches not yet looked at
   unlogged: list = []  # metrics on the host, not yet logged
+  clock = _Clock()
   while done < end:
+    clock.go_on()
     # Dispatches begin at multiples of their size, so that a continued run groups
     # its steps as a straight one does.
     num = min(settings.steps_per_dispatch - done % settings.steps_per_dispatch,
@@ -219,8 +222,10 @@ def _phase(run, phase, attempt, state, done, end) -> base.State:
     if due(settings.log_every) or due(settings.checkpoint_every) or stop or last:
       unlogged += _fetch(pending, settings, attempt)
       pending = []
+    clock.pause(num, metrics)
     if due(settings.log_every):
-      callbacks.log(done, _means(unlogged))
+      rate = {'steps_per_second': np.float64(clock.rate())}
+      callbacks.log(done, _means(unlogged) | rate)
       unlogged = []
     scores = None
     if callbacks.evaluate and due(settings.evaluate_every):
@@ -234,6 +239,30 @@ def _phase(run, phase, attempt, state, done, end) -> base.State:
     if stop and not last:
       raise Stopped(run.received[0], done)
   return state
+
+
+class _Clock:
+  """Steps a second of training alone, compiling and callbacks left out."""
+
+  def __init__(self):
+    self._steps, self._seconds, self._dispatches = 0, 0.0, 0
+
+  def go_on(self):
+    self._start = time.perf_counter()
+
+  def pause(self, num, metrics):
+    if self._dispatches < 2:  # what the first one took is known, and dropped
+      jax.block_until_ready(metrics)
+      self._steps, self._seconds = 0, 0.0
+    self._dispatches += 1
+    self._steps += num
+    self._seconds += time.perf_counter() - self._start
+
+  def rate(self):
+    """Since the last call; the first dispatch counts only if it is alone."""
+    rate = self._steps / self._seconds
+    self._steps, self._seconds = 0, 0.0
+    return rate
 
 
 def _open(phase, make_batches, settings, *, first: bool) -> Callable:

@@ -79,3 +79,12 @@ def test_bad_arguments_raise():
     kernel_distance.mmd2_unbiased(KERNEL, x, x, chunk=0)
   with pytest.raises(ValueError, match='max_points'):
     kernel_distance.median_bandwidth(x, max_points=1)
+
+
+def test_numpy_arrays_serve_as_well():
+  x, y = np.asarray(_samples(9, 0.0, 1.0)), np.asarray(_samples(7, 0.7, 0.6, seed=1))
+  np.testing.assert_allclose(
+    kernel_distance.mmd2_unbiased(KERNEL, x, y, chunk=4),
+    discrepancy.mmd2_unbiased(KERNEL, jnp.asarray(x), jnp.asarray(y)),
+    atol=5e-7,
+  )

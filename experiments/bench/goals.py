@@ -1,0 +1,49 @@
+"""What the unrolled GAN's step is meant to reach, and whether it did."""
+
+NOISY = 1.5  # median / best beyond which a time is not judged
+
+
+def noisy(row: dict, *names: str) -> bool:
+  """Whether other work on the machine spoiled one of these times."""
+  return any(row.get(f'{n}_ms', 0) > NOISY * row.get(f'{n}_ms_best', 0) for n in names)
+
+
+def judged(rows: dict, plain_mb: float | None, platform: str) -> list[dict]:
+  """The goals, each with its number (None: not measured) and verdict."""
+  ten = rows.get(10, {})
+  here = {'cpu': platform == 'cpu', 'accelerator': platform != 'cpu', 'any': True}
+
+  def ratio(name, k, other):
+    value = rows.get(k, {}).get(name)
+    return None if value is None or other is None else value / other
+
+  memory = ratio('temp_mb', 50, plain_mb)
+  growth = ratio('compile_s', 50, rows.get(5, {}).get('compile_s'))
+  faster, floor = ten.get('times_faster'), ten.get('times_floor')
+  wanted = [
+    ('k = 10, two CPU cores: times faster than PyTorch', '>=', 1.5, 'cpu', faster),
+    ('k = 10, two CPU cores: times the floor', '<=', 3.0, 'cpu', floor),
+    ('k = 50: memory / memory of a plain scan', '<=', 0.2, 'any', memory),
+    ('compile time at k = 50 / at k = 5', '<=', 1.3, 'any', growth),
+    (
+      'k = 10, accelerator: times faster than PyTorch',
+      '>=',
+      5.0,
+      'accelerator',
+      faster,
+    ),
+  ]
+  found = []
+  for what, sign, bound, where, value in wanted:
+    names = ('step', 'torch') if 'PyTorch' in what else ('step',)
+    if value is None or not here[where]:
+      value, verdict = None, 'not measured'
+    elif 'k = 10' in what and noisy(ten, *names):
+      verdict = 'not judged: noisy'
+    else:
+      met = value >= bound if sign == '>=' else value <= bound
+      verdict = 'met' if met else 'NOT MET'
+    found.append(
+      {'goal': f'{what} {sign} {bound:g}', 'value': value, 'verdict': verdict}
+    )
+  return found

@@ -1,0 +1,38 @@
+"""GAN on a ring of eight Gaussians: the ordinary one, seen to collapse.
+
+  python experiments/main.py --config=experiments/configs/gan_ring.py \
+      --workdir=runs/gan_ring [--config.num_critic=6] [--config.seeds=8]
+
+The control of unrolled_gan_ring.py: the same networks, optimizers and data.
+"""
+
+from experiments.configs import common
+from gm_jax.methods import gan
+
+make_evaluation = common.modes_evaluation
+
+
+def get_config(arg=None):
+  """The config; the argument is the name of the game."""
+  config = common.run('toy:ring', steps=10_000, batch_size=128)
+  common.add_adam(config, generator=2e-3, discriminator=2e-3, b1=0.5)
+  config.decay_steps = 10_000
+  config.num_critic = 1
+  config.game = arg or 'minimax'
+  return config
+
+
+def batch_size(config):
+  """Examples a step: every critic step has its own."""
+  return config.batch_size * config.num_critic
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """The ring's networks and a GAN."""
+  return gan.gan(
+    **common.ring_networks(),
+    g_tx=wrap(common.adam(config, config.g_learning_rate)),
+    d_tx=wrap(common.adam(config, config.d_learning_rate)),
+    num_critic=config.num_critic,
+    game=common.choose(common.GAMES, config.game, 'game'),
+  )

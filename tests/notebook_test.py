@@ -1,0 +1,88 @@
+"""The notebooks: paired with their sources, free of outputs, and they run."""
+
+import math
+import pathlib
+import re
+
+import jupyter_client
+import jupytext
+import nbclient
+import nbformat
+import pytest
+from jupyter_client import kernelspec
+
+FOLDER = pathlib.Path(__file__).parents[1] / 'experiments' / 'notebooks'
+SOURCES = sorted(FOLDER.glob('*.py'))
+STEPS, SEEDS = 300, 2
+
+each_notebook = pytest.mark.parametrize('source', SOURCES, ids=lambda path: path.stem)
+
+
+def paired(source):
+  return nbformat.read(source.with_suffix('.ipynb'), as_version=4)
+
+
+def run(notebook, folder):
+  """Executes a notebook in a new kernel of this interpreter; returns its text."""
+  # With no folder to look in, `python3` is the running interpreter, whatever
+  # kernels of that name are installed.
+  specs = kernelspec.KernelSpecManager(kernel_dirs=[])
+  manager = jupyter_client.AsyncKernelManager(
+    kernel_name='python3', kernel_spec_manager=specs
+  )
+  where = {'metadata': {'path': str(folder)}}
+  nbclient.NotebookClient(notebook, km=manager, timeout=600, resources=where).execute()
+  outputs = [o for cell in notebook.cells for o in cell.get('outputs', ())]
+  pictures = sum('image/png' in o.get('data', {}) for o in outputs)
+  return ''.join(o.text for o in outputs if o.output_type == 'stream'), pictures
+
+
+def test_there_are_notebooks():
+  assert SOURCES
+
+
+@each_notebook
+def test_notebook_is_its_source_without_outputs(source):
+  text, notebook = jupytext.read(source), paired(source)
+  nbformat.validate(notebook)
+  cells = [[(c.cell_type, c.source) for c in x.cells] for x in (notebook, text)]
+  assert cells[0] == cells[1], f'run jupytext --to ipynb --update {source.name}'
+  for metadata in (text.metadata, notebook.metadata):
+    assert metadata.jupytext.formats == 'ipynb,py:percent'
+    assert metadata.kernelspec.name == 'python3'
+  code = [c for c in notebook.cells if c.cell_type == 'code']
+  assert not any(c.outputs or c.execution_count for c in code)
+
+
+@each_notebook
+def test_notebook_installs_in_its_first_cell_alone(source):
+  code = [c.source for c in paired(source).cells if c.cell_type == 'code']
+  assert [i for i, c in enumerate(code) if re.search(r'\bpip\b', c)] == [0]
+  assert "if importlib.util.find_spec('gm_jax') is None:" in code[0]
+
+
+@pytest.mark.slow
+def test_mode_collapse_runs(monkeypatch, tmp_path):
+  monkeypatch.setenv('MODE_COLLAPSE_STEPS', str(STEPS))
+  monkeypatch.setenv('MODE_COLLAPSE_SEEDS', str(SEEDS))
+  text, pictures = run(paired(FOLDER / 'mode_collapse.py'), tmp_path)
+  assert f'{STEPS} steps of {SEEDS} seeds' in text
+  assert pictures == 4  # the curve, the ring, and a picture a method
+
+  error = re.search(r'from the closed form: (\S+)', text)
+  assert error and float(error[1]) < 1e-5
+
+  row = r'\n  modes +(.+)\n  high_quality +(.+)\n  reverse_kl +(.+)'
+  for name, num in (('data', 1), ('GAN, k = 0', SEEDS), ('unrolled, k = 5', SEEDS)):
+    found = re.search(re.escape(name) + row, text)
+    assert found, f'no row of {name!r} in {text!r}'
+    fields = [
+      [float(x) for x in re.findall(r'[\w.]+', part)] for part in found.groups()
+    ]
+    scores = list(zip(*fields, strict=True))  # the median, and each seed
+    assert len(scores) == 1 + num
+    for count, share, kl in scores:
+      assert 0 <= count <= 8 and 0 <= share <= 1
+      # Infinite where not one sample is of high quality, as after so few steps.
+      assert 0 <= kl <= math.log(8) + 1e-3 or kl == math.inf
+    assert name != 'data' or (scores[1][0] == 8 and scores[1][1] > 0.97)
