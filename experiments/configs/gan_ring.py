@@ -3,7 +3,9 @@
   python experiments/main.py --config=experiments/configs/gan_ring.py \
       --workdir=runs/gan_ring [--config.num_critic=6] [--config.seeds=8]
 
-The control of unrolled_gan_ring.py: the same networks, optimizers and data.
+The control of unrolled_gan_ring.py: the same networks, optimizers and data. About
+15 s on two CPU cores, one seed; the samples are seen as one blob that wanders
+around the ring.
 """
 
 from experiments.configs import common

@@ -280,8 +280,9 @@ def _open(phase, make_batches, settings, *, first: bool) -> Callable:
   # a step >= 0 instead.
   keys = jax.vmap(lambda key: jax.random.split(key)[1])(_keys(settings, 0))
 
+  batch = next(_batches(phase, make_batches, settings, 0))  # never under a trace
+
   def opened(previous):
-    batch = next(_batches(phase, make_batches, settings, 0))
     if settings.num_seeds == 1:
       return jax.jit(one)(keys[0], batch, previous)
     axes = (0, 0, None if first else step_lib.OVER_SEEDS)

@@ -15,7 +15,7 @@ from gm_jax import base
 
 # Every part of State has a leading axis of seeds, but `step`: a mapped step
 # would turn every `lax.cond` on it into a select.
-OVER_SEEDS: Any = base.State(step=None, params=0, extra=0, opt_state=0, ema=0)
+OVER_SEEDS: Any = base.State._make((None, 0, 0, 0, 0))
 
 
 def init(

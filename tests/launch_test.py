@@ -1,0 +1,297 @@
+"""The launcher as its users meet it: mistakes, kills, signals, damage."""
+
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from gm_jax.training import launch, log
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from experiments.configs import (  # noqa: E402
+  gan_digits,
+  gan_ring,
+  unrolled_gan_ring,
+)
+
+MAIN = [sys.executable, str(ROOT / 'experiments' / 'main.py')]
+RING = str(ROOT / 'experiments' / 'configs' / 'unrolled_gan_ring.py')
+ENVIRONMENT = os.environ | {'JAX_NUM_CPU_DEVICES': '1', 'JAX_PLATFORMS': 'cpu'}
+SMALL = {
+  'steps': 40,
+  'steps_per_dispatch': 10,
+  'log_every': 10,
+  'evaluate_every': 20,
+  'sample_every': 40,
+  'checkpoint_every': 20,
+  'batch_size': 32,
+  'num_unroll': 2,
+}
+
+
+def command(workdir, *args, **changes):
+  leaves = [f'--config.{k}={v}' for k, v in (SMALL | changes).items()]
+  cache = f'--compilation_cache={ROOT / ".cache" / "jax"}'
+  return [*MAIN, f'--config={RING}', f'--workdir={workdir}', cache, *leaves, *args]
+
+
+def call(args):
+  return subprocess.run(
+    args, capture_output=True, text=True, timeout=120, env=ENVIRONMENT, cwd=ROOT
+  )
+
+
+def config_of(experiment, **changes):
+  config = experiment.get_config()
+  config.update(changes)
+  return config
+
+
+def ring(**changes):
+  return config_of(unrolled_gan_ring, **(SMALL | changes))
+
+
+@pytest.mark.parametrize(
+  ('args', 'message'),
+  [
+    (['--config.num_unrol=3'], 'Did you mean "num_unroll"'),
+    (['--config.steps=many'], "invalid literal for int() with base 10: 'many'"),
+    (['--mode=trian'], 'train|evaluate|sample|list'),
+    (['extra'], "unknown argument 'extra'"),
+    (['--wrkdir=x'], "Unknown command line flag 'wrkdir'. Did you mean: workdir"),
+    (['--config.num_unroll=-1'], 'num_unroll must be >= 0, got -1'),
+    (['--config=/no/such.py'], '/no/such.py'),
+    (['--workdir='], '--workdir is missing'),
+  ],
+)
+def test_wrong_command_is_one_line_with_exit_code_2(args, message, tmp_path):
+  done = call(command(tmp_path / 'run', *args))
+  assert done.returncode == 2, done.stderr
+  assert message in done.stderr
+  assert len(done.stderr.splitlines()) == 1 and 'Traceback' not in done.stderr
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'data': 'toy:rings'}, "no data set 'toy:rings'; did you mean 'toy:ring'"),
+    ({'num_unroll': -1}, 'num_unroll must be >= 0, got -1'),
+    ({'how': 'exact'}, "how = 'exact' is not one of full"),
+    ({'game': 'zero_sum'}, "game = 'zero_sum' is not one of hinge"),
+    ({'g_learning_rate': 0.0}, 'learning rates must be > 0'),
+    ({'clip': -1.0}, 'clip must be >= 0'),
+    ({'warmup_steps': 10, 'decay_steps': 10}, 'decay_steps must be above warmup_steps'),
+    ({'batch_size': 0}, 'batch_size must be at least 1'),
+    ({'batch_size': 30}, 'a step draws 30 examples, which 4 devices'),
+    ({'seeds': 0}, 'at least 1'),
+    ({'log_every': 15}, 'log_every = 15 must be 0 or a multiple'),
+    ({'best': 'modes'}, "best = 'modes' must be '+metric'"),
+    ({'best': '+modes', 'checkpoint_every': 30}, 'checkpoint_every a multiple'),
+    ({'on_nan': 'restart', 'checkpoint_every': 0}, 'needs checkpoint_every > 0'),
+    ({'ema_decay': 1.5}, 'ema_decay must be in [0, 1)'),
+  ],
+)
+def test_config_that_makes_no_sense_is_refused_before_anything_is_written(
+  changes, message, tmp_path
+):
+  with pytest.raises(launch.UsageError) as error:
+    launch.train(unrolled_gan_ring, ring(**changes), tmp_path / 'run')
+  assert message in str(error.value) and '\n' not in str(error.value)
+  assert not (tmp_path / 'run').exists()
+
+
+def test_adam_without_eps_root_is_refused_by_name(tmp_path, monkeypatch):
+  import optax
+
+  adam = optax.adam
+  monkeypatch.setattr(optax, 'adam', lambda rate, b1, eps_root: adam(rate, b1=b1))
+  with pytest.raises(launch.UsageError, match='eps_root'):
+    launch.train(unrolled_gan_ring, ring(), tmp_path / 'run')
+
+
+def test_train_evaluate_sample_and_what_may_change_on_resume(tmp_path, capsys):
+  workdir = tmp_path / 'run with spaces, größer'
+  launch.train(unrolled_gan_ring, ring(seeds=2), workdir)
+  files = {path.name for path in workdir.iterdir()}
+  assert files >= {'config.json', 'checkpoints', 'samples', 'train.csv', 'evaluate.csv'}
+  before = {p: p.read_bytes() for p in workdir.rglob('*') if p.is_file()}
+  with pytest.raises(launch.UsageError, match='num_unroll = 2 there, 3 asked') as error:
+    launch.train(unrolled_gan_ring, ring(seeds=2, num_unroll=3), workdir)
+  assert '--workdir' in str(error.value)
+  assert before == {p: p.read_bytes() for p in workdir.rglob('*') if p.is_file()}
+  state = launch.train(
+    unrolled_gan_ring, ring(seeds=2, steps=60, log_every=20), workdir
+  )
+  assert state.step == 60
+  assert [row['step'] for row in log.read(workdir / 'evaluate.csv')] == [20, 40, 60]
+  capsys.readouterr()
+
+  values = launch.evaluate(unrolled_gan_ring, ring(seeds=2), workdir)
+  rows = log.read(workdir / 'evaluate.csv')
+  np.testing.assert_allclose(values['high_quality'].mean(), rows[-1]['high_quality'])
+  error = values['high_quality'].std(ddof=1) / np.sqrt(2)
+  np.testing.assert_allclose(error, rows[-1]['high_quality_se'])
+  assert 'step 60, 2 seed(s)' in capsys.readouterr().out
+  samples = launch.sample(unrolled_gan_ring, ring(seeds=2), workdir, num=300)
+  assert samples.shape == (2, 300, 2)
+  assert np.abs(samples[0] - samples[1]).max() > 0.01
+  np.testing.assert_array_equal(np.load(workdir / 'samples.npz')['x'], samples)
+  with pytest.raises(launch.UsageError, match='num_samples must be at least 1'):
+    launch.sample(unrolled_gan_ring, ring(seeds=2), workdir, num=0)
+
+
+def test_workdir_that_is_not_a_run_is_left_alone(tmp_path):
+  (tmp_path / 'thesis.tex').write_text('precious')
+  with pytest.raises(launch.UsageError, match='not the workdir of a run'):
+    launch.train(unrolled_gan_ring, ring(), tmp_path)
+  assert [p.name for p in tmp_path.iterdir()] == ['thesis.tex']
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(launch.UsageError, match='cannot write'):
+    launch.train(unrolled_gan_ring, ring(), tmp_path / 'file' / 'run')
+  with pytest.raises(launch.UsageError, match='has no checkpoints'):
+    launch.sample(unrolled_gan_ring, ring(), tmp_path / 'nowhere')
+
+
+def test_best_checkpoint_by_a_named_metric_is_kept(tmp_path):
+  config = config_of(
+    gan_digits, steps=80, steps_per_dispatch=10, log_every=20, evaluate_every=20,
+    checkpoint_every=20, sample_every=0, keep_checkpoints=1, best='-frechet',
+    ema_decay=0.0, d_learning_rate=1e-1, base_features=8,
+  )  # fmt: skip
+  launch.train(gan_digits, config, tmp_path / 'run')
+  rows = log.read(tmp_path / 'run' / 'evaluate.csv')
+  best = min(rows, key=lambda row: row['frechet'])
+  kept = {p.name for p in (tmp_path / 'run' / 'checkpoints').iterdir()}
+  assert kept == {str(int(best['step'])), '80'}
+  values = launch.evaluate(gan_digits, config, tmp_path / 'run', best=True)
+  np.testing.assert_allclose(values['frechet'], best['frechet'], rtol=1e-3)
+
+
+def test_divergence_ends_with_one_line_and_writes_no_bad_checkpoint(tmp_path):
+  done = call(command(tmp_path / 'run', checkpoint_every=10, g_learning_rate=1e38))
+  assert done.returncode == 1, done.stderr
+  assert 'is not finite after step' in done.stderr and 'Traceback' not in done.stderr
+  assert not list((tmp_path / 'run' / 'checkpoints').iterdir())
+
+
+def test_every_config_has_few_leaves_and_a_header():
+  for experiment in (gan_digits, gan_ring, unrolled_gan_ring):
+    assert len(experiment.get_config()) <= 25
+    assert '--config=' in experiment.__doc__ and 'CPU cores' in experiment.__doc__
+  listed = dict(launch.describe(ROOT / 'experiments' / 'configs'))
+  assert set(listed) == {'gan_digits.py', 'gan_ring.py', 'unrolled_gan_ring.py'}
+  done = call([*MAIN, '--mode=list'])
+  assert done.returncode == 0 and all(name in done.stdout for name in listed)
+
+
+def arrays(workdir):
+  """Every array of the newest checkpoint, by name, read without the package."""
+  import orbax.checkpoint as ocp
+
+  steps = [int(p.name) for p in (workdir / 'checkpoints').iterdir()]
+  path = workdir / 'checkpoints' / str(max(steps)) / 'state'
+  return max(steps), ocp.StandardCheckpointer().restore(path.absolute())
+
+
+def assert_same_end(one, other):
+  (step, state), (other_step, other_state) = arrays(one), arrays(other)
+  assert step == other_step and state.keys() == other_state.keys()
+  for name, value in state.items():
+    np.testing.assert_array_equal(value, other_state[name], err_msg=name)
+  for name in ('train.csv', 'evaluate.csv'):
+    rows, others = log.read(one / name), log.read(other / name)
+    for row in rows + others:
+      row.pop('steps_per_second', None)
+    assert repr(rows) == repr(others)  # as text, where NaN equals NaN
+
+
+@pytest.fixture(scope='module')
+def straight(tmp_path_factory):
+  """A run never interrupted, of 400 steps."""
+  workdir = tmp_path_factory.mktemp('straight') / 'run'
+  assert call(command(workdir, steps=400, seeds=2)).returncode == 0
+  return workdir
+
+
+@pytest.mark.slow
+def test_killed_runs_end_bitwise_equal_to_the_straight_one(straight, tmp_path):
+  chance, kills = random.Random(0), 0
+  workdir = tmp_path / 'run'
+  for attempt in range(12):
+    run = subprocess.Popen(
+      command(workdir, steps=400, seeds=2), env=ENVIRONMENT, cwd=ROOT,
+      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    before = set((workdir / 'checkpoints').glob('*')) if attempt else set()
+    if attempt < 8:  # kill soon after the first new sign of a checkpoint
+      while run.poll() is None:
+        if set((workdir / 'checkpoints').glob('*')) - before:
+          time.sleep(chance.uniform(0, 0.15))
+          run.send_signal(signal.SIGKILL)
+          break
+    if run.wait() == 0:
+      break
+    kills += 1
+  assert kills >= 4
+  assert_same_end(straight, workdir)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT])
+def test_signals_write_a_checkpoint_and_say_how_to_go_on(straight, tmp_path, signum):
+  workdir = tmp_path / 'run'
+  run = subprocess.Popen(
+    command(workdir, steps=400, seeds=2, checkpoint_every=200), env=ENVIRONMENT,
+    cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+  )  # fmt: skip
+  while not (workdir / 'train.csv').exists():
+    time.sleep(0.01)
+  run.send_signal(signum)
+  assert run.wait() == 128 + signum
+  error = run.stderr.read()
+  assert 'Traceback' not in error and 'the same command goes on' in error
+  assert any((workdir / 'checkpoints').iterdir())
+  assert (
+    call(command(workdir, steps=400, seeds=2, checkpoint_every=200)).returncode == 0
+  )
+  assert_same_end(straight, workdir)
+
+
+@pytest.mark.slow
+def test_damaged_checkpoint_is_passed_over_with_a_warning(straight, tmp_path):
+  workdir = tmp_path / 'run'
+  assert call(command(workdir, steps=300, seeds=2)).returncode == 0
+  newest = max((workdir / 'checkpoints').iterdir(), key=lambda p: int(p.name))
+  largest = max(newest.rglob('*'), key=lambda p: p.stat().st_size * p.is_file())
+  content = bytearray(largest.read_bytes())
+  content[len(content) // 2] ^= 0xFF
+  largest.write_bytes(content)
+  done = call(command(workdir, steps=400, seeds=2))
+  assert done.returncode == 0 and 'going on from step 280' in done.stdout
+  assert 'Checkpoint 300 is damaged, passed over' in done.stderr
+  assert_same_end(straight, workdir)
+
+
+@pytest.mark.slow
+def test_demo_runs_end_to_end(tmp_path):
+  done = subprocess.run(
+    [sys.executable, str(ROOT / 'experiments' / 'demo.py'), '--scale=0.02',
+     f'--out={tmp_path / "demo"}'],
+    capture_output=True, text=True, timeout=500, env=ENVIRONMENT, cwd=ROOT,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  path = pathlib.Path(done.stdout.splitlines()[-1])
+  page = path.read_text()
+  for words in ('full gradient', 'partial gradient', 'critic steps', 'equal seconds',
+                'Frechet', 'jax', 'data:image/png;base64'):  # fmt: skip
+    assert words in page
+  assert 'http://' not in page and 'https://' not in page
