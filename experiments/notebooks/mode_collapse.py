@@ -165,7 +165,7 @@ BATCH = 128
 
 
 def make_method(num_unroll, how=unroll.full):
-  schedule = optax.cosine_decay_schedule(1e-3, STEPS)
+  schedule = optax.cosine_decay_schedule(2e-3, STEPS)
   return unrolled_gan.unrolled_gan(
     generator=mlp.MLP((128, 128, 2)),
     discriminator=mlp.MLP((128, 1), input_scale=0.25),
