@@ -8,15 +8,41 @@ order of play stand in the method's own file.
 """
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from gm_jax import base, priors
+from gm_jax import base, gradient, priors
 
 GENERATOR, DISCRIMINATOR = 'generator', 'discriminator'
+
+
+class Player(NamedTuple):
+  """What one player has of a `State`."""
+
+  params: base.Params
+  opt_state: base.PyTree
+  share: dict  # its collections, {collection: variables}
+
+
+def of(state: base.State, name: str) -> Player:
+  """One player of a state."""
+  share = collections(state.extra, name)
+  return Player(state.params[name], state.opt_state[name], share)
+
+
+def after_step(state: base.State, players: Mapping[str, Player]) -> base.State:
+  """The state with its step counted and these players, which must be all."""
+  return base.State(
+    step=state.step + 1,
+    params={name: player.params for name, player in players.items()},
+    extra=merged({name: player.share for name, player in players.items()}),
+    opt_state={name: player.opt_state for name, player in players.items()},
+    ema=state.ema,
+  )
 
 
 def collections(extra: dict, name: str) -> dict:
@@ -150,6 +176,34 @@ def sampler(generator: nn.Module, prior: priors.Prior) -> Callable[..., base.Arr
     return apply(generator, model.params[GENERATOR], share, z, train=False)[0]
 
   return sample
+
+
+def stepper(
+  discriminator: nn.Module,
+  d_tx: optax.GradientTransformation,
+  game: base.Game,
+  penalty: Callable | None = None,
+) -> Callable:
+  """One gradient step of the discriminator on real and given fake data.
+
+  Args:
+    discriminator: x -> logits.
+    d_tx: its optimizer.
+    game: the objective on logits.
+    penalty: (critic, key, real, fake) -> [B], or None.
+
+  Returns:
+    (player, key, real, fake) -> (player, metrics at the old parameters).
+  """
+  loss_fn = discriminator_loss(discriminator, game, penalty)
+
+  def step(player, key, real, fake):
+    params, opt_state, loss, (share, means) = gradient.gradient_step(
+      loss_fn, d_tx, player.params, player.opt_state, player.share, key, real, fake
+    )
+    return Player(params, opt_state, share), {'discriminator_loss': loss, **means}
+
+  return step
 
 
 def critic_query(discriminator: nn.Module) -> Callable[..., base.Array]:

@@ -18,7 +18,7 @@ ALLOWED = {
   'base': set(),
   **{ring: {'base'} for ring in FOUNDATION},
   'unroll': {'base', 'gradient'},
-  'players': {'base', 'priors'},
+  'players': {'base', 'gradient', 'priors'},
   'samplers': {'base', *FOUNDATION},
   'metrics': {'base', 'losses', 'samplers'},
   'methods': {'base', *FOUNDATION, 'players', 'samplers', 'metrics'},

@@ -64,54 +64,40 @@ def gan(
   """
   if num_critic < 1:
     raise ValueError(f'num_critic must be >= 1, got {num_critic}')
-  d_loss = players.discriminator_loss(discriminator, game, penalty)
+  d_step = players.stepper(discriminator, d_tx, game, penalty)
 
   def step(state, key, batch):
     critic_key, z_key, g_key = jax.random.split(key, 3)
-    g_params, d_params = state.params[GENERATOR], state.params[DISCRIMINATOR]
-    g_share = players.collections(state.extra, GENERATOR)
-    d_share = players.collections(state.extra, DISCRIMINATOR)
+    g, critic = players.of(state, GENERATOR), players.of(state, DISCRIMINATOR)
     real = gradient.interleaved(batch['x'], num_critic)
     num = real.shape[1]
 
     # 1. The discriminator takes num_critic steps, each on fresh data.
     def critic_step(critic, inputs):
       key, real = inputs
-      d_params, opt_state, d_share = critic
       z_key, key = jax.random.split(key)
-      z = prior(z_key, num)
-      fake = players.apply(generator, g_params, g_share, z, key=key)[0]
-      d_params, opt_state, loss, (d_share, means) = gradient.gradient_step(
-        d_loss, d_tx, d_params, opt_state, d_share, key, real, fake
-      )
-      return (d_params, opt_state, d_share), {'discriminator_loss': loss, **means}
+      fake = players.apply(generator, g.params, g.share, prior(z_key, num), key=key)[0]
+      return d_step(critic, key, real, fake)
 
-    critic = (d_params, state.opt_state[DISCRIMINATOR], d_share)
     keys = jax.random.split(critic_key, num_critic)
     critic, metrics = jax.lax.scan(critic_step, critic, (keys, real))
-    d_params, d_opt_state, d_share = critic
 
     # 2. The generator takes one step against the new discriminator.
-    def g_loss(g_params):
+    def g_loss(params):
       z = prior(z_key, num)
-      fake, share = players.apply(generator, g_params, g_share, z, key=g_key)
+      fake, share = players.apply(generator, params, g.share, z, key=g_key)
       logits = [
-        players.logits(discriminator, d_params, d_share, x, key=g_key)[0]
+        players.logits(discriminator, critic.params, critic.share, x, key=g_key)[0]
         for x in (real[-1], fake)
       ]
       return game.generator(*logits).mean(), share
 
-    g_params, g_opt_state, loss, g_share = gradient.gradient_step(
-      g_loss, g_tx, g_params, state.opt_state[GENERATOR]
+    params, opt_state, loss, share = gradient.gradient_step(
+      g_loss, g_tx, g.params, g.opt_state
     )
+    g = players.Player(params, opt_state, share)
     metrics = jax.tree.map(lambda m: m[-1], metrics) | {'generator_loss': loss}
-    return base.State(
-      step=state.step + 1,
-      params={GENERATOR: g_params, DISCRIMINATOR: d_params},
-      extra=players.merged({GENERATOR: g_share, DISCRIMINATOR: d_share}),
-      opt_state={GENERATOR: g_opt_state, DISCRIMINATOR: d_opt_state},
-      ema=state.ema,
-    ), metrics
+    return players.after_step(state, {GENERATOR: g, DISCRIMINATOR: critic}), metrics
 
   return base.Method(
     card=CARD,

@@ -83,80 +83,57 @@ def unrolled_gan(
     def objective(real_logits, fake_logits):
       return -game.discriminator(real_logits, fake_logits)
 
-  d_loss = players.discriminator_loss(discriminator, game)
-
-  def d_step(critic, g, key, real, fake=None):
-    """One step on f; at fakes of the generator g where none are given."""
-    params, opt_state, share = critic
-    z_key, key = jax.random.split(key)
-    if fake is None:
-      fake = players.apply(generator, *g, prior(z_key, len(real)), key=key)[0]
-    params, opt_state, loss, (share, means) = gradient.gradient_step(
-      d_loss, d_tx, params, opt_state, share, key, real, fake
-    )
-    return (params, opt_state, share), {'discriminator_loss': loss, **means}
+  d_step = players.stepper(discriminator, d_tx, game)
 
   def step(state, key, batch):
     critic_key, z_key, g_key = jax.random.split(key, 3)
     keys = jax.random.split(critic_key, 1 + num_unroll)
-    g_params = state.params[GENERATOR]
-    g_share = players.collections(state.extra, GENERATOR)
+    g, critic = players.of(state, GENERATOR), players.of(state, DISCRIMINATOR)
     slices = gradient.interleaved(batch['x'], 1 + num_unroll if fresh else 1)
     real = slices[0]
 
+    def generate(params, z_key, key):
+      z = prior(z_key, len(real))
+      return players.apply(generator, params, g.share, z, key=key)
+
+    def fresh_step(critic, params, key, real):
+      z_key, key = jax.random.split(key)
+      return d_step(critic, key, real, generate(params, z_key, key)[0])
+
     # 1. The discriminator takes one ordinary step on f.
-    critic = (
-      state.params[DISCRIMINATOR],
-      state.opt_state[DISCRIMINATOR],
-      players.collections(state.extra, DISCRIMINATOR),
-    )
-    critic, metrics = d_step(critic, (g_params, g_share), keys[0], real)
+    critic, metrics = fresh_step(critic, g.params, keys[0], real)
 
     # 2. The generator takes one step on f_k.
-    def generate(g_params):
-      return players.apply(
-        generator, g_params, g_share, prior(z_key, len(real)), key=g_key
-      )
-
-    def ahead(g_params, fake):
+    def ahead(params, fake):
       def inner_step(critic, inputs):
-        key, data = inputs
-        data = (data,) if fresh else (real, fake)
-        return d_step(critic, (g_params, g_share), key, *data)[0]
+        key, later = inputs
+        if fresh:
+          return fresh_step(critic, params, key, later)[0]
+        return d_step(critic, key, real, fake)[0]
 
       return how(inner_step, critic, (keys[1:], slices[1:] if fresh else None))
 
-    def value(critic, fake):
-      d_params, _, share = critic
+    def f(fake, critic):
       logits = [
-        players.logits(discriminator, d_params, share, x, key=g_key)[0]
+        players.logits(discriminator, critic.params, critic.share, x, key=g_key)[0]
         for x in (real, fake)
       ]
       return objective(*logits).mean()
 
-    def f_k(g_params):
-      fake, share = generate(g_params)
-      critic_k = ahead(g_params, fake)
-      return value(critic_k, fake), (share, critic_k)
+    def f_k(params):
+      fake, share = generate(params, z_key, g_key)
+      critic_k = ahead(params, fake)
+      return f(fake, critic_k), (share, critic_k)
 
-    def partial_f_k(g_params, critic_k):
-      return value(critic_k, generate(g_params)[0])
-
-    (loss, aux), grads = jax.value_and_grad(f_k, has_aux=True)(g_params)
-    g_share, critic_k = aux
+    (loss, (share, critic_k)), grads = jax.value_and_grad(f_k, has_aux=True)(g.params)
+    updates, opt_state = g_tx.update(grads, g.opt_state, g.params)
+    params = optax.apply_updates(g.params, updates)
+    metrics |= {'generator_loss': loss}
     if diagnostics:
-      metrics |= _gap(grads, jax.grad(partial_f_k)(g_params, critic_k))
-    updates, g_opt_state = g_tx.update(grads, state.opt_state[GENERATOR], g_params)
-    return base.State(
-      step=state.step + 1,
-      params={
-        GENERATOR: optax.apply_updates(g_params, updates),
-        DISCRIMINATOR: critic[0],
-      },
-      extra=players.merged({GENERATOR: g_share, DISCRIMINATOR: critic[2]}),
-      opt_state={GENERATOR: g_opt_state, DISCRIMINATOR: critic[1]},
-      ema=state.ema,
-    ), metrics | {'generator_loss': loss}
+      partial = jax.grad(lambda p: f(generate(p, z_key, g_key)[0], critic_k))(g.params)
+      metrics |= _gap(grads, partial)
+    g = players.Player(params, opt_state, share)
+    return players.after_step(state, {GENERATOR: g, DISCRIMINATOR: critic}), metrics
 
   return base.Method(
     card=gan.CARD,
