@@ -1,0 +1,28 @@
+"""What the README shows runs as it stands there."""
+
+import pathlib
+import re
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+TEXT = (ROOT / 'README.md').read_text()
+
+
+def test_python_of_the_readme_runs():
+  blocks = re.findall(r'```python\n(.*?)```', TEXT, re.DOTALL)
+  assert len(blocks) == 2
+  names: dict = {}
+  for block in blocks:
+    exec(compile(block, 'README.md', 'exec'), names)
+  softplus = np.log1p(np.exp([1.0, -0.3]))  # -log sigmoid of the fake logits
+  np.testing.assert_allclose(names['generator_loss'], softplus.mean(), rtol=1e-6)
+  assert names['state'].step == 1
+
+
+def test_files_that_the_readmes_name_are_there():
+  for readme in (ROOT / 'README.md', ROOT / 'experiments' / 'README.md'):
+    for link in re.findall(r'\]\(([^)#]+)\)', readme.read_text()):
+      assert (readme.parent / link).exists(), link
+    for path in re.findall(r'experiments/[\w/]+\.(?:py|ipynb)', readme.read_text()):
+      assert (ROOT / path).exists(), path
