@@ -28,6 +28,7 @@ from experiments.configs import (  # noqa: E402
 )
 from gm_jax import base  # noqa: E402
 from gm_jax.training import launch, log, loop, plots, report  # noqa: E402
+from gm_jax.training import setup as setup_lib  # noqa: E402
 from gm_jax.training import step as step_lib  # noqa: E402
 
 _OUT = flags.DEFINE_string('out', 'runs/demo', 'Folder for results; replaced.')
@@ -97,11 +98,11 @@ class Row:
     config.update({'log_every': self.steps // EVALUATIONS, **changes})
     config.evaluate_every = config.sample_every = config.log_every
     config.update({'steps_per_dispatch': 10, 'checkpoint_every': 0})
-    self.setup = setup = launch.prepare(experiment, config)
+    self.setup = setup = setup_lib.prepare(experiment, config)
     self.at, self.seconds, self._scores, samples = [], 0.0, [], []
     self.method = setup.make_phases(0)[0].method
-    score = launch.scorer(setup, self.method)
-    draw = launch.drawer(setup, self.method, 1000)
+    score = setup_lib.scorer(setup, self.method)
+    draw = setup_lib.drawer(setup, self.method, 1000)
     bar = log.progress(self.steps, name)
 
     def logged(step, metrics):
@@ -116,7 +117,7 @@ class Row:
     )
     phases = (base.Phase(self.method, self.steps, setup.data.spec, None),)
     self.state = loop.train(
-      lambda attempt: phases, launch.batches(setup), setup.settings, callbacks
+      lambda attempt: phases, setup_lib.batches(setup), setup.settings, callbacks
     )
     bar.close()
     self.samples = np.stack(samples)
@@ -201,11 +202,11 @@ def gap_section(out: pathlib.Path, row: Row) -> report.Section:
   for k in KS:
     config = unrolled_gan_ring.get_config(str(k))
     config.decay_steps = 10**8  # the full rate: decayed to 0, nothing would react
-    setup = launch.prepare(unrolled_gan_ring, config)
+    setup = setup_lib.prepare(unrolled_gan_ring, config)
     method = setup.make_phases(0)[0].method
     # Many batches at the same state: the mean of each metric over them.
     keys = jax.random.split(jax.random.key(0), 16)
-    batches = launch.batches(setup)(None, 99, 0)
+    batches = setup_lib.batches(setup)(None, 99, 0)
     x = jnp.stack([next(batches)['x'] for _ in keys])
     state = jax.tree.map(lambda a: a[0] if a.ndim else a, row.state)
     step = jax.jit(
@@ -260,7 +261,7 @@ def digits(out: pathlib.Path) -> report.Section:
                  'checkpoint_every': every})  # fmt: skip
   workdir = out / 'gan_digits'
   state = launch.train(gan_digits, config, workdir)
-  setup = launch.prepare(gan_digits, config)
+  setup = setup_lib.prepare(gan_digits, config)
   method = setup.make_phases(0)[0].method
   data, distances = setup.data, common.image_distances(setup.data)
   real = data.arrays('test', None)['x']

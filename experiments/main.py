@@ -81,7 +81,7 @@ def main(argv):
 
 
 def _run(experiment, config, workdir):
-  from gm_jax.training import launch, loop
+  from gm_jax.training import launch, loop, setup
 
   if _CACHE.value:
     launch.use_compilation_cache(_CACHE.value)
@@ -95,7 +95,7 @@ def _run(experiment, config, workdir):
       launch.evaluate(experiment, config, workdir, best=_BEST.value)
     else:
       launch.sample(experiment, config, workdir, num=_NUM.value, best=_BEST.value)
-  except launch.UsageError as error:
+  except setup.UsageError as error:
     _fail(str(error), 2)
   except loop.Diverged as error:
     _fail(f'{error}; checkpoints in {workdir} are from before', 1)

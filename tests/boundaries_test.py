@@ -26,7 +26,7 @@ ALLOWED = {
   'data': {'base'},
   'training': {'base', 'gradient'},
 }
-ALLOWED_FILES = {'training/launch.py': ALLOWED['training'] | {'data'}}
+ALLOWED_FILES = {'training/setup.py': ALLOWED['training'] | {'data'}}
 LOSSES_IMPORT = {'jax', 'chex', 'gm_jax', 'typing', 'collections', 'functools', 'math'}
 HEAVY = {
   'tensorflow_datasets', 'orbax', 'grain', 'matplotlib', 'sklearn', 'scipy', 'torch',

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from gm_jax.training import launch, log
+from gm_jax.training import launch, log, setup
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -103,7 +103,7 @@ def test_wrong_command_is_one_line_with_exit_code_2(args, message, tmp_path):
 def test_config_that_makes_no_sense_is_refused_before_anything_is_written(
   changes, message, tmp_path
 ):
-  with pytest.raises(launch.UsageError) as error:
+  with pytest.raises(setup.UsageError) as error:
     launch.train(unrolled_gan_ring, ring(**changes), tmp_path / 'run')
   assert message in str(error.value) and '\n' not in str(error.value)
   assert not (tmp_path / 'run').exists()
@@ -114,7 +114,7 @@ def test_adam_without_eps_root_is_refused_by_name(tmp_path, monkeypatch):
 
   adam = optax.adam
   monkeypatch.setattr(optax, 'adam', lambda rate, b1, eps_root: adam(rate, b1=b1))
-  with pytest.raises(launch.UsageError, match='eps_root'):
+  with pytest.raises(setup.UsageError, match='eps_root'):
     launch.train(unrolled_gan_ring, ring(), tmp_path / 'run')
 
 
@@ -124,7 +124,7 @@ def test_train_evaluate_sample_and_what_may_change_on_resume(tmp_path, capsys):
   files = {path.name for path in workdir.iterdir()}
   assert files >= {'config.json', 'checkpoints', 'samples', 'train.csv', 'evaluate.csv'}
   before = {p: p.read_bytes() for p in workdir.rglob('*') if p.is_file()}
-  with pytest.raises(launch.UsageError, match='num_unroll = 2 there, 3 asked') as error:
+  with pytest.raises(setup.UsageError, match='num_unroll = 2 there, 3 asked') as error:
     launch.train(unrolled_gan_ring, ring(seeds=2, num_unroll=3), workdir)
   assert '--workdir' in str(error.value)
   assert before == {p: p.read_bytes() for p in workdir.rglob('*') if p.is_file()}
@@ -145,19 +145,19 @@ def test_train_evaluate_sample_and_what_may_change_on_resume(tmp_path, capsys):
   assert samples.shape == (2, 300, 2)
   assert np.abs(samples[0] - samples[1]).max() > 0.01
   np.testing.assert_array_equal(np.load(workdir / 'samples.npz')['x'], samples)
-  with pytest.raises(launch.UsageError, match='num_samples must be at least 1'):
+  with pytest.raises(setup.UsageError, match='num_samples must be at least 1'):
     launch.sample(unrolled_gan_ring, ring(seeds=2), workdir, num=0)
 
 
 def test_workdir_that_is_not_a_run_is_left_alone(tmp_path):
   (tmp_path / 'thesis.tex').write_text('precious')
-  with pytest.raises(launch.UsageError, match='not the workdir of a run'):
+  with pytest.raises(setup.UsageError, match='not the workdir of a run'):
     launch.train(unrolled_gan_ring, ring(), tmp_path)
   assert [p.name for p in tmp_path.iterdir()] == ['thesis.tex']
   (tmp_path / 'file').write_text('')
-  with pytest.raises(launch.UsageError, match='cannot write'):
+  with pytest.raises(setup.UsageError, match='cannot write'):
     launch.train(unrolled_gan_ring, ring(), tmp_path / 'file' / 'run')
-  with pytest.raises(launch.UsageError, match='has no checkpoints'):
+  with pytest.raises(setup.UsageError, match='has no checkpoints'):
     launch.sample(unrolled_gan_ring, ring(), tmp_path / 'nowhere')
 
 

@@ -7,10 +7,7 @@ are a function of their position, keys of the step, and dispatches always begin
 at multiples of `steps_per_dispatch`.
 """
 
-import contextlib
 import signal
-import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -19,7 +16,7 @@ import numpy as np
 from absl import logging
 
 from gm_jax import base
-from gm_jax.training import parallel
+from gm_jax.training import host, parallel
 from gm_jax.training import step as step_lib
 
 MAX_ATTEMPTS = 5
@@ -124,7 +121,7 @@ def train(
   check(settings)
   mesh = mesh or parallel.data_mesh()
   attempt = None  # as the newest checkpoint says; 0 without one
-  with _signals() as received:
+  with host.signals() as received:
     while True:
       run = _Run(make_phases, make_batches, settings, callbacks, mesh, received)
       try:
@@ -201,7 +198,7 @@ def _phase(run, phase, attempt, state, done, end) -> base.State:
   batches = _batches(phase, run.make_batches, settings, done)
   pending: list = []  # metrics on the device, of dispatches not yet looked at
   unlogged: list = []  # metrics on the host, not yet logged
-  clock = _Clock()
+  clock = host.Clock()
   while done < end:
     clock.go_on()
     # Dispatches begin at multiples of their size, so that a continued run groups
@@ -239,30 +236,6 @@ def _phase(run, phase, attempt, state, done, end) -> base.State:
     if stop and not last:
       raise Stopped(run.received[0], done)
   return state
-
-
-class _Clock:
-  """Steps a second of training alone, compiling and callbacks left out."""
-
-  def __init__(self):
-    self._steps, self._seconds, self._dispatches = 0, 0.0, 0
-
-  def go_on(self):
-    self._start = time.perf_counter()
-
-  def pause(self, num, metrics):
-    if self._dispatches < 2:  # what the first one took is known, and dropped
-      jax.block_until_ready(metrics)
-      self._steps, self._seconds = 0, 0.0
-    self._dispatches += 1
-    self._steps += num
-    self._seconds += time.perf_counter() - self._start
-
-  def rate(self):
-    """Since the last call; the first dispatch counts only if it is alone."""
-    rate = self._steps / self._seconds
-    self._steps, self._seconds = 0, 0.0
-    return rate
 
 
 def _open(phase, make_batches, settings, *, first: bool) -> Callable:
@@ -339,27 +312,3 @@ def _means(fetched: list[dict]) -> dict[str, np.ndarray]:
     k: v.mean(0) if k == 'finite' else np.where(weight > 0, v, 0).sum(0) / count
     for k, v in stacked.items()
   }
-
-
-@contextlib.contextmanager
-def _signals():
-  """Collects SIGTERM and SIGINT; a second one acts at once, as usual."""
-  received: list[int] = []
-  signums = (signal.SIGTERM, signal.SIGINT)
-  if threading.current_thread() is not threading.main_thread():
-    yield received
-    return
-  usual = {signum: signal.getsignal(signum) for signum in signums}
-
-  def note(signum, frame):
-    del frame
-    received.append(signum)
-    signal.signal(signum, usual[signum])
-
-  try:
-    for signum in signums:
-      signal.signal(signum, note)
-    yield received
-  finally:
-    for signum in signums:
-      signal.signal(signum, usual[signum])
