@@ -25,13 +25,13 @@ class Player(NamedTuple):
 
   params: base.Params
   opt_state: base.PyTree
-  share: dict  # its collections, {collection: variables}
+  model_state: dict  # its collections, {collection: variables}
 
 
 def of(state: base.State, name: str) -> Player:
   """One player of a state."""
-  share = collections(state.extra, name)
-  return Player(state.params[name], state.opt_state[name], share)
+  model_state = collections(state.extra, name)
+  return Player(state.params[name], state.opt_state[name], model_state)
 
 
 def after_step(state: base.State, players: Mapping[str, Player]) -> base.State:
@@ -39,22 +39,22 @@ def after_step(state: base.State, players: Mapping[str, Player]) -> base.State:
   return base.State(
     step=state.step + 1,
     params={name: player.params for name, player in players.items()},
-    extra=merged({name: player.share for name, player in players.items()}),
+    extra=merged({name: player.model_state for name, player in players.items()}),
     opt_state={name: player.opt_state for name, player in players.items()},
     ema=state.ema,
   )
 
 
 def collections(extra: dict, name: str) -> dict:
-  """One player's share of `State.extra`: {collection: variables}."""
+  """One player's part of `State.extra`: {collection: variables}."""
   return {c: players[name] for c, players in extra.items() if name in players}
 
 
-def merged(shares: Mapping[str, dict]) -> dict:
-  """`State.extra` from every player's share; the inverse of `collections`."""
+def merged(parts: Mapping[str, dict]) -> dict:
+  """`State.extra` from every player's part; the inverse of `collections`."""
   extra: dict = {}
-  for name, share in shares.items():
-    for collection, variables in share.items():
+  for name, model_state in parts.items():
+    for collection, variables in model_state.items():
       extra.setdefault(collection, {})[name] = variables
   return extra
 
@@ -68,7 +68,7 @@ def init(module: nn.Module, key: base.Array, x: base.Array) -> tuple[dict, dict]
 def apply(
   module: nn.Module,
   params: base.Params,
-  share: dict,
+  model_state: dict,
   x: base.Array,
   *,
   key: base.Array | None = None,
@@ -79,7 +79,7 @@ def apply(
   Args:
     module: called as `module(x, train=train)`.
     params: its parameters.
-    share: its other collections; returned as they are if not `train`.
+    model_state: its other collections; returned as they are if not `train`.
     x: [B, ...] input.
     key: of dropout, for modules that have it.
     train: batch statistics, and collections updated.
@@ -89,26 +89,30 @@ def apply(
   """
   rngs = {} if key is None else {'dropout': key}
   out, new = module.apply(
-    {'params': params, **share}, x, train=train, rngs=rngs, mutable=list(share)
+    {'params': params, **model_state},
+    x,
+    train=train,
+    rngs=rngs,
+    mutable=list(model_state),
   )
-  return out, dict(new) if train else share
+  return out, dict(new) if train else model_state
 
 
 def logits(
-  module: nn.Module, params: base.Params, share: dict, x: base.Array, **kwargs
+  module: nn.Module, params: base.Params, model_state: dict, x: base.Array, **kwargs
 ) -> tuple[base.Array, dict]:
   """A critic's logits [B], and its collections afterwards; see `apply`.
 
   Raises:
     ValueError: the critic's output is neither [B] nor [B, 1].
   """
-  out, share = apply(module, params, share, x, **kwargs)
+  out, model_state = apply(module, params, model_state, x, **kwargs)
   if out.shape not in {(x.shape[0],), (x.shape[0], 1)}:
     raise ValueError(
       f'a critic must return one logit an example, [{x.shape[0]}] or'
       f' [{x.shape[0]}, 1], got {list(out.shape)}'
     )
-  return out.reshape(-1), share
+  return out.reshape(-1), model_state
 
 
 def discriminator_loss(
@@ -122,23 +126,44 @@ def discriminator_loss(
     penalty: (critic, key, real, fake) -> [B], or None.
 
   Returns:
-    (params, share, key, real, fake) -> ([] loss, (new share, mean logits)).
+    (params, model_state, key, real, fake) -> ([] loss, (new model_state, mean logits)).
   """
 
-  def loss_fn(params, share, key, real, fake):
-    real_logits, share = logits(discriminator, params, share, real, key=key)
-    fake_logits, share = logits(discriminator, params, share, fake, key=key)
+  def loss_fn(params, model_state, key, real, fake):
+    real_key, fake_key, critic_key, penalty_key = jax.random.split(key, 4)
+    real_logits, model_state = logits(
+      discriminator, params, model_state, real, key=real_key
+    )
+    fake_logits, model_state = logits(
+      discriminator, params, model_state, fake, key=fake_key
+    )
     loss = game.discriminator(real_logits, fake_logits)
     if penalty is not None:
 
       def critic(x):
-        return logits(discriminator, params, share, x, key=key)[0]
+        return logits(discriminator, params, model_state, x, key=critic_key)[0]
 
-      loss += penalty(critic, key, real, fake)
+      loss += penalty(critic, penalty_key, real, fake)
     means = {'real_logits': real_logits.mean(), 'fake_logits': fake_logits.mean()}
-    return loss.mean(), (share, means)
+    return loss.mean(), (model_state, means)
 
   return loss_fn
+
+
+def pair_logits(
+  discriminator: nn.Module,
+  critic: Player,
+  key: base.Array,
+  real: base.Array,
+  fake: base.Array,
+) -> tuple[base.Array, base.Array]:
+  """A discriminator's logits [B] on real and on fake data, itself left as it is."""
+  both = zip(jax.random.split(key), (real, fake), strict=True)
+  real_logits, fake_logits = (
+    logits(discriminator, critic.params, critic.model_state, x, key=k)[0]
+    for k, x in both
+  )
+  return real_logits, fake_logits
 
 
 def initializer(
@@ -171,9 +196,9 @@ def sampler(generator: nn.Module, prior: priors.Prior) -> Callable[..., base.Arr
   def sample(model, key, num, *, condition=None):
     if condition is not None:
       raise ValueError('this model is unconditional: condition must be None')
-    share = collections(model.extra, GENERATOR)
+    model_state = collections(model.extra, GENERATOR)
     z = prior(key, num)
-    return apply(generator, model.params[GENERATOR], share, z, train=False)[0]
+    return apply(generator, model.params[GENERATOR], model_state, z, train=False)[0]
 
   return sample
 
@@ -198,10 +223,17 @@ def stepper(
   loss_fn = discriminator_loss(discriminator, game, penalty)
 
   def step(player, key, real, fake):
-    params, opt_state, loss, (share, means) = gradient.gradient_step(
-      loss_fn, d_tx, player.params, player.opt_state, player.share, key, real, fake
+    params, opt_state, loss, (model_state, means) = gradient.gradient_step(
+      loss_fn,
+      d_tx,
+      player.params,
+      player.opt_state,
+      player.model_state,
+      key,
+      real,
+      fake,
     )
-    return Player(params, opt_state, share), {'discriminator_loss': loss, **means}
+    return Player(params, opt_state, model_state), {'discriminator_loss': loss, **means}
 
   return step
 
@@ -211,8 +243,8 @@ def critic_query(discriminator: nn.Module) -> Callable[..., base.Array]:
 
   def critic(model, key, data, *, condition=None):
     del key, condition
-    share = collections(model.extra, DISCRIMINATOR)
+    model_state = collections(model.extra, DISCRIMINATOR)
     params = model.params[DISCRIMINATOR]
-    return logits(discriminator, params, share, data, train=False)[0]
+    return logits(discriminator, params, model_state, data, train=False)[0]
 
   return critic

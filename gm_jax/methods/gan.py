@@ -67,7 +67,7 @@ def gan(
   d_step = players.stepper(discriminator, d_tx, game, penalty)
 
   def step(state, key, batch):
-    critic_key, z_key, g_key = jax.random.split(key, 3)
+    critic_key, z_key, g_key, d_key = jax.random.split(key, 4)
     g, critic = players.of(state, GENERATOR), players.of(state, DISCRIMINATOR)
     real = gradient.interleaved(batch['x'], num_critic)
     num = real.shape[1]
@@ -75,9 +75,10 @@ def gan(
     # 1. The discriminator takes num_critic steps, each on fresh data.
     def critic_step(critic, inputs):
       key, real = inputs
-      z_key, key = jax.random.split(key)
-      fake = players.apply(generator, g.params, g.share, prior(z_key, num), key=key)[0]
-      return d_step(critic, key, real, fake)
+      z_key, d_key, g_key = jax.random.split(key, 3)
+      z = prior(z_key, num)
+      fake, _ = players.apply(generator, g.params, g.model_state, z, key=g_key)
+      return d_step(critic, d_key, real, fake)
 
     keys = jax.random.split(critic_key, num_critic)
     critic, metrics = jax.lax.scan(critic_step, critic, (keys, real))
@@ -85,17 +86,14 @@ def gan(
     # 2. The generator takes one step against the new discriminator.
     def g_loss(params):
       z = prior(z_key, num)
-      fake, share = players.apply(generator, params, g.share, z, key=g_key)
-      logits = [
-        players.logits(discriminator, critic.params, critic.share, x, key=g_key)[0]
-        for x in (real[-1], fake)
-      ]
-      return game.generator(*logits).mean(), share
+      fake, model_state = players.apply(generator, params, g.model_state, z, key=g_key)
+      logits = players.pair_logits(discriminator, critic, d_key, real[-1], fake)
+      return game.generator(*logits).mean(), model_state
 
-    params, opt_state, loss, share = gradient.gradient_step(
+    params, opt_state, loss, model_state = gradient.gradient_step(
       g_loss, g_tx, g.params, g.opt_state
     )
-    g = players.Player(params, opt_state, share)
+    g = players.Player(params, opt_state, model_state)
     metrics = jax.tree.map(lambda m: m[-1], metrics) | {'generator_loss': loss}
     return players.after_step(state, {GENERATOR: g, DISCRIMINATOR: critic}), metrics
 

@@ -86,7 +86,7 @@ def unrolled_gan(
   d_step = players.stepper(discriminator, d_tx, game)
 
   def step(state, key, batch):
-    critic_key, z_key, g_key = jax.random.split(key, 3)
+    critic_key, z_key, g_key, d_key = jax.random.split(key, 4)
     keys = jax.random.split(critic_key, 1 + num_unroll)
     g, critic = players.of(state, GENERATOR), players.of(state, DISCRIMINATOR)
     slices = gradient.interleaved(batch['x'], 1 + num_unroll if fresh else 1)
@@ -94,11 +94,11 @@ def unrolled_gan(
 
     def generate(params, z_key, key):
       z = prior(z_key, len(real))
-      return players.apply(generator, params, g.share, z, key=key)
+      return players.apply(generator, params, g.model_state, z, key=key)
 
     def fresh_step(critic, params, key, real):
-      z_key, key = jax.random.split(key)
-      return d_step(critic, key, real, generate(params, z_key, key)[0])
+      z_key, d_key, g_key = jax.random.split(key, 3)
+      return d_step(critic, d_key, real, generate(params, z_key, g_key)[0])
 
     # 1. The discriminator takes one ordinary step on f.
     critic, metrics = fresh_step(critic, g.params, keys[0], real)
@@ -114,25 +114,24 @@ def unrolled_gan(
       return how(inner_step, critic, (keys[1:], slices[1:] if fresh else None))
 
     def f(fake, critic):
-      logits = [
-        players.logits(discriminator, critic.params, critic.share, x, key=g_key)[0]
-        for x in (real, fake)
-      ]
+      logits = players.pair_logits(discriminator, critic, d_key, real, fake)
       return objective(*logits).mean()
 
     def f_k(params):
-      fake, share = generate(params, z_key, g_key)
+      fake, model_state = generate(params, z_key, g_key)
       critic_k = ahead(params, fake)
-      return f(fake, critic_k), (share, critic_k)
+      return f(fake, critic_k), (model_state, critic_k)
 
-    (loss, (share, critic_k)), grads = jax.value_and_grad(f_k, has_aux=True)(g.params)
+    (loss, (model_state, critic_k)), grads = jax.value_and_grad(f_k, has_aux=True)(
+      g.params
+    )
     updates, opt_state = g_tx.update(grads, g.opt_state, g.params)
     params = optax.apply_updates(g.params, updates)
     metrics |= {'generator_loss': loss}
     if diagnostics:
       partial = jax.grad(lambda p: f(generate(p, z_key, g_key)[0], critic_k))(g.params)
       metrics |= _gap(grads, partial)
-    g = players.Player(params, opt_state, share)
+    g = players.Player(params, opt_state, model_state)
     return players.after_step(state, {GENERATOR: g, DISCRIMINATOR: critic}), metrics
 
   return base.Method(
