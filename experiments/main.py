@@ -8,12 +8,13 @@
 
 The same command again goes on from the last checkpoint. Exit codes: 0 done,
 1 the run went wrong, 2 the command did, 130 and 143 stopped by Ctrl-C or SIGTERM
-(a checkpoint was written).
+(with one more checkpoint if the config writes any).
 """
 
 import importlib.util
 import os
 import pathlib
+import signal
 import sys
 import warnings
 
@@ -40,8 +41,14 @@ _CACHE = flags.DEFINE_string(
 
 def _fail(message: str, code: int):
   """Ends with one line on stderr."""
-  print(f'error: {message}', file=sys.stderr)
+  print('error:', ' '.join(message.split()), file=sys.stderr)
   sys.exit(code)
+
+
+def _interrupted(signum, frame):
+  """Outside the training loop, which has handlers of its own."""
+  del frame
+  _fail('stopped; the same command begins again or goes on', 128 + signum)
 
 
 def _experiment():
@@ -56,12 +63,20 @@ def _experiment():
 def _parse(argv):
   """Flags; whatever is wrong with them is one line and exit code 2."""
   warnings.filterwarnings('ignore', category=DeprecationWarning)
+  for signum in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(signum, _interrupted)
+  for value in (a.split('=', 1)[1] for a in argv if a.startswith('--config=')):
+    path = pathlib.Path(value.rsplit('.py:', 1)[0] + ('.py' if '.py:' in value else ''))
+    if path.suffix != '.py' or not path.is_file():
+      _fail(f'--config={value} is no Python file; --mode=list shows the configs', 2)
   try:
     return flags.FLAGS(argv)
   except flags.Error as error:
-    _fail(str(error), 2)
+    lines = str(error).strip().splitlines()
+    inside = 'Traceback' in str(error)  # of a config file: its last line says what
+    _fail(f'{lines[0].split(": ")[0]}: {lines[-1]}' if inside else str(error), 2)
   except Exception as error:  # a config file may raise anything
-    _fail(' '.join(str(error).replace('\\', '').split()), 2)
+    _fail(f'in --config: {error}'.replace('\\n', ' ').replace('\\', ''), 2)
 
 
 def main(argv):
@@ -86,7 +101,6 @@ def _run(experiment, config, workdir):
   if _CACHE.value:
     launch.use_compilation_cache(_CACHE.value)
   logging.set_verbosity(logging.WARNING)
-  again = 'the same command goes on from the last checkpoint'
   try:
     if _MODE.value == 'train':
       launch.train(experiment, config, workdir)
@@ -100,7 +114,9 @@ def _run(experiment, config, workdir):
   except loop.Diverged as error:
     _fail(f'{error}; checkpoints in {workdir} are from before', 1)
   except loop.Stopped as error:
-    _fail(f'{error}; {again}', 128 + error.signum)
+    saved = 'the same command goes on from there'
+    lost = 'no checkpoint was written (checkpoint_every is 0)'
+    _fail(f'{error}; {saved if error.saved else lost}', 128 + error.signum)
 
 
 if __name__ == '__main__':

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,7 +69,9 @@ def ring(**changes):
     (['extra'], "unknown argument 'extra'"),
     (['--wrkdir=x'], "Unknown command line flag 'wrkdir'. Did you mean: workdir"),
     (['--config.num_unroll=-1'], 'num_unroll must be >= 0, got -1'),
-    (['--config=/no/such.py'], '/no/such.py'),
+    (['--config=/no/such.py'], '--config=/no/such.py is no Python file'),
+    (['--config=experiments'], '--config=experiments is no Python file'),
+    ([f'--config={RING}:many'], "invalid literal for int() with base 10: 'many'"),
     (['--workdir='], '--workdir is missing'),
   ],
 )
@@ -95,6 +98,11 @@ def test_wrong_command_is_one_line_with_exit_code_2(args, message, tmp_path):
     ({'seeds': 0}, 'at least 1'),
     ({'log_every': 15}, 'log_every = 15 must be 0 or a multiple'),
     ({'best': 'modes'}, "best = 'modes' must be '+metric'"),
+    ({'best': '+mods'}, 'evaluation gives high_quality, modes, reverse_kl'),
+    ({'data': 'digits'}, 'has no modes to count; use toy:ring'),
+    ({'data': 'toy:moons'}, 'has no modes to count; use toy:ring'),
+    ({'keep_checkpoints': 0}, 'keep_checkpoints must be at least 1'),
+    ({'b1': 1.5}, 'b1 must be in [0, 1)'),
     ({'best': '+modes', 'checkpoint_every': 30}, 'checkpoint_every a multiple'),
     ({'on_nan': 'restart', 'checkpoint_every': 0}, 'needs checkpoint_every > 0'),
     ({'ema_decay': 1.5}, 'ema_decay must be in [0, 1)'),
@@ -147,6 +155,56 @@ def test_train_evaluate_sample_and_what_may_change_on_resume(tmp_path, capsys):
   np.testing.assert_array_equal(np.load(workdir / 'samples.npz')['x'], samples)
   with pytest.raises(setup.UsageError, match='num_samples must be at least 1'):
     launch.sample(unrolled_gan_ring, ring(seeds=2), workdir, num=0)
+
+
+def test_looking_at_a_run_changes_nothing_in_its_record(tmp_path):
+  launch.train(unrolled_gan_ring, ring(), tmp_path)
+  before = (tmp_path / 'config.json').read_text()
+  launch.evaluate(unrolled_gan_ring, ring(steps=20), tmp_path)
+  assert (tmp_path / 'config.json').read_text() == before
+  # Without further checkpoints a run still goes on from those it has.
+  rows = (tmp_path / 'evaluate.csv').read_text()
+  state = launch.train(unrolled_gan_ring, ring(checkpoint_every=0), tmp_path)
+  assert state.step == 40 and (tmp_path / 'evaluate.csv').read_text() == rows
+  (tmp_path / 'config.json').write_text('{"steps"')
+  with pytest.raises(setup.UsageError, match='config.json is damaged'):
+    launch.train(unrolled_gan_ring, ring(), tmp_path)
+
+
+def test_samples_of_another_shape_than_the_data_are_refused(tmp_path):
+  config = config_of(gan_digits, data='toy:ring')
+  with pytest.raises(setup.UsageError) as error:
+    launch.train(gan_digits, config, tmp_path / 'run')
+  assert '\n' not in str(error.value) and not (tmp_path / 'run').exists()
+
+
+def test_log_of_a_run_stopped_between_two_logs_is_that_of_a_straight_one(tmp_path):
+  unequal = {'log_every': 40, 'evaluate_every': 0, 'sample_every': 0, 'steps': 80}
+  launch.train(unrolled_gan_ring, ring(**unequal, checkpoint_every=0), tmp_path / 'a')
+  launch.train(
+    unrolled_gan_ring, ring(**unequal, checkpoint_every=20),
+    tmp_path / 'b',
+  )  # fmt: skip
+  for step in (80, 60, 40):  # as if killed after the checkpoint at 20
+    shutil.rmtree(tmp_path / 'b' / 'checkpoints' / str(step), ignore_errors=True)
+  launch.train(unrolled_gan_ring, ring(**unequal, checkpoint_every=20), tmp_path / 'b')
+  straight, continued = (log.read(tmp_path / n / 'train.csv') for n in 'ab')
+  for row in straight + continued:
+    row.pop('steps_per_second')
+  assert straight == continued
+
+
+def test_interruption_before_training_is_one_line(tmp_path):
+  for signum in (signal.SIGINT, signal.SIGTERM):
+    run = subprocess.Popen(
+      command(tmp_path / 'run', steps=10**6, checkpoint_every=0), env=ENVIRONMENT,
+      cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(2)  # importing or preparing; on a fast machine, training
+    run.send_signal(signum)
+    error = run.communicate(timeout=60)[1]
+    assert run.returncode == 128 + signum
+    assert len(error.splitlines()) == 1 and 'stopped' in error
 
 
 def test_workdir_that_is_not_a_run_is_left_alone(tmp_path):
@@ -258,7 +316,7 @@ def test_signals_write_a_checkpoint_and_say_how_to_go_on(straight, tmp_path, sig
   run.send_signal(signum)
   assert run.wait() == 128 + signum
   error = run.stderr.read()
-  assert 'Traceback' not in error and 'the same command goes on' in error
+  assert 'Traceback' not in error and 'the same command goes on from there' in error
   assert any((workdir / 'checkpoints').iterdir())
   assert (
     call(command(workdir, steps=400, seeds=2, checkpoint_every=200)).returncode == 0
@@ -295,3 +353,15 @@ def test_demo_runs_end_to_end(tmp_path):
                 'Frechet', 'jax', 'data:image/png;base64'):  # fmt: skip
     assert words in page
   assert 'http://' not in page and 'https://' not in page
+
+
+def test_demo_replaces_no_folder_but_its_own(tmp_path):
+  (tmp_path / 'thesis.tex').write_text('precious')
+  for args, message in (
+    ([f'--out={tmp_path}'], 'holds something else'),
+    (['--scale=0', f'--out={tmp_path / "new"}'], '--scale must be > 0'),
+  ):
+    done = call([sys.executable, str(ROOT / 'experiments' / 'demo.py'), *args])
+    assert done.returncode == 1 and message in done.stderr
+    assert 'Traceback' not in done.stderr
+  assert [p.name for p in tmp_path.iterdir()] == ['thesis.tex']

@@ -22,7 +22,7 @@ GAMES = {
 UNROLLS = {
   'full': unroll.full,
   'partial': unroll.partial,
-  'last_two': unroll.truncated(2),
+  'truncated_2': unroll.truncated(2),
 }
 
 
@@ -61,6 +61,8 @@ def adam(config, learning_rate: float) -> optax.GradientTransformation:
   for name in ('warmup_steps', 'decay_steps', 'clip'):
     if config[name] < 0:
       raise ValueError(f'{name} must be >= 0, got {config[name]}')
+  if not 0 <= config.b1 < 1:
+    raise ValueError(f'b1 must be in [0, 1), got {config.b1}')
   if learning_rate <= 0:
     raise ValueError(f'learning rates must be > 0, got {learning_rate}')
   schedule = learning_rate
@@ -100,7 +102,12 @@ def ring_networks() -> dict:
 
 def modes_evaluation(config, data):
   """Mode coverage of a mixture: 2,500 samples, 3 standard deviations, 20 hits."""
-  mixture = toy.TOYS[config.data.removeprefix('toy:')]()
+  make = toy.TOYS.get(config.data.removeprefix('toy:'))
+  mixture = make() if make else None
+  if mixture is None or mixture.means is None or mixture.std is None:
+    raise ValueError(
+      f'data = {config.data!r} has no modes to count; use toy:ring or toy:grid'
+    )
 
   def evaluation(method, model, key):
     samples = method.sample(model, key, 2500)

@@ -1,7 +1,7 @@
 """Scikit-learn's handwritten digits: 1797 real 8x8 images of 17 levels, bundled.
 
-"Optical recognition of handwritten digits", Alpaydin, 1998, UCI repository,
-its test set. Small enough to train on in seconds without any download.
+The test set of the UCI repository's optical recognition of handwritten digits;
+small enough to train on in seconds without any download.
 """
 
 import math
@@ -34,7 +34,7 @@ def dequantizing_transform() -> base.Transform:
   The log-determinant is D log(2 / 17) nats. The mean log-density of x, with it
   added, is at most the log-mass of raw.
 
-  Source: "A note on the evaluation of generative models", Theis, 2016,
+  Source: A Note on the Evaluation of Generative Models, Theis et al., 2016,
   arXiv:1511.01844, section 3.1.
   """
 
@@ -81,8 +81,8 @@ def digits(*, dequantize: bool = False) -> dataset.Dataset:
 
   Splits, fixed and stratified: 'train' 1257, 'validation' 180, 'test' 360.
 
-  Source: "Optical recognition of handwritten digits", Alpaydin, 1998, UCI
-  machine learning repository, doi:10.24432/C50P49, as bundled by scikit-learn.
+  Source: Optical Recognition of Handwritten Digits, Alpaydin and Kaynak, 1998,
+  UCI Machine Learning Repository, doi:10.24432/C50P49, as bundled by scikit-learn.
 
   Args:
     dequantize: whether to add uniform noise within the levels, afresh in every

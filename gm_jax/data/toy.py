@@ -48,6 +48,15 @@ def _normal_log_prob(x, mean, std):
   return -0.5 * ((x - mean) / std) ** 2 - jnp.log(std) - 0.5 * math.log(2 * math.pi)
 
 
+def _check_points(x: base.Array, dim: int) -> None:
+  chex.assert_shape(
+    x,
+    (None, dim),
+    custom_message=f'x must be points [B, {dim}]',
+    exception_type=ValueError,
+  )
+
+
 def _rotated(x: base.Array, angle: base.Array) -> base.Array:
   cos, sin = jnp.cos(angle), jnp.sin(angle)
   a, b = x[..., 0], x[..., 1]
@@ -77,13 +86,16 @@ def gaussian_mixture(
   Raises:
     ValueError: if shapes disagree or a weight is negative.
   """
-  means = np.asarray(means, np.float32)
+  means, stds = np.asarray(means, np.float32), np.asarray(stds, np.float32)
+  if means.ndim != 2:
+    raise ValueError(f'means must be [K, D], got {means.shape}')
   num, dim = means.shape
-  stds = np.asarray(stds, np.float32)
+  if stds.shape not in ((), (num,), (num, dim)):
+    raise ValueError(f'stds must be [], {[num]} or {[num, dim]}, got {stds.shape}')
   scale = np.broadcast_to(stds[:, None] if stds.ndim == 1 else stds, (num, dim))
   weights = np.ones(num) if weights is None else np.asarray(weights, float)
   if weights.shape != (num,) or (weights < 0).any():
-    raise ValueError(f'weights {weights} are not {num} non-negative numbers')
+    raise ValueError(f'weights must be {num} non-negative numbers, got {weights}')
   weights = (weights / weights.sum()).astype(np.float32)
 
   def sample(key, num):
@@ -93,7 +105,7 @@ def gaussian_mixture(
     return jnp.asarray(means)[component] + jnp.asarray(scale)[component] * noise
 
   def log_prob(x):
-    chex.assert_shape(x, (None, dim))
+    _check_points(x, dim)
     log_component = _normal_log_prob(x[:, None], means, scale).sum(-1)
     return jax.nn.logsumexp(log_component + jnp.log(weights), -1)
 
@@ -104,7 +116,7 @@ def gaussian_mixture(
 def ring(*, num_modes: int = 8, radius: float = 2.0, std: float = 0.02) -> Toy:
   """Gaussians of equal weight at the angles 2 pi k / K, all distinct.
 
-  Source: "Unrolled generative adversarial networks", Metz, 2017,
+  Source: Unrolled Generative Adversarial Networks, Metz et al., 2017,
   arXiv:1611.02163, section 3.1.
   """
   angle = 2 * np.pi * np.arange(num_modes) / num_modes
@@ -115,7 +127,7 @@ def ring(*, num_modes: int = 8, radius: float = 2.0, std: float = 0.02) -> Toy:
 def grid(*, side: int = 5, spacing: float = 2.0, std: float = 0.05) -> Toy:
   """Gaussians of equal weight on a square lattice, centered at zero.
 
-  Source: "Adversarially learned inference", Dumoulin, 2017, arXiv:1606.00704,
+  Source: Adversarially Learned Inference, Dumoulin et al., 2017, arXiv:1606.00704,
   whose toy data are such a mixture of 25.
   """
   ticks = spacing * (np.arange(side) - (side - 1) / 2)
@@ -142,7 +154,7 @@ def concentric_rings(
     return radius[:, None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
 
   def log_prob(x):
-    chex.assert_shape(x, (None, 2))
+    _check_points(x, 2)
     # At zero the density is infinite; the floor keeps the gradient finite.
     r = jnp.sqrt(jnp.maximum((x**2).sum(-1), 1e-24))
     both = _normal_log_prob(jnp.stack([r, -r])[..., None], radii, std)
@@ -185,8 +197,8 @@ def moons(*, std: float = 0.1) -> Toy:
   (cos t, sin t) and (1 - cos t, 1/2 - sin t) with t uniform on [0, pi]. The
   density is by quadrature; see the module.
 
-  Source: `make_moons`, "Scikit-learn: machine learning in Python", Pedregosa,
-  2011, arXiv:1201.0490.
+  Source: Scikit-learn: Machine Learning in Python, Pedregosa et al., 2011,
+  arXiv:1201.0490, its `make_moons`.
   """
 
   def upper(u, xp):
@@ -204,8 +216,8 @@ def swiss_roll(*, radius: float = 2.0, turns: float = 1.5, std: float = 0.1) -> 
   t (cos t, sin t) radius / t_max, with t uniform on [3 pi / 2, t_max] and
   t_max = 3 pi / 2 + 2 pi turns. The density is by quadrature; see the module.
 
-  Source: "Deep unsupervised learning using nonequilibrium thermodynamics",
-  Sohl-Dickstein, 2015, arXiv:1503.03585, figure 1.
+  Source: Deep Unsupervised Learning using Nonequilibrium Thermodynamics,
+  Sohl-Dickstein et al., 2015, arXiv:1503.03585, figure 1.
   """
   first, last = 1.5 * math.pi, 1.5 * math.pi + 2 * math.pi * turns
 
@@ -240,7 +252,7 @@ def checkerboard(*, side: int = 4, width: float = 2.0) -> Toy:
     return width * (corner + offset - half)
 
   def log_prob(x):
-    chex.assert_shape(x, (None, 2))
+    _check_points(x, 2)
     square = jnp.floor(x / width + half)
     on_board = ((square >= 0) & (square < side)).all(-1)
     return jnp.where(on_board & (square.sum(-1) % 2 == 0), log_density, -jnp.inf)
@@ -262,8 +274,8 @@ def pinwheel(
   x = R(twist |y|) y. A rotation by a function of the radius preserves area
   and the radius, so p(x) = p_y(R(-twist |x|) x) exactly.
 
-  Source: "Composing graphical models with neural networks for structured
-  representations and fast inference", Johnson, 2016, arXiv:1603.06277. There
+  Source: Composing graphical models with neural networks for structured
+  representations and fast inference, Johnson et al., 2016, arXiv:1603.06277. There
   the angle is rate * exp(f_1), of the coordinate f_1 along the arm, and the
   map has the Jacobian 1 - f_2 rate exp(f_1); here it is linear in |y| = |f|.
 
@@ -288,7 +300,7 @@ def pinwheel(
     return _rotated(y, arm + twist * jnp.linalg.norm(y, axis=-1))
 
   def log_prob(x):
-    chex.assert_shape(x, (None, 2))
+    _check_points(x, 2)
     r = jnp.sqrt(jnp.maximum((x**2).sum(-1), 1e-24))  # finite gradient at zero
     y = _rotated(x[:, None], -arms - twist * r[:, None])
     log_arm = _normal_log_prob(y, mean, std).sum(-1)
@@ -300,7 +312,7 @@ def pinwheel(
 def funnel(*, dim: int = 10, std: float = 3.0) -> Toy:
   """Neal's funnel: v = x_1 ~ N(0, std^2) and the others N(0, e^v) given v.
 
-  Source: "Slice sampling", Neal, 2003, arXiv:physics/0009028, section 8.
+  Source: Slice Sampling, Neal, 2003, arXiv:physics/0009028, section 8.
 
   Args:
     dim: D, with v.
@@ -316,7 +328,7 @@ def funnel(*, dim: int = 10, std: float = 3.0) -> Toy:
     return jnp.concatenate([v, jnp.exp(v / 2) * noise[:, 1:]], -1)
 
   def log_prob(x):
-    chex.assert_shape(x, (None, dim))
+    _check_points(x, dim)
     v, rest = x[:, :1], x[:, 1:]
     log_rest = -0.5 * (rest**2 * jnp.exp(-v) + v + math.log(2 * math.pi))
     return _normal_log_prob(v[:, 0], 0.0, std) + log_rest.sum(-1)

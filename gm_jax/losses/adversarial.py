@@ -10,6 +10,16 @@ and Wasserstein), and comes back unreduced as [B]; the caller takes the mean.
 Example i of the real batch and example i of the fake batch share entry i; only
 `RELATIVISTIC` gives that pairing a meaning.
 
+Every loss here has the same two arguments, and its last line says what it takes
+and returns:
+
+  real_logits: [B] the critic's raw output on data; never through a sigmoid.
+  fake_logits: [B] the critic's raw output on samples.
+
+Both are log-odds of being real where it says so. A generator that ignores
+real_logits takes them all the same, so that all games are called alike. All
+raise ValueError for a rank other than 1, or two batch sizes.
+
   >>> import jax.numpy as jnp
   >>> from gm_jax.losses import adversarial
   >>> undecided = jnp.zeros(3)
@@ -53,15 +63,7 @@ def cross_entropy_discriminator(real_logits: Array, fake_logits: Array) -> Array
   Source: Generative Adversarial Nets, Goodfellow et al., 2014, arXiv:1406.2661,
   eq. 1.
 
-  Args:
-    real_logits: [B] log-odds of being real, on data.
-    fake_logits: [B] log-odds of being real, on samples.
-
-  Returns:
-    [B] nats.
-
-  Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+  real_logits [B], fake_logits [B], both log-odds -> [B] nats.
   """
   _check(real_logits, fake_logits)
   return jax.nn.softplus(-real_logits) + jax.nn.softplus(fake_logits)
@@ -77,15 +79,7 @@ def minimax_generator(real_logits: Array, fake_logits: Array) -> Array:
   Source: Generative Adversarial Nets, Goodfellow et al., 2014, arXiv:1406.2661,
   eq. 1.
 
-  Args:
-    real_logits: [B], ignored.
-    fake_logits: [B] log-odds of being real, on samples.
-
-  Returns:
-    [B] nats.
-
-  Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+  real_logits [B] (ignored), fake_logits [B] log-odds -> [B] nats.
   """
   _check(real_logits, fake_logits)
   return -jax.nn.softplus(fake_logits)
@@ -104,15 +98,7 @@ def non_saturating_generator(real_logits: Array, fake_logits: Array) -> Array:
   Source: Generative Adversarial Nets, Goodfellow et al., 2014, arXiv:1406.2661,
   section 3.
 
-  Args:
-    real_logits: [B], ignored.
-    fake_logits: [B] log-odds of being real, on samples.
-
-  Returns:
-    [B] nats.
-
-  Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+  real_logits [B] (ignored), fake_logits [B] log-odds -> [B] nats.
   """
   _check(real_logits, fake_logits)
   return jax.nn.softplus(-fake_logits)
@@ -129,15 +115,7 @@ def least_squares_discriminator(real_logits: Array, fake_logits: Array) -> Array
   Source: Least Squares Generative Adversarial Networks, Mao et al., 2016,
   arXiv:1611.04076, the 0-1 coding (a, b, c) = (0, 1, 1).
 
-  Args:
-    real_logits: [B] the critic's raw output on data; no sigmoid.
-    fake_logits: [B] the critic's raw output on samples; no sigmoid.
-
-  Returns:
-    [B] logits squared.
-
-  Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+  real_logits [B], fake_logits [B] -> [B] logits squared.
   """
   _check(real_logits, fake_logits)
   return jnp.square(real_logits - 1.0) + jnp.square(fake_logits)
@@ -153,15 +131,7 @@ def least_squares_generator(real_logits: Array, fake_logits: Array) -> Array:
   Source: Least Squares Generative Adversarial Networks, Mao et al., 2016,
   arXiv:1611.04076, the 0-1 coding (a, b, c) = (0, 1, 1).
 
-  Args:
-    real_logits: [B], ignored.
-    fake_logits: [B] the critic's raw output on samples; no sigmoid.
-
-  Returns:
-    [B] logits squared.
-
-  Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+  real_logits [B] (ignored), fake_logits [B] -> [B] logits squared.
   """
   _check(real_logits, fake_logits)
   return jnp.square(fake_logits - 1.0)
@@ -177,15 +147,7 @@ def hinge_discriminator(real_logits: Array, fake_logits: Array) -> Array:
 
   Source: Geometric GAN, Lim and Ye, 2017, arXiv:1705.02894.
 
-  Args:
-    real_logits: [B] the critic's raw output on data.
-    fake_logits: [B] the critic's raw output on samples.
-
-  Returns:
-    [B] logits.
-
-  Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+  real_logits [B], fake_logits [B] -> [B] logits.
   """
   _check(real_logits, fake_logits)
   return jax.nn.relu(1.0 - real_logits) + jax.nn.relu(1.0 + fake_logits)
@@ -201,15 +163,8 @@ def wasserstein_discriminator(real_logits: Array, fake_logits: Array) -> Array:
 
   Source: Wasserstein GAN, Arjovsky et al., 2017, arXiv:1701.07875, eq. 2.
 
-  Args:
-    real_logits: [B] the critic's raw output on data.
-    fake_logits: [B] the critic's raw output on samples.
-
-  Returns:
-    [B] logits, which have the unit of the data where the critic is 1-Lipschitz.
-
-  Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+  real_logits [B], fake_logits [B] -> [B] logits, in the unit of the data where
+  the critic is 1-Lipschitz.
   """
   _check(real_logits, fake_logits)
   return fake_logits - real_logits
@@ -223,15 +178,7 @@ def linear_generator(real_logits: Array, fake_logits: Array) -> Array:
   Source: Wasserstein GAN, Arjovsky et al., 2017, arXiv:1701.07875; for the hinge
   game, Geometric GAN, Lim and Ye, 2017, arXiv:1705.02894.
 
-  Args:
-    real_logits: [B], ignored.
-    fake_logits: [B] the critic's raw output on samples.
-
-  Returns:
-    [B] logits.
-
-  Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+  real_logits [B] (ignored), fake_logits [B] -> [B] logits.
   """
   _check(real_logits, fake_logits)
   return -fake_logits
@@ -247,15 +194,7 @@ def relativistic_discriminator(real_logits: Array, fake_logits: Array) -> Array:
   Source: The relativistic discriminator: a key element missing from standard
   GAN, Jolicoeur-Martineau, 2018, arXiv:1807.00734.
 
-  Args:
-    real_logits: [B] the critic's raw output on data.
-    fake_logits: [B] the critic's raw output on samples.
-
-  Returns:
-    [B] nats.
-
-  Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+  real_logits [B], fake_logits [B] -> [B] nats.
   """
   _check(real_logits, fake_logits)
   return jax.nn.softplus(fake_logits - real_logits)
@@ -269,15 +208,7 @@ def relativistic_generator(real_logits: Array, fake_logits: Array) -> Array:
   Source: The relativistic discriminator: a key element missing from standard
   GAN, Jolicoeur-Martineau, 2018, arXiv:1807.00734.
 
-  Args:
-    real_logits: [B] the critic's raw output on data; not ignored.
-    fake_logits: [B] the critic's raw output on samples.
-
-  Returns:
-    [B] nats.
-
-  Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+  real_logits [B] (not ignored), fake_logits [B] -> [B] nats.
   """
   _check(real_logits, fake_logits)
   return jax.nn.softplus(real_logits - fake_logits)
@@ -293,15 +224,7 @@ def relativistic_average_discriminator(real_logits: Array, fake_logits: Array) -
   Source: The relativistic discriminator: a key element missing from standard
   GAN, Jolicoeur-Martineau, 2018, arXiv:1807.00734.
 
-  Args:
-    real_logits: [B] the critic's raw output on data.
-    fake_logits: [B] the critic's raw output on samples.
-
-  Returns:
-    [B] nats.
-
-  Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+  real_logits [B], fake_logits [B] -> [B] nats.
   """
   _check(real_logits, fake_logits)
   real_margin = real_logits - fake_logits.mean()
@@ -319,15 +242,7 @@ def relativistic_average_generator(real_logits: Array, fake_logits: Array) -> Ar
   Source: The relativistic discriminator: a key element missing from standard
   GAN, Jolicoeur-Martineau, 2018, arXiv:1807.00734.
 
-  Args:
-    real_logits: [B] the critic's raw output on data; not ignored.
-    fake_logits: [B] the critic's raw output on samples.
-
-  Returns:
-    [B] nats.
-
-  Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+  real_logits [B] (not ignored), fake_logits [B] -> [B] nats.
   """
   return relativistic_average_discriminator(fake_logits, real_logits)
 

@@ -144,7 +144,7 @@ def r1(critic: Critic, real: Array) -> Array:
 
 
 def r2(critic: Critic, fake: Array) -> Array:
-  """The squared gradient norm on samples.
+  """The squared gradient norm on samples: `r1` there.
 
   || grad D(G(z)) ||^2
 
@@ -164,4 +164,4 @@ def r2(critic: Critic, fake: Array) -> Array:
   Raises:
     ValueError: the critic's output is not [B].
   """
-  return _squared_gradient_norm(critic, fake)
+  return r1(critic, fake)

@@ -1,10 +1,12 @@
 """The deep convolutional GAN's two networks, for images of five sizes.
 
-"Unsupervised representation learning with deep convolutional generative
-adversarial networks", Radford, 2016, arXiv:1511.06434: strided convolutions in
-place of pooling, batch normalization, kernels from N(0, 0.02^2). Images are
-[B, H, W, C] in [-1, 1]. Batch-coupled while training: batch statistics are of
-the whole batch given, and their running means are kept in 'batch_stats'.
+Strided convolutions in place of pooling, batch normalization, kernels from
+N(0, 0.02^2). Images are [B, H, W, C] in [-1, 1]. Batch-coupled while training:
+batch statistics are of the whole batch given, and their running means are kept
+in 'batch_stats'.
+
+Source: Unsupervised Representation Learning with Deep Convolutional Generative
+Adversarial Networks, Radford et al., 2016, arXiv:1511.06434.
 """
 
 import functools

@@ -24,9 +24,9 @@ def conv_transpose_4x4(x: base.Array, kernel: base.Array) -> base.Array:
   computes the gradient of the kernel slowly on CPU (88 ms forward and backward
   against 14 ms here, for 64 images of 7x7x128 to 14x14x64 on two cores).
 
-  Source: "Real-time single image and video super-resolution using an efficient
-  sub-pixel convolutional neural network", Shi, 2016, arXiv:1609.05158, for the
-  equivalence with sub-pixel convolution.
+  Source: Real-Time Single Image and Video Super-Resolution Using an Efficient
+  Sub-Pixel Convolutional Neural Network, Shi et al., 2016, arXiv:1609.05158, for
+  the equivalence with sub-pixel convolution.
 
   Args:
     x: `[B, H, W, I]` images.
@@ -36,10 +36,17 @@ def conv_transpose_4x4(x: base.Array, kernel: base.Array) -> base.Array:
     `[B, 2 H, 2 W, O]` images.
 
   Raises:
-    AssertionError: if a shape is another.
+    ValueError: if a shape is another.
   """
-  chex.assert_rank(x, 4)
-  chex.assert_shape(kernel, (4, 4, x.shape[-1], None))
+  chex.assert_rank(
+    x, 4, custom_message='x must be [B, H, W, I]', exception_type=ValueError
+  )
+  chex.assert_shape(
+    kernel,
+    (4, 4, x.shape[-1], None),
+    custom_message='kernel must be [4, 4, I, O] with the I of x',
+    exception_type=ValueError,
+  )
   b, h, w, i = x.shape
   o = kernel.shape[-1]
   # Tap 2 u + phase: [neighbor, neighbor, I, phase, phase, O]. The odd phase
@@ -96,8 +103,8 @@ def normalized(layer: nn.Module, spectral_norm: bool, *, train: bool) -> Callabl
   stores the kernel divided by its first estimate already, so the scale of
   `kernel_init` is lost: the function is the same, the step's relative size not.
 
-  Source: "Spectral normalization for generative adversarial networks", Miyato,
-  2018, arXiv:1802.05957, algorithm 1.
+  Source: Spectral Normalization for Generative Adversarial Networks, Miyato et
+  al., 2018, arXiv:1802.05957, algorithm 1.
 
   Args:
     layer: made inside a compact `__call__`.

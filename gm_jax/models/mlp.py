@@ -53,7 +53,7 @@ class MLP(nn.Module):
 class MaxoutMLP(nn.Module):
   """A perceptron of maxout units: h_f <- max_p (W h + b)_{fp}, the last linear.
 
-  Source: "Maxout networks", Goodfellow, 2013, arXiv:1302.4389, section 3.
+  Source: Maxout Networks, Goodfellow et al., 2013, arXiv:1302.4389, section 3.
 
   Attributes:
     features: sizes of the layers, the output's last.

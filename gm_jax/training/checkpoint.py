@@ -62,9 +62,9 @@ class Checkpoints:
     best: tuple[str, str] | None = None,
   ):
     if keep < 1:
-      raise ValueError(f'keep must be at least 1, got {keep}.')
+      raise ValueError(f'keep must be at least 1, got {keep}')
     if best and best[1] not in ('min', 'max'):
-      raise ValueError(f"best must end in 'min' or 'max', got {best}.")
+      raise ValueError(f"best must end in 'min' or 'max', got {best}")
     import orbax.checkpoint as ocp
 
     logging.get_absl_logger().addFilter(_not_chatter)
@@ -72,7 +72,7 @@ class Checkpoints:
     self._best = best
     self._directory = pathlib.Path(directory).absolute()
     self._damaged: set[int] = set()
-    self._intact: tuple[int, dict] | None = None  # last one saved or restored
+    self._intact: tuple[int, int] | None = None  # step, seal last saved or restored
     self._manager = ocp.CheckpointManager(
       self._directory,
       options=ocp.CheckpointManagerOptions(
@@ -121,7 +121,7 @@ class Checkpoints:
       metrics={k: float(v) for k, v in (metrics or {}).items()},
       leaves=[_describe(name, array) for name, array in arrays.items()],
     )
-    if self._intact == (step, record):
+    if self._intact == (step, record['seal']):
       return
     self._clear(step)
     self._note_score(step, record['metrics'])
@@ -134,7 +134,7 @@ class Checkpoints:
       ),
       force=True,
     )
-    self._intact = (step, record)
+    self._intact = (step, record['seal'])
 
   def restore(
     self, template: base.PyTree, *, step: int | None = None
@@ -157,7 +157,7 @@ class Checkpoints:
     steps = sorted(self._manager.all_steps(), reverse=True)
     if step is not None:
       if step not in steps:
-        raise ValueError(f'There is no checkpoint at step {step}, only at {steps}.')
+        raise ValueError(f'There is no checkpoint at step {step}, only at {steps}')
       try:
         return self._read(step, template)
       except Damaged as error:
@@ -173,21 +173,17 @@ class Checkpoints:
     return None
 
   def latest_step(self) -> int | None:
-    """Returns the newest step saved, not yet looked into, or None."""
+    """The newest step saved, not yet looked into, or None."""
     return max(self._manager.all_steps(), default=None)
 
   def best_step(self) -> int | None:
-    """Returns the step with the best metric, the newest of equals, or None."""
+    """The step with the best metric, the newest of equals, or None."""
     if not self._best or not self._scores:
       return None
     return max(self._scores, key=lambda step: (self._scores[step], step))
 
-  def wait(self) -> None:
-    """Waits until everything saved is on disk."""
-    self._manager.wait_until_finished()
-
   def close(self) -> None:
-    """Waits, and lets go of what orbax holds."""
+    """Lets go of what orbax holds."""
     self._manager.close()
 
   def _note_score(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -208,14 +204,15 @@ class Checkpoints:
     for path in sorted(self._directory.iterdir()):
       name = path.name.split(UNFINISHED)[0]
       if name.isdecimal() and (name != path.name or int(name) not in steps):
-        logging.warning('Checkpoint %s was left half-written, passed over.', name)
+        logging.warning('Checkpoint %s was left half-written, passed over', name)
 
   def _record(self, step: int) -> dict[str, Any]:
     import orbax.checkpoint as ocp
 
     record = self._item(step, 'record', ocp.args.JsonRestore())
     content = {k: v for k, v in record.items() if k != 'seal'}
-    if _seal(**content) != record:
+    # The seals alone: as dicts, records that hold NaN differ from themselves.
+    if _seal(**content)['seal'] != record.get('seal'):
       raise Damaged('its record was altered')
     return record
 
@@ -233,7 +230,7 @@ class Checkpoints:
     for leaf in record['leaves']:
       if _describe(leaf[0], np.asarray(arrays[leaf[0]])) != leaf:
         raise Damaged(f'other bytes than were saved in {leaf[0]}')
-    self._intact = (step, record)
+    self._intact = (step, record['seal'])
     leaves = [np.asarray(arrays[name]) for name, _ in _leaves(template)]
     state = jax.tree.unflatten(jax.tree.structure(template), leaves)
     return step, state, record['meta']
@@ -303,7 +300,7 @@ def _leaves(tree: base.PyTree) -> list[tuple[str, Any]]:
 
 def _to_numpy(name: str, leaf: Any) -> np.ndarray:
   if jax.dtypes.issubdtype(getattr(leaf, 'dtype', None), jax.dtypes.prng_key):
-    raise TypeError(f'{name} is a typed key: store jax.random.key_data of it.')
+    raise TypeError(f'{name} is a typed key: store jax.random.key_data of it')
   return np.asarray(jax.device_get(leaf))
 
 
@@ -312,7 +309,7 @@ def _dtype(name: str) -> np.dtype:
 
 
 def _describe(name: str, array: np.ndarray) -> list[Any]:
-  """Returns [path, dtype, shape, CRC-32 over all three and the bytes]."""
+  """[path, dtype, shape, CRC-32 over all three and the bytes]."""
   head = [name, array.dtype.name, list(array.shape)]
   seen = zlib.crc32(json.dumps(head).encode())
   content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
@@ -320,7 +317,7 @@ def _describe(name: str, array: np.ndarray) -> list[Any]:
 
 
 def _seal(**content: Any) -> dict[str, Any]:
-  """Returns the content as JSON gives it back, with a CRC-32 of its text."""
+  """The content as JSON gives it back, with a CRC-32 of its text."""
   text = json.dumps(content, sort_keys=True)
   return {**json.loads(text), 'seal': zlib.crc32(text.encode())}
 
@@ -337,5 +334,5 @@ def _check_fit(step: int, template: base.PyTree, stored: Sequence[list]) -> None
       raise ValueError(
         f'The checkpoint at step {step} does not fit the template, first at '
         f'{name}: {found.get(name, "nothing")} saved, '
-        f'{expected.get(name, "nothing")} expected.'
+        f'{expected.get(name, "nothing")} expected'
       )

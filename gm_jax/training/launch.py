@@ -44,9 +44,10 @@ def train(experiment: Any, config: Any, workdir: str | pathlib.Path) -> base.Sta
   workdir = pathlib.Path(workdir)
   _claim(workdir, config)
   logger = log.Log(workdir)
-  checkpoints = (
-    _checkpoints(config, workdir) if setup.settings.checkpoint_every else None
-  )
+  saves = setup.settings.checkpoint_every > 0
+  checkpoints = None
+  if saves or (workdir / 'checkpoints').is_dir():
+    checkpoints = _checkpoints(config, workdir)
   bar = log.progress(setup.settings.steps)
   scores = setup_lib.once(lambda method: setup_lib.scorer(setup, method))
   pictures = setup_lib.once(lambda method: setup_lib.painter(setup, method))
@@ -56,7 +57,8 @@ def train(experiment: Any, config: Any, workdir: str | pathlib.Path) -> base.Sta
     done = restored[0] if restored else 0
     logger.trim(done)
     if restored:
-      print(f'going on from step {done}', flush=True)
+      over = '' if done < setup.settings.steps else ': no step is left to do'
+      print(f'going on from step {done}{over}', flush=True)
     return restored
 
   def show(step, metrics):
@@ -82,7 +84,7 @@ def train(experiment: Any, config: Any, workdir: str | pathlib.Path) -> base.Sta
         log=show,
         evaluate=evaluate if setup.evaluation else None,
         sample=sample,
-        save=checkpoints.save if checkpoints else None,
+        save=checkpoints.save if checkpoints and saves else None,
         restore=restore,
         tick=bar.at,
       ),
@@ -117,7 +119,10 @@ def evaluate(
     raise setup_lib.UsageError('this experiment has no make_evaluation')
   method, state = _restored(setup, config, workdir, best)
   values = setup_lib.scorer(setup, method)(state)
-  record = {k: np.atleast_1d(v).tolist() for k, v in values.items()}
+  record = {
+    k: [float(x) if np.isfinite(x) else None for x in np.atleast_1d(v)]
+    for k, v in values.items()
+  }
   path = pathlib.Path(workdir) / 'evaluation.json'
   path.write_text(json.dumps({'step': int(state.step), **record}, indent=2) + '\n')
   print(f'step {int(state.step)}, {setup.settings.num_seeds} seed(s)')
@@ -179,31 +184,43 @@ def describe(folder: str | pathlib.Path) -> list[tuple[str, str]]:
   return rows
 
 
+def _check_owner(workdir: pathlib.Path, config: Any) -> None:
+  """Raises if the workdir is another config's, or no run's; reads only."""
+  path = workdir / 'config.json'
+  if not path.exists():
+    if workdir.is_dir() and any(workdir.iterdir()):
+      raise setup_lib.UsageError(
+        f'{workdir} is not empty and not the workdir of a run (no config.json); use'
+        ' a new or empty --workdir'
+      )
+    return
+  try:
+    found = json.loads(path.read_text())
+  except ValueError as error:
+    raise setup_lib.UsageError(
+      f'{path} is damaged ({error}); write the config of the run there again, or use'
+      ' another --workdir'
+    ) from error
+  asked = json.loads(json.dumps(config.to_dict()))
+  differing = [
+    f'{k} = {found.get(k)!r} there, {asked.get(k)!r} asked'
+    for k in sorted(found.keys() | asked.keys())
+    if k not in CHANGEABLE and found.get(k) != asked.get(k)
+  ]
+  if differing:
+    raise setup_lib.UsageError(
+      f'{workdir} belongs to another config ({"; ".join(differing)}); use another'
+      f' --workdir; on resume only {", ".join(sorted(CHANGEABLE))} may change'
+    )
+
+
 def _claim(workdir: pathlib.Path, config: Any) -> None:
   """Makes the workdir this config's, or raises if it is another's."""
-  path, asked = workdir / 'config.json', config.to_dict()
-  if path.exists():
-    found = json.loads(path.read_text())
-    asked_json = json.loads(json.dumps(asked))
-    differing = [
-      f'{k} = {found.get(k)!r} there, {asked_json.get(k)!r} asked'
-      for k in sorted(found.keys() | asked_json.keys())
-      if k not in CHANGEABLE and found.get(k) != asked_json.get(k)
-    ]
-    if differing:
-      raise setup_lib.UsageError(
-        f'{workdir} belongs to another config ({"; ".join(differing)}); use another'
-        f' --workdir; on resume only {", ".join(sorted(CHANGEABLE))} may change'
-      )
-  elif workdir.is_dir() and any(workdir.iterdir()):
-    raise setup_lib.UsageError(
-      f'{workdir} is not empty and not the workdir of a run (no config.json); use'
-      ' a new or empty --workdir'
-    )
+  _check_owner(workdir, config)
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    with log.replacing(path) as temporary:
-      temporary.write_text(json.dumps(asked, indent=2) + '\n')
+    with log.replacing(workdir / 'config.json') as temporary:
+      temporary.write_text(json.dumps(config.to_dict(), indent=2) + '\n')
   except OSError as error:
     raise setup_lib.UsageError(
       f'cannot write to {workdir}: {error.strerror}'
@@ -226,7 +243,7 @@ def _restored(setup, config, workdir, best):
     raise setup_lib.UsageError(
       f'{workdir} has no checkpoints; run --mode=train there first'
     )
-  _claim(workdir, config)
+  _check_owner(workdir, config)
   checkpoints = _checkpoints(config, workdir)
   step = checkpoints.best_step() if best else None
   if best and step is None:

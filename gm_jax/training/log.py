@@ -2,12 +2,14 @@
 
 The CSV files are the record: floats are written so that they read back the same,
 and after `trim` a run that was killed and resumed leaves the files that a run
-straight through leaves. TensorBoard is written besides if tensorboardX is there.
+straight through leaves. TensorBoard is written besides if tensorboardX is there,
+of finite values only.
 """
 
 import contextlib
 import csv
 import io
+import math
 import os
 import pathlib
 import sys
@@ -46,7 +48,7 @@ class Log:
     """
     path = self._path(split)
     if 'step' in metrics:
-      raise ValueError("A metric cannot be called 'step'.")
+      raise ValueError("A metric cannot be called 'step'")
     row = {'step': int(step)} | {k: float(v) for k, v in metrics.items()}
     header = self._header(split)
     if set(row) <= set(header):
@@ -91,7 +93,7 @@ class Log:
 
   def _path(self, split: str) -> pathlib.Path:
     if split not in SPLITS:
-      raise ValueError(f'split must be one of {SPLITS}, got {split!r}.')
+      raise ValueError(f'split must be one of {SPLITS}, got {split!r}')
     return self._workdir / f'{split}.csv'
 
   def _header(self, split: str) -> list[str]:
@@ -125,7 +127,8 @@ class Log:
       self._purge_step = None
     if self._writer is not None:
       for name, value in row.items():
-        if name != 'step':
+        # Of others tensorboardX complains on the console, each time.
+        if name != 'step' and math.isfinite(value):
           self._writer.add_scalar(f'{split}/{name}', value, row['step'])
 
 
@@ -137,7 +140,7 @@ class Progress(NamedTuple):
 
 
 def progress(total: int, name: str = '') -> Progress:
-  """Returns a bar with rate and time left on a terminal, else one that is mute.
+  """A bar with rate and time left on a terminal, else one that is mute.
 
   The rate counts from the first call of `at`, so that compiling is left out.
 

@@ -20,6 +20,7 @@ from gm_jax.training import host, parallel
 from gm_jax.training import step as step_lib
 
 MAX_ATTEMPTS = 5
+MAX_PENDING = 100  # dispatches whose metrics are left on the device
 
 
 class Settings(NamedTuple):
@@ -65,11 +66,11 @@ class Diverged(Exception):
 
 
 class Stopped(Exception):
-  """A signal asked the run to stop; `signum` says which, `step` where it is."""
+  """A signal asked the run to stop; `saved` says whether a checkpoint was written."""
 
-  def __init__(self, signum: int, step: int):
+  def __init__(self, signum: int, step: int, saved: bool):
     super().__init__(f'stopped by {signal.Signals(signum).name} at step {step}')
-    self.signum, self.step = signum, step
+    self.signum, self.step, self.saved = signum, step, saved
 
 
 def check(settings: Settings) -> None:
@@ -169,8 +170,10 @@ def _attempt(run: _Run, attempt: int | None) -> base.State:
     done, state, meta = restored
     attempt = meta['attempt'] if attempt is None else attempt
     phases = run.make_phases(attempt)
+    unlogged = [{k: np.float32(v) for k, v in meta['unlogged'].items()}]
+    unlogged = unlogged if meta['unlogged'] else []
   else:
-    done, attempt = 0, attempt or 0
+    done, attempt, unlogged = 0, attempt or 0, []
     state = _open(phases[0], run.make_batches, run.settings, first=True)(None)
   for index, phase in enumerate(phases):
     end = min(phase.until, run.settings.steps)
@@ -178,13 +181,17 @@ def _attempt(run: _Run, attempt: int | None) -> base.State:
       if index and done == phases[index - 1].until:
         opened = _open(phase, run.make_batches, run.settings, first=False)
         state = opened(state)
-      state = _phase(run, phase, attempt, state, done, end)
-      done = end
+      state = _phase(run, phase, attempt, state, done, end, unlogged)
+      done, unlogged = end, []
   return state
 
 
-def _phase(run, phase, attempt, state, done, end) -> base.State:
-  """The steps `done` to `end`, all of one phase."""
+def _phase(run, phase, attempt, state, done, end, unlogged) -> base.State:
+  """The steps `done` to `end`, all of one phase.
+
+  `unlogged` are metrics on the host that no log has had yet: those of a run that
+  was stopped between two logs go on in the next one.
+  """
   settings, callbacks = run.settings, run.callbacks
   steps = step_lib.train_step(
     phase.method,
@@ -197,7 +204,6 @@ def _phase(run, phase, attempt, state, done, end) -> base.State:
   state = parallel.put(state, parallel.replicated(run.mesh))
   batches = _batches(phase, run.make_batches, settings, done)
   pending: list = []  # metrics on the device, of dispatches not yet looked at
-  unlogged: list = []  # metrics on the host, not yet logged
   clock = host.Clock()
   while done < end:
     clock.go_on()
@@ -210,31 +216,42 @@ def _phase(run, phase, attempt, state, done, end) -> base.State:
     state, metrics = compiled(state, keys, batch)
     pending.append((done, metrics))
     done += num
-    last = done == settings.steps
+    last = done == end
     stop = bool(run.received)
 
     def due(every, done=done, last=last):
       return every and (last or done % every == 0)
 
-    if due(settings.log_every) or due(settings.checkpoint_every) or stop or last:
-      unlogged += _fetch(pending, settings, attempt)
+    cadences = (
+      settings.log_every,
+      settings.evaluate_every,
+      settings.sample_every,
+      settings.checkpoint_every,
+    )
+    if stop or last or any(map(due, cadences)) or len(pending) == MAX_PENDING:
+      unlogged = unlogged + _fetch(pending, settings, attempt)
       pending = []
     clock.pause(num, metrics)
     if due(settings.log_every):
-      rate = {'steps_per_second': np.float64(clock.rate())}
-      callbacks.log(done, _means(unlogged) | rate)
+      means = _means(unlogged)
+      callbacks.log(done, means | {'steps_per_second': np.float64(clock.rate())})
       unlogged = []
+      if not np.all(means['finite']):
+        logging.warning('steps up to %d gave NaN or inf and were skipped', done)
+      if not np.any(means['finite']):
+        raise Diverged(f'no step before step {done} was finite', attempt)
     scores = None
     if callbacks.evaluate and due(settings.evaluate_every):
       scores = callbacks.evaluate(phase.method, state)
     if callbacks.sample and due(settings.sample_every):
       callbacks.sample(phase.method, state)
     if callbacks.save and (due(settings.checkpoint_every) or stop):
-      callbacks.save(done, state, {'attempt': attempt}, scores)
+      meta = {'attempt': attempt, 'unlogged': _lists(unlogged)}
+      callbacks.save(done, state, meta, scores)
     if callbacks.tick:
       callbacks.tick(done)
-    if stop and not last:
-      raise Stopped(run.received[0], done)
+    if stop and done < settings.steps:
+      raise Stopped(run.received[0], done, callbacks.save is not None)
   return state
 
 
@@ -303,11 +320,19 @@ def _fetch(pending: list, settings: Settings, attempt: int) -> list[dict]:
   return fetched
 
 
+def _lists(fetched: list[dict]) -> dict[str, list]:
+  """Metrics of several dispatches as JSON; `np.float32` of each reads them back."""
+  if not fetched:
+    return {}
+  stacked = jax.tree.map(lambda *xs: np.concatenate(xs), *fetched)
+  return {k: v.tolist() for k, v in stacked.items()}
+
+
 def _means(fetched: list[dict]) -> dict[str, np.ndarray]:
-  """The mean of each metric over the finite steps, [S] or []."""
+  """The mean of each metric over the finite steps, [S] or []; NaN without any."""
   stacked = jax.tree.map(lambda *xs: np.concatenate(xs), *fetched)
   weight = stacked['finite']
-  count = np.maximum(weight.sum(0), 1)
+  count = np.where(weight.sum(0) > 0, weight.sum(0), np.nan)
   return {
     k: v.mean(0) if k == 'finite' else np.where(weight > 0, v, 0).sum(0) / count
     for k, v in stacked.items()

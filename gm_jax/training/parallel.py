@@ -39,10 +39,10 @@ def split(mesh: Mesh, axis: int = 0) -> NamedSharding:
 
 
 def put(tree: base.PyTree, sharding: NamedSharding) -> base.PyTree:
-  """Places a tree on the devices, always as a copy.
+  """Places a tree on the devices; arrays already on a device are copied.
 
-  A copy, because a placed array may alias its source, and donating it would
-  delete the caller's original.
+  Copied, because a placed array may alias its source, and donating it would
+  delete the caller's original. Numpy arrays go to their devices at once.
 
   Raises:
     ValueError: an axis is not divisible by the number of devices.
@@ -55,7 +55,8 @@ def put(tree: base.PyTree, sharding: NamedSharding) -> base.PyTree:
         f'a batch of {np.shape(x)[axis]} examples cannot be split over {num}'
         f' devices; make the batch size a multiple of {num}'
       )
-  return jax.device_put(jax.tree.map(jnp.copy, tree), sharding)
+  own = jax.tree.map(lambda x: jnp.copy(x) if isinstance(x, jax.Array) else x, tree)
+  return jax.device_put(own, sharding)
 
 
 def jitted(steps: Callable, mesh: Mesh) -> Callable:

@@ -23,31 +23,18 @@ STRIP = 18  # height of a line of text
 Path = str | os.PathLike[str]
 
 
-def image_grid(
-  path: Path,
-  images: Any,
-  *,
-  columns: int | None = None,
-  titles: Sequence[str] | None = None,
-) -> None:
+def image_grid(path: Path, images: Any, *, columns: int | None = None) -> None:
   """Draws images in rows, each enlarged by a whole factor so that it stays crisp.
 
   Args:
     path: the PNG file.
     images: `[N, H, W, C]` in [-1, 1].
     columns: images in a row; by default about a square.
-    titles: one for each image, or None.
 
   Raises:
-    ValueError: if the images are not `[N, H, W, 1 or 3]`, or titles not N.
+    ValueError: if the images are not `[N, H, W, 1 or 3]`.
   """
-  strip = 0 if titles is None else STRIP
-  pixels, corners = _mosaic(images, columns, strip)
-  titles = [''] * len(corners) if titles is None else titles
-  if len(titles) != len(corners):
-    raise ValueError(f'{len(titles)} titles for {len(corners)} images.')
-  texts = [(x, y - strip, t) for (y, x), t in zip(corners, titles, strict=True)]
-  _draw(path, pixels, texts)
+  _draw(path, _mosaic(images, columns), ())
 
 
 def side_by_side(
@@ -63,7 +50,7 @@ def side_by_side(
   Raises:
     ValueError: if a set is not `[N, H, W, 1 or 3]`.
   """
-  blocks = [_mosaic(block, columns, 0)[0] for block in images.values()]
+  blocks = [_mosaic(block, columns) for block in images.values()]
   gap = 4 * GAP
   height = STRIP + max(len(block) for block in blocks)
   width = sum(block.shape[1] for block in blocks) + gap * (len(blocks) - 1)
@@ -118,7 +105,6 @@ def curves(
   *,
   xlabel: str,
   ylabel: str,
-  log_y: bool = False,
 ) -> None:
   """Draws lines over one pair of axes.
 
@@ -127,7 +113,6 @@ def curves(
     lines: by label, (x `[N]`, y `[N]`) or (x, y, half width of a band `[N]`).
     xlabel: the quantity and unit along x.
     ylabel: the quantity and unit along y.
-    log_y: whether y is on a logarithmic scale.
   """
   from matplotlib.figure import Figure
 
@@ -141,7 +126,7 @@ def curves(
     for width in band:
       y, width = np.asarray(y), np.asarray(width)
       axis.fill_between(x, y - width, y + width, color=color, alpha=0.2, lw=0)
-  axis.set(xlabel=xlabel, ylabel=ylabel, yscale='log' if log_y else 'linear')
+  axis.set(xlabel=xlabel, ylabel=ylabel)
   axis.spines[['top', 'right']].set_visible(False)
   axis.grid(alpha=0.25)
   if lines:
@@ -150,28 +135,24 @@ def curves(
   _save(path, figure)
 
 
-def _mosaic(
-  images: Any, columns: int | None, strip: int
-) -> tuple[np.ndarray, list[tuple[int, int]]]:
-  """Returns uint8 pixels on white, and the top left corner (y, x) of each image."""
+def _mosaic(images: Any, columns: int | None) -> np.ndarray:
+  """The images on white, as uint8 pixels."""
   images = np.asarray(images, np.float32)
   if images.ndim != 4 or images.shape[-1] not in (1, 3) or not len(images):
-    raise ValueError(f'images must be [N, H, W, 1 or 3], got {images.shape}.')
+    raise ValueError(f'images must be [N, H, W, 1 or 3], got {images.shape}')
   images = np.nan_to_num(np.clip(images, -1, 1))
   images = np.round((images + 1) * 127.5).astype(np.uint8)
   factor = max(1, round(CELL / max(images.shape[1:3])))
   images = images.repeat(factor, 1).repeat(factor, 2)
   num, height, width, _ = images.shape
   columns = min(num, columns or math.ceil(math.sqrt(num)))
-  tall, wide = height + GAP + strip, width + GAP
+  tall, wide = height + GAP, width + GAP
   shape = (math.ceil(num / columns) * tall + GAP, columns * wide + GAP, 3)
   pixels = np.full(shape, 255, np.uint8)
-  corners = []
   for i, image in enumerate(images):
-    y, x = i // columns * tall + GAP + strip, i % columns * wide + GAP
+    y, x = i // columns * tall + GAP, i % columns * wide + GAP
     pixels[y : y + height, x : x + width] = image
-    corners.append((y, x))
-  return pixels, corners
+  return pixels
 
 
 def _draw(path: Path, pixels: np.ndarray, texts: Sequence[tuple]) -> None:

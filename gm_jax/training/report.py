@@ -86,7 +86,7 @@ def write(
 
 
 def versions() -> dict[str, str]:
-  """Returns what a number depends on: versions, platform and devices, by name."""
+  """What a number depends on: versions, platform and devices, by name."""
   names = ('gm_jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy')
   devices = jax.devices()
   return {
@@ -98,7 +98,7 @@ def versions() -> dict[str, str]:
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-  """Returns an aligned table, for the console and as Markdown.
+  """An aligned table, for the console and as Markdown.
 
   Args:
     header: titles of the columns.
@@ -155,7 +155,7 @@ def _table(table: Table) -> str:
 def _image(image: Image) -> str:
   content = pathlib.Path(image.path).read_bytes()
   if not content.startswith(PNG_MAGIC):
-    raise ValueError(f'{image.path} is not a PNG file.')
+    raise ValueError(f'{image.path} is not a PNG file')
   data = base64.b64encode(content).decode()
   caption = html.escape(image.caption)
   return (
@@ -165,17 +165,17 @@ def _image(image: Image) -> str:
 
 
 def _numeric(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[bool]:
-  """Returns which columns hold numbers; empty cells and None count as either."""
+  """Which columns hold numbers; empty cells and None count as either."""
   for row in rows:
     if len(row) != len(header):
-      raise ValueError(f'A row of {len(row)} cells under {len(header)} titles: {row}.')
+      raise ValueError(f'A row of {len(row)} cells under {len(header)} titles: {row}')
   columns = zip(*rows, strict=True) if rows else [()] * len(header)
   filled = [[v for v in map(_plain, c) if v not in (None, '')] for c in columns]
   return [bool(vs) and all(map(_is_number, vs)) for vs in filled]
 
 
 def _plain(value: Any) -> Any:
-  """Returns the Python number of a numpy or jax scalar."""
+  """The Python number of a numpy or jax scalar."""
   return value.item() if hasattr(value, 'item') else value
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import optax
+from flax import errors
 
 from gm_jax import base
 from gm_jax.data import dataset as dataset_lib
@@ -87,15 +88,33 @@ def prepare(experiment: Any, config: Any) -> Setup:
         f'a step draws {batch_size} examples, which {jax.device_count()} devices'
         ' cannot share equally; change batch_size'
       )
-    # Shapes and types of one step: what cannot work is known before it runs.
     batch = next(data.batches('train', batch_size, seed=settings.seed))
-    key = jax.random.key(0)
-    jax.eval_shape(lambda key: method.step(method.init(key, batch), key, batch), key)
     make = getattr(experiment, 'make_evaluation', None)
     evaluation = make(config, data) if make else None
-  except (ValueError, KeyError, TypeError) as error:
+    _try_by_shape(method, batch, data.spec, evaluation, config.best)
+  except (ValueError, KeyError, TypeError, errors.FlaxError) as error:
     raise UsageError(' '.join(str(error).split())) from error
   return Setup(data, settings, batch_size, make_phases, evaluation)
+
+
+def _try_by_shape(method, batch, spec, evaluation, best) -> None:
+  """What cannot work is known by shape, before anything runs or is written."""
+  key = jax.random.key(0)
+  state = jax.eval_shape(method.init, key, batch)
+  model = step_lib.model(state)
+  if method.sample is not None:
+    made = jax.eval_shape(lambda m, k: method.sample(m, k, 2), model, key).shape[1:]
+    if made != spec.shape:
+      raise ValueError(
+        f"the model's samples have shape {list(made)}, the data {list(spec.shape)}:"
+        ' this config does not fit this data set'
+      )
+  jax.eval_shape(method.step, state, key, batch)
+  if evaluation:
+    scores = jax.eval_shape(lambda m, k: evaluation(method, m, k), model, key)
+    if best and best[1:] not in scores:
+      known = ', '.join(sorted(scores))
+      raise ValueError(f'best = {best!r}, but the evaluation gives {known}')
 
 
 def batches(setup: Setup) -> Callable:
@@ -166,6 +185,10 @@ def once(make: Callable[[base.Method], Callable]) -> Callable:
 
 
 def _check_best(config: Any) -> None:
+  if config.keep_checkpoints < 1:
+    raise ValueError(
+      f'keep_checkpoints must be at least 1, got {config.keep_checkpoints}'
+    )
   if config.on_nan == 'restart' and not config.checkpoint_every:
     raise ValueError("on_nan = 'restart' needs checkpoint_every > 0")
   if not config.best:

@@ -120,6 +120,13 @@ def test_weights_are_proportions():
       toy.gaussian_mixture([[-5.0], [0.0], [5.0]], 0.1, weights)
 
 
+def test_shapes_of_a_mixture_are_checked_by_name():
+  with pytest.raises(ValueError, match='means must be'):
+    toy.gaussian_mixture([0.0, 1.0], 0.1)
+  with pytest.raises(ValueError, match=r'stds must be \[\], \[2\] or \[2, 1\], got'):
+    toy.gaussian_mixture([[0.0], [1.0]], [0.1, 0.1, 0.1])
+
+
 def test_rings_against_scipy_where_folding_matters():
   radii, std = (0.1, 0.6), 0.2
   distribution = jitted(toy.concentric_rings(radii=radii, std=std))
@@ -228,7 +235,7 @@ def test_every_toy_by_name(name):
   assert len(np.unique(np.concatenate([x, other]), axis=0)) == 100
   np.testing.assert_array_equal(x, distribution.sample(jax.random.key(0), 50))
   assert np.isfinite(distribution.log_prob(x)).all()
-  with pytest.raises(AssertionError):
+  with pytest.raises(ValueError, match=r'x must be points \[B, \d+\]'):
     distribution.log_prob(x[0])
 
 

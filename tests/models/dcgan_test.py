@@ -51,8 +51,10 @@ def test_up_conv_takes_the_parameters_of_conv_transpose(use_bias):
 
 
 def test_up_convolution_refuses_other_kernels():
-  with pytest.raises(AssertionError):
+  with pytest.raises(ValueError, match=r'kernel must be \[4, 4, I, O\]'):
     layers.conv_transpose_4x4(jnp.ones((1, 2, 2, 3)), jnp.ones((4, 4, 2, 5)))
+  with pytest.raises(ValueError, match=r'x must be \[B, H, W, I\]'):
+    layers.conv_transpose_4x4(jnp.ones((2, 2, 3)), jnp.ones((4, 4, 3, 5)))
 
 
 @pytest.mark.parametrize('size', SIZES)

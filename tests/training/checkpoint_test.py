@@ -66,7 +66,6 @@ def test_round_trip_is_bitwise_with_structure_meta_and_step(tmp_path):
   assert checkpoints.restore(state) is None and checkpoints.latest_step() is None
   meta = {'attempt': 2, 'data': {'epoch': 3, 'next': 11}, 'rate': 0.1}
   checkpoints.save(7, state, meta)
-  checkpoints.wait()
   checkpoints.close()
   again = checkpoint.Checkpoints(tmp_path / 'new' / 'folder')
   template = jax.eval_shape(lambda: _state(7))._replace(ema={'params': special})
@@ -163,6 +162,40 @@ def test_saving_the_same_again_does_nothing_and_other_content_replaces(tmp_path)
   _same(restored, _state(5))
 
 
+def test_nan_in_metrics_meta_and_state_restores_and_is_the_same_again(tmp_path):
+  nan = float('nan')
+  state, meta = {'w': np.array([nan, 1.0], np.float32)}, {'worst': [nan, 1.0]}
+  options = {'best': ('loss', 'min')}
+  first = checkpoint.Checkpoints(tmp_path, **options)
+  first.save(1, state, meta, {'loss': nan, 'other': 2.0})
+  first.close()
+  checkpoints = checkpoint.Checkpoints(tmp_path, **options)
+  step, restored, found = checkpoints.restore(state)
+  assert step == 1 and checkpoints.best_step() is None
+  np.testing.assert_equal(found, meta)
+  _same(restored, state)
+  before = (tmp_path / '1').stat().st_ino
+  checkpoints.save(1, restored, found, {'loss': -nan, 'other': 2.0})
+  assert (tmp_path / '1').stat().st_ino == before
+  record = tmp_path / '1' / 'record' / 'metadata'
+  record.write_text(record.read_text().replace('NaN', '0.5'))
+  assert checkpoint.Checkpoints(tmp_path, **options).restore(state) is None
+
+
+def test_a_record_is_whole_whichever_nan_its_reader_makes(tmp_path, monkeypatch):
+  state = {'w': np.ones(2, np.float32)}
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  checkpoints.save(1, state, {'worst': float('nan')})
+  read = checkpoints._item
+
+  def item(step, name, args):  # with a NaN of its own, unlike the json library's
+    found = read(step, name, args)
+    return found | {'meta': {'worst': float('nan')}} if name == 'record' else found
+
+  monkeypatch.setattr(checkpoints, '_item', item)
+  assert checkpoints.restore(state)[0] == 1
+
+
 def test_another_template_is_an_error_that_names_the_leaf(tmp_path):
   checkpoints = _save_all(tmp_path, {1: None})
   state = _state(0)
@@ -254,6 +287,6 @@ def test_a_half_written_folder_is_named_and_removed_by_the_next_save(tmp_path, c
   checkpoints = _save_all(tmp_path, {1: None})
   (tmp_path / f'2{checkpoint.UNFINISHED}' / 'state').mkdir(parents=True)
   assert checkpoints.restore(_state(0))[0] == 1
-  assert 'Checkpoint 2 was left half-written, passed over.' in caplog.text
+  assert 'Checkpoint 2 was left half-written, passed over' in caplog.text
   checkpoints.save(2, _state(2))
   assert _steps(tmp_path) == [1, 2]

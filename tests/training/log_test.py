@@ -94,6 +94,18 @@ def test_tensorboard_events_and_without_the_library(tmp_path, monkeypatch):
   assert [p.name for p in (tmp_path / 'without').iterdir()] == ['train.csv']
 
 
+def test_events_are_of_finite_values_and_the_console_stays_quiet(tmp_path, caplog):
+  values = {'good': 0.5, 'none': math.nan, 'high': math.inf, 'low': -math.inf}
+  writer = log.Log(tmp_path)
+  writer.write('train', 1, values)
+  writer.close()
+  assert caplog.text == ''
+  events = b''.join(e.read_bytes() for e in (tmp_path / 'tensorboard').iterdir())
+  assert b'train/good' in events
+  assert not any(f'train/{name}'.encode() in events for name in ('none', 'high', 'low'))
+  assert len(log.read(tmp_path / 'train.csv')[0]) == 5
+
+
 def test_console_is_one_line_with_or_without_a_bar(tmp_path, capsys, monkeypatch):
   writer = log.Log(tmp_path, tensorboard=False)
   bar = log.progress(10)
