@@ -38,8 +38,9 @@ SEEDS, FIRST_SEED, EVALUATIONS, K, STEPS = 4, 100, 5, 5, 10_000
 MARK = '.gm_jax_demo'  # in a folder that the demo may replace
 KS = (0, 1, 2, 5, 10, 20, 50)
 PROTOCOL = (
-  f'{SEEDS} seeds from {FIRST_SEED}. Ring of radius 2, std 0.02; z 256, ReLU, G 256-128-128-2,'
-  ' D(x/4) 2-128-1; Adam 2e-3 for both, b1 0.5, cosine decay to 0; batch 128;'
+  f'{SEEDS} seeds from {FIRST_SEED}. Ring of radius 2, std 0.02; z 256, ReLU,'
+  ' G 256-128-128-2, D(x/4) 2-128-1; Adam 2e-3 for both, b1 0.5, cosine decay to'
+  ' 0; batch 128;'
   f' minimax game; k = {K}. 2,500 samples; high quality: within 3 standard'
   ' deviations of the nearest mode; a mode is found by at least 20 such hits;'
   ' reverse KL over modes in nats, inf where no sample hits any. Every number is'
