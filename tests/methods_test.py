@@ -251,14 +251,26 @@ def test_pmap_equals_vmap_over_groups_with_the_same_keys(name):
   assert max(jax.tree.leaves(same)) < 1e-6  # devices stay together
 
 
-@pytest.mark.parametrize('name', ['gan', 'unrolled_gan'])
-def test_pmap_equals_one_device_where_nothing_is_drawn(name):
+def sgd(method, wrap, prior, **more):
+  # Plain: Adam's first step is the gradient's sign, of a sum as of a mean.
+  tx = wrap(optax.sgd(0.5))
+  return method(**players(), g_tx=tx, d_tx=tx, prior=prior, **more)
+
+
+@pytest.mark.parametrize(
+  ('name', 'make'),
+  [
+    ('gan', functools.partial(sgd, gan.gan)),
+    ('unrolled_gan', functools.partial(sgd, unrolled_gan.unrolled_gan, num_unroll=3)),
+  ],
+)
+def test_pmap_equals_one_device_where_nothing_is_drawn(name, make):
   def constant(key, num):
     del key
     return jnp.full((num, 4), 0.5)
 
-  single = ROWS[name].make(lambda tx: tx, constant)
-  method = ROWS[name].make(parallel.mean_over_devices, constant)
+  single = make(lambda tx: tx, constant)
+  method = make(parallel.mean_over_devices, constant)
   batch = ROWS[name].batch(jax.random.key(0))
   state = single.init(jax.random.key(1), batch)
   one = jax.jit(single.step)(state, jax.random.key(2), batch)[0]
@@ -269,6 +281,9 @@ def test_pmap_equals_one_device_where_nothing_is_drawn(name):
     jax.device_get(one.params), jax.tree.map(lambda x: np.asarray(x)[0], many.params),
     atol=1e-5,
   )  # fmt: skip
+  for player, params in state.params.items():  # far more than the tolerance
+    change = jax.tree.map(jnp.subtract, one.params[player], params)
+    assert optax.tree.norm(change) > 1e-2
 
 
 @every_row
@@ -317,11 +332,25 @@ def test_unconditional_sampling_refuses_a_condition(name):
 def test_average_follows_its_recursion(name):
   run, key = started(name), jax.random.key(2)
   state = run.steps(run.state, key, part(run, 0, 1))[0]
-  expected = jax.tree.map(
-    lambda old, new: 0.9 * old + 0.1 * new, run.state.params, state.params
-  )
-  chex.assert_trees_all_close(state.ema['params'], expected, atol=1e-6)
-  chex.assert_trees_all_equal(step_lib.model(state).params, state.ema['params'])
-  chex.assert_trees_all_equal(
-    step_lib.model(state, averaged=False).params, state.params
-  )
+
+  def parts(params, extra):
+    both = {'params': params, 'batch_stats': extra.get('batch_stats', {})}
+    return {name: tree for name, tree in both.items() if tree}
+
+  old, new = parts(*run.state[1:3]), parts(*state[1:3])
+  expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, old, new)
+  chex.assert_trees_all_close(state.ema, expected, atol=1e-6)
+  averaged, latest = step_lib.model(state), step_lib.model(state, averaged=False)
+  chex.assert_trees_all_close(parts(*averaged), expected, atol=1e-6)
+  chex.assert_trees_all_equal(parts(*latest), new)
+  for name in new:  # the two are not one thing
+    gap = jax.tree.map(jnp.subtract, parts(*averaged)[name], new[name])
+    assert optax.tree.norm(gap) > 1e-4
+  others = {c: v for c, v in state.extra.items() if c != 'batch_stats'}
+  chex.assert_trees_all_equal({c: averaged.extra[c] for c in others}, others)
+  assert averaged.extra.keys() == state.extra.keys()
+
+
+def test_a_row_has_batch_statistics():
+  # Without one the law above would say nothing about them.
+  assert any('batch_stats' in started(name).state.extra for name in ROWS)

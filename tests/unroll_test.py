@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from gm_jax import unroll
+from gm_jax import gradient, unroll
 
 # The quadratic game f(G, D) = -a/2 D^2 + b D G with inner ascent of rate eta:
 # D_k = r^k D_0 + (b G / a)(1 - r^k), r = 1 - eta a, and
@@ -158,6 +158,57 @@ def test_truncation_sees_the_last_steps_only():
   )
 
 
+@pytest.mark.parametrize('m', [1, 3])
+def test_truncation_on_fresh_inputs_is_full_after_a_constant_head(m):
+  theta, tx, k = jnp.asarray([0.7, -0.4]), OPTIMIZERS['adam'](), 5
+
+  def by_hand(step, state, xs):
+    for i, x in enumerate(xs):
+      state = step(state, x)
+      if i == k - m - 1:
+        state = jax.lax.stop_gradient(state)
+    return state
+
+  def both(how):
+    return jax.value_and_grad(functools.partial(outer_loss, tx, how, k, True))(theta)
+
+  (value, slope), (expected, expected_slope) = both(unroll.truncated(m)), both(by_hand)
+  np.testing.assert_allclose(value, expected, rtol=1e-12)
+  np.testing.assert_allclose(slope, expected_slope, rtol=1e-10)
+  for other in (unroll.full, unroll.partial):
+    assert np.abs(both(other)[1] - expected_slope).max() > 1e-5
+
+
+@pytest.mark.parametrize(
+  'how', [unroll.full, unroll.partial, *map(unroll.truncated, range(6))]
+)
+def test_inputs_are_taken_in_their_order(how):
+  factors = np.random.default_rng(3).normal(size=(5, 3, 3))  # do not commute
+  product = functools.reduce(lambda s, x: x @ s, factors, np.eye(3))
+  last = how(lambda s, x: x @ s, jnp.eye(3), jnp.asarray(factors))
+  np.testing.assert_allclose(last, product, rtol=1e-10)
+
+
+def test_implicit_gradient_is_that_of_the_last_input():
+  # Gradient descent on s'C_i s/2 - s'M_i theta: the last problem comes 300 times.
+  rng = np.random.default_rng(4)
+  roots, order = rng.normal(size=(2, 3, 3)), np.r_[0, 0, np.ones(300, int)]
+  curvatures = roots @ roots.swapaxes(1, 2) + 2 * np.eye(3)
+  mixed = rng.normal(size=(2, 3, 2))
+  theta = jnp.asarray([0.3, -1.2])
+
+  def outer(theta):
+    def step(s, x):
+      return s - 0.1 * (x['curvature'] @ s - x['mixed'] @ theta)
+
+    xs = {'curvature': jnp.asarray(curvatures)[order], 'mixed': mixed[order]}
+    return jnp.sum(jnp.sin(unroll.implicit(num_terms=300)(step, jnp.ones(3), xs)))
+
+  best = np.linalg.solve(curvatures[1], mixed[1] @ theta)
+  expected = np.linalg.solve(curvatures[1], mixed[1]).T @ np.cos(best)
+  np.testing.assert_allclose(jax.grad(outer)(theta), expected, rtol=1e-8)
+
+
 def test_implicit_gradient_is_the_matrix_inverse_one():
   rng = np.random.default_rng(2)
   root = rng.normal(size=(3, 3))
@@ -301,13 +352,37 @@ def plain_scan(step, state, xs=None, *, length=None):
   return jax.lax.scan(lambda s, x: (step(s, x), None), state, xs, length=length)[0]
 
 
-def temporary_bytes(how, k):
-  state = {'in': jnp.ones((1, 64)) / 8, 'mid': jnp.eye(64)}
+WIDE = {'in': np.ones((1, 64)) / 8, 'mid': np.eye(64)}
+ADAM = optax.adam(1e-2, eps_root=1e-8)
 
+
+def adam_step(take_step, theta, state, _):
+  """One step of Adam on a critic of 64 units over 1,024 examples."""
+  data = jnp.linspace(-1.0, 1.0, 1024)[:, None] * theta
+
+  def loss(w):
+    return jnp.mean(jnp.tanh(jnp.tanh(data @ w['in']) @ w['mid']) ** 2), ()
+
+  return take_step(loss, ADAM, *state)[:2]
+
+
+def unnamed_gradient_step(loss_fn, tx, params, opt_state):
+  """`gradient.gradient_step` whose gradient has no name to be kept by."""
+  grads, _ = jax.grad(loss_fn, has_aux=True)(params)
+  updates, opt_state = tx.update(grads, opt_state, params)
+  return optax.apply_updates(params, updates), opt_state
+
+
+def outer_of(how, step, start, k):
   def outer(theta):
-    last = how(functools.partial(wide_step, theta), state, length=k)
-    return sum(jnp.sum(w) for w in last.values())
+    last = how(functools.partial(step, theta), start, length=k)
+    return sum(jnp.sum(w) for w in jax.tree.leaves(last))
 
+  return outer
+
+
+def temporary_bytes(how, k, step=wide_step, start=WIDE):
+  outer = outer_of(how, step, jax.tree.map(jnp.asarray, start), k)
   compiled = jax.jit(jax.grad(outer)).lower(1.0).compile()
   return compiled.memory_analysis().temp_size_in_bytes
 
@@ -318,6 +393,34 @@ def test_memory_grows_by_one_inner_state_a_step():
   plain = (temporary_bytes(plain_scan, 40) - temporary_bytes(plain_scan, 10)) / 30
   assert grown < 1.5 * state_bytes
   assert plain > 10 * grown  # what rematerialization saves
+
+
+def test_kept_gradient_saves_products_and_costs_its_own_size():
+  start = (WIDE, ADAM.init(WIDE))
+  named, unnamed = (
+    functools.partial(adam_step, take_step)
+    for take_step in (gradient.gradient_step, unnamed_gradient_step)
+  )
+
+  def outer(step):
+    return jax.grad(outer_of(unroll.full, step, start, 4))
+
+  def products(step):
+    return jax.jit(outer(step)).lower(1.0).as_text().count('stablehlo.dot_general')
+
+  np.testing.assert_allclose(outer(named)(1.0), outer(unnamed)(1.0), rtol=1e-12)
+  # One product for the gradient of each weight, of the backward pass's.
+  assert products(named) == products(unnamed) - len(WIDE)
+
+  def grown(step):
+    return (
+      temporary_bytes(unroll.full, 40, step, start)
+      - temporary_bytes(unroll.full, 10, step, start)
+    ) / 30
+
+  weights = 8 * (64 + 64 * 64)  # the state: them and two moments
+  assert 3 * weights <= grown(unnamed) < 3.2 * weights
+  assert 4 * weights <= grown(named) < 4.2 * weights
 
 
 def test_program_does_not_grow_with_k():

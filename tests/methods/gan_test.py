@@ -1,5 +1,6 @@
 """The GAN's step against what its paper writes, by independent computation."""
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import optax
 import pytest
 
 from gm_jax import players, priors
-from gm_jax.losses import adversarial
+from gm_jax.losses import adversarial, penalties
 from gm_jax.methods import gan
 from gm_jax.models import dcgan, mlp
 from gm_jax.training import step as step_lib
@@ -90,6 +91,47 @@ def test_one_step_is_the_two_gradient_steps_of_the_algorithm():
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), new.params, expected
   )
+
+
+def test_penalty_is_part_of_what_the_discriminator_descends():
+  generator, critic, prior = mlp.MLP((5, 2), nn.tanh), mlp.MLP((6, 1)), priors.normal(3)
+  rate, weight = 0.2, 3.0
+
+  def r1(critic, key, real, fake):
+    return weight * penalties.r1(critic, real)
+
+  def step(penalty):
+    method = gan.gan(
+      generator,
+      critic,
+      optax.sgd(0.1),
+      optax.sgd(rate),
+      prior=prior,
+      game=adversarial.WASSERSTEIN,
+      penalty=penalty,
+    )
+    state = method.init(jax.random.key(1), {'x': x})
+    return state, *method.step(state, key, {'x': x})
+
+  def logit(params, x):
+    return critic.apply({'params': params}, x)[..., 0]
+
+  x, key = jax.random.normal(jax.random.key(0), (8, 2)), jax.random.key(2)
+  state, new, metrics = step(r1)
+  critic_key = jax.random.split(jax.random.split(key, 3)[0], 1)[0]
+  z = prior(jax.random.split(critic_key)[0], 8)
+  fake = generator.apply({'params': state.params['generator']}, z)
+
+  def loss(params):  # the gradient of each example taken by itself
+    slopes = jax.vmap(jax.grad(lambda x: logit(params, x)))(x)
+    penalty = weight * jnp.mean(jnp.sum(slopes**2, axis=1))
+    return jnp.mean(logit(params, fake)) - jnp.mean(logit(params, x)) + penalty
+
+  old = state.params['discriminator']
+  value, grads = jax.value_and_grad(loss)(old)
+  expected = jax.tree.map(lambda p, g: p - rate * g, old, grads)
+  chex.assert_trees_all_close(new.params['discriminator'], expected, atol=1e-5)
+  np.testing.assert_allclose(metrics['discriminator_loss'], value, rtol=1e-5)
 
 
 def test_batch_statistics_of_the_generator_follow_its_own_step_only():

@@ -111,6 +111,28 @@ def test_dispatches_change_nothing():
   chex.assert_trees_all_close(alone, together, atol=1e-6)
 
 
+@pytest.mark.parametrize('num_seeds', [1, 3])
+def test_step_is_traced_once_however_long_the_run(num_seeds):
+  plain = mean_method()
+
+  def traces(**changes):
+    traced = []
+
+    def counted(state, key, batch):
+      traced.append(1)
+      return plain.step(state, key, batch)
+
+    make = phases(plain._replace(step=counted), steps=200)
+    run(make, Recorder(), num_seeds=num_seeds, **changes)
+    return len(traced)
+
+  once = traces(steps=4)
+  assert 1 <= once <= 2
+  assert traces(steps=20) == traces(steps=160) == once
+  # A last dispatch of fewer steps is a program of its own, and the only other.
+  assert traces(steps=162) <= 2 * once
+
+
 def test_every_seed_of_many_is_the_single_run_of_that_seed():
   many = run(phases(mean_method()), Recorder(), num_seeds=3, seed=5)
   assert many.step.shape == ()
