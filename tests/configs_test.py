@@ -7,7 +7,6 @@ import types
 import chex
 import jax
 import numpy as np
-import optax
 import pytest
 
 from gm_jax.training import setup
@@ -23,7 +22,8 @@ PARAMS = {'large': np.zeros(3), 'small': np.zeros((2, 2))}
 
 def config_of(**changes):
   config = gan_ring.get_config()
-  config.update({'b1': B1, **changes})
+  plain = {'b1': B1, 'warmup_steps': 0, 'decay_steps': 0, 'clip': 0.0}
+  config.update({**plain, **changes})
   return config
 
 
@@ -113,10 +113,11 @@ def wraps(attempts):
 def test_every_attempt_halves_the_update_and_keeps_the_state():
   tx = common.adam(config_of(clip=0.7, warmup_steps=2), RATE)
   grads = gradients(5)
-  plain, plain_state = updates_of(tx, grads)
-  for attempt, wrap in enumerate(wraps(range(3))):
-    updates, state = updates_of(wrap(tx), grads)
-    expected = jax.tree.map(lambda u, a=attempt: u / [1, 2, 4][a], plain)
+  with jax.enable_x64(True):
+    plain, plain_state = updates_of(tx, grads)
+    halved = [updates_of(wrap(tx), grads) for wrap in wraps(range(3))]
+  for attempt, (updates, state) in enumerate(halved):
+    expected = jax.tree.map(lambda u, a=attempt: np.divide(u, [1, 2, 4][a]), plain)
     chex.assert_trees_all_close(updates, expected, rtol=1e-6)
     chex.assert_trees_all_close(state, plain_state, rtol=1e-6)  # and structures
-  assert optax.tree.norm(plain[-1]) > 0.01
+  assert np.abs(plain[-1]['large']).max() > 0.001

@@ -70,7 +70,7 @@ def adam(config, learning_rate: float) -> optax.GradientTransformation:
     if config.decay_steps <= config.warmup_steps:
       raise ValueError('decay_steps must be above warmup_steps')
     schedule = optax.warmup_cosine_decay_schedule(
-      0.0 if config.warmup_steps else learning_rate,
+      0.0,
       learning_rate,
       config.warmup_steps,
       config.decay_steps,

@@ -100,30 +100,28 @@ def test_penalty_is_part_of_what_the_discriminator_descends():
   def r1(critic, key, real, fake):
     return weight * penalties.r1(critic, real)
 
-  def step(penalty):
-    method = gan.gan(
-      generator,
-      critic,
-      optax.sgd(0.1),
-      optax.sgd(rate),
-      prior=prior,
-      game=adversarial.WASSERSTEIN,
-      penalty=penalty,
-    )
-    state = method.init(jax.random.key(1), {'x': x})
-    return state, *method.step(state, key, {'x': x})
+  method = gan.gan(
+    generator,
+    critic,
+    optax.sgd(0.1),
+    optax.sgd(rate),
+    prior=prior,
+    game=adversarial.WASSERSTEIN,
+    penalty=r1,
+  )
+  x, key = jax.random.normal(jax.random.key(0), (8, 2)), jax.random.key(2)
+  state = method.init(jax.random.key(1), {'x': x})
+  new, metrics = method.step(state, key, {'x': x})
 
   def logit(params, x):
-    return critic.apply({'params': params}, x)[..., 0]
+    return critic.apply({'params': params}, x)[:, 0]
 
-  x, key = jax.random.normal(jax.random.key(0), (8, 2)), jax.random.key(2)
-  state, new, metrics = step(r1)
   critic_key = jax.random.split(jax.random.split(key, 3)[0], 1)[0]
   z = prior(jax.random.split(critic_key)[0], 8)
   fake = generator.apply({'params': state.params['generator']}, z)
 
   def loss(params):  # the gradient of each example taken by itself
-    slopes = jax.vmap(jax.grad(lambda x: logit(params, x)))(x)
+    slopes = jax.vmap(jax.grad(lambda x: logit(params, x[None])[0]))(x)
     penalty = weight * jnp.mean(jnp.sum(slopes**2, axis=1))
     return jnp.mean(logit(params, fake)) - jnp.mean(logit(params, x)) + penalty
 
