@@ -170,8 +170,8 @@ def _attempt(run: _Run, attempt: int | None) -> base.State:
     done, state, meta = restored
     attempt = meta['attempt'] if attempt is None else attempt
     phases = run.make_phases(attempt)
-    unlogged = [{k: np.float32(v) for k, v in meta['unlogged'].items()}]
-    unlogged = unlogged if meta['unlogged'] else []
+    waiting = {k: np.float32(v) for k, v in meta['unlogged'].items()}
+    unlogged = [waiting] if waiting else []
   else:
     done, attempt, unlogged = 0, attempt or 0, []
     state = _open(phases[0], run.make_batches, run.settings, first=True)(None)
@@ -229,8 +229,8 @@ def _phase(run, phase, attempt, state, done, end, unlogged) -> base.State:
       settings.checkpoint_every,
     )
     if stop or last or any(map(due, cadences)) or len(pending) == MAX_PENDING:
-      unlogged = unlogged + _fetch(pending, settings, attempt)
-      pending = []
+      fetched, pending = _fetch(pending, settings, attempt), []
+      unlogged = unlogged + fetched if settings.log_every else []
     clock.pause(num, metrics)
     if due(settings.log_every):
       means = _means(unlogged)
