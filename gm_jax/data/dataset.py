@@ -1,11 +1,22 @@
-"""The one record of a data source, and how arrays in memory become one.
+"""The one record of a data source, and how rows by index become one.
 
-A `Dataset` gives batches as dicts of numpy or jax arrays in MODEL space, keyed
-by the names in `base`. The order is a function of (seed, position) alone, so a
-run resumes at any step without stored iterator state.
+A `Dataset` gives batches as dicts of numpy arrays of RAW data (pixels, points,
+tokens), keyed by the names in `base`; `transformed` takes them to model space, as
+a compiled train step does on the device. The order is a function of (seed,
+position) alone, so a run resumes at any step without stored iterator state, and
+any number of processes read parts of the same global batches.
+
+A source is a `Rows` for each split. What must be decoded is decoded into memory at
+the start if all of it takes at most 1 GiB, else batch by batch in threads, a few
+ahead; the batches are the same.
 """
 
-from collections.abc import Callable, Iterator
+import functools
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent import futures
 from typing import NamedTuple
 
 import jax
@@ -13,85 +24,266 @@ import numpy as np
 
 from gm_jax import base
 
+MEMORY = 2**30  # bytes of decoded data that are kept in memory
+CHUNK = 2**23  # bytes decoded by a thread at once
+AHEAD = 8  # batches decoded ahead
+
+
+class DataError(Exception):
+  """What is on disk cannot be used; one line says why."""
+
 
 class Dataset(NamedTuple):
   """A data source.
 
   name: as the user named it.
-  spec: what a method may know of it.
-  batches: (split, batch_size, *, seed, start=0) -> endless iterator of dicts;
-    `start` counts batches already taken.
-  arrays: (split, num) -> dict of arrays, the first `num` examples in a fixed
-    order (all of them if num is None), for evaluation.
+  spec: what a method may know of it; its shape and dtype are of model space.
+  batches: (split, batch_size, *, seed, start=0, shard=(0, 1)) -> endless iterator
+    of dicts of numpy arrays, raw; `start` counts batches already taken, and
+    `shard` = (index, count) takes the index-th of count equal parts of each batch.
+  arrays: (split, num=None) -> dict of numpy arrays, raw, the first `num` examples
+    in a fixed order (all of them if num is None), for evaluation.
+  vocabulary: the characters by token, for text, else None.
   """
 
   name: str
   spec: base.DataSpec
   batches: Callable[..., Iterator[dict]]
-  arrays: Callable[[str, int | None], dict]
+  arrays: Callable[..., dict]
+  vocabulary: tuple[str, ...] | None = None
 
 
-def identity_transform() -> base.Transform:
-  """The transform of data that a model sees as it is (a density)."""
-  return base.Transform(
-    forward=lambda key, raw: raw,
-    inverse=lambda x: x,
-    log_det=lambda key, raw: jax.numpy.zeros(raw.shape[0]),
-    measure='density',
-  )
+class Rows(NamedTuple):
+  """The examples of a split, by index.
+
+  num: how many.
+  get: ([n] ints) -> dict of arrays [n, ...], from any thread.
+  decodes: whether `get` reads or decodes, rather than gathers.
+  """
+
+  num: int
+  get: Callable[[np.ndarray], dict]
+  decodes: bool = False
 
 
-def permuted_indices(
-  num: int, batch_size: int, *, seed: int, start: int = 0
-) -> Iterator[np.ndarray]:
-  """Endless [batch_size] index arrays, a fresh permutation every epoch.
+def transformed(
+  spec: base.DataSpec, arrays: Mapping, key: base.Array | None = None
+) -> dict:
+  """The same arrays with `x`, and `y` where there is one, in model space.
 
-  Batches run across the end of an epoch, so every example is seen once an
-  epoch for any batch size. Stateless: the epoch's order depends on (seed,
-  epoch) alone.
+  Args:
+    spec: whose transform is applied.
+    arrays: raw, by batch key.
+    key: of the noise, if there is any; a fixed one if None.
+  """
+  key = jax.random.key(0) if key is None else key
+  return base.in_model_space(spec.transform, key, arrays)
+
+
+def order(num: int, batch_size: int, *, seed: int) -> Callable[[int], np.ndarray]:
+  """The indices of any batch: (number of the batch) -> [batch_size] ints.
+
+  A fresh permutation every epoch. Batches run across the end of an epoch, so every
+  example is seen once an epoch for any batch size.
 
   Args:
     num: number of examples.
     batch_size: indices per batch.
     seed: of the order.
-    start: batches already taken.
   """
-  position, epoch, order = start * batch_size, -1, np.empty(0, int)
-  while True:
-    parts, missing = [], batch_size
-    while missing:
-      if position // num != epoch:
-        epoch = position // num
-        order = np.random.default_rng([seed, epoch]).permutation(num)
-      part = order[position % num :][:missing]
-      parts.append(part)
-      position += len(part)
-      missing -= len(part)
-    yield np.concatenate(parts)
+
+  @functools.lru_cache(2)  # a batch may hold the end of one epoch and the next's start
+  def epoch(number):
+    return np.random.default_rng([seed, number]).permutation(num)
+
+  def at(position):
+    first = position * batch_size
+    last = first + batch_size
+    epochs = range(first // num, (last - 1) // num + 1)
+    parts = [epoch(e)[max(first - e * num, 0) : last - e * num] for e in epochs]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+  return at
 
 
-def in_memory(name: str, spec: base.DataSpec, splits: dict[str, dict]) -> Dataset:
-  """A Dataset over arrays in memory.
+def permuted_indices(
+  num: int, batch_size: int, *, seed: int, start: int = 0
+) -> Iterator[np.ndarray]:
+  """Endless [batch_size] index arrays in `order`, `start` batches already taken."""
+  return map(order(num, batch_size, seed=seed), itertools.count(start))
+
+
+def part(batch_size: int, shard: tuple[int, int]) -> slice:
+  """The rows of a global batch that the process of a shard (index, count) takes."""
+  index, count = shard
+  if not 0 <= index < count:
+    raise ValueError(f'shard must be (index, count) with index < count, got {shard}')
+  if batch_size < 1 or batch_size % count:
+    raise ValueError(
+      f'batch_size must be a positive multiple of the {count} shards, got {batch_size}'
+    )
+  return slice(index * batch_size // count, (index + 1) * batch_size // count)
+
+
+def gathered(arrays: Mapping[str, np.ndarray]) -> Rows:
+  """Rows of arrays in memory, each [N, ...]."""
+  num = len(next(iter(arrays.values())))
+  return Rows(num, lambda index: {k: v.take(index, 0) for k, v in arrays.items()})
+
+
+def in_memory(
+  name: str,
+  spec: base.DataSpec,
+  splits: Mapping[str, Mapping[str, np.ndarray]],
+  vocabulary: tuple[str, ...] | None = None,
+) -> Dataset:
+  """A Dataset over raw arrays in memory, by split and batch key; see `from_rows`."""
+  rows = {split: gathered(arrays) for split, arrays in splits.items()}
+  return from_rows(name, spec, rows, vocabulary)
+
+
+def from_rows(
+  name: str,
+  spec: base.DataSpec,
+  splits: Mapping[str, Rows],
+  vocabulary: tuple[str, ...] | None = None,
+  *,
+  memory: bool | None = None,
+  hint: str = '',
+) -> Dataset:
+  """A Dataset over rows, decoded into memory or streamed.
 
   Args:
     name: of the data set.
     spec: its record; `num_train` is filled in from the 'train' split.
-    splits: by split name, a dict of arrays [N, ...] in model space.
+    splits: rows by split.
+    vocabulary: of text.
+    memory: whether what must be decoded is decoded into memory at once; if None,
+      where it takes at most MEMORY bytes.
+    hint: what to tell one who asks for a split that is not there.
+
+  Returns:
+    A Dataset.
   """
+  if memory is None:
+    memory = sum(map(_num_bytes, splits.values())) <= MEMORY
+  if memory:
+    splits = {split: _decoded(rows) for split, rows in splits.items()}
 
   def find(split):
     if split not in splits:
-      raise ValueError(f'{name} has no split {split!r}: one of {sorted(splits)}')
+      more = f'; {hint}' if hint else ''
+      raise ValueError(f'{name} has no split {split!r}: one of {sorted(splits)}{more}')
     return splits[split]
 
-  def batches(split, batch_size, *, seed, start=0):
-    data = find(split)
-    num = len(data['x'])
-    for index in permuted_indices(num, batch_size, seed=seed, start=start):
-      yield {k: v[index] for k, v in data.items()}
+  def batches(split, batch_size, *, seed, start=0, shard=(0, 1)):
+    rows, mine = find(split), part(batch_size, shard)
+    indices = order(rows.num, batch_size, seed=seed)
+
+    def at(position):
+      return rows.get(indices(position)[mine])
+
+    return _ahead(at, start) if rows.decodes else map(at, itertools.count(start))
 
   def arrays(split, num=None):
-    return {k: v[:num] for k, v in find(split).items()}
+    rows = find(split)
+    num = rows.num if num is None else min(num, rows.num)
+    rows = _decoded(rows._replace(num=num)) if num else rows
+    return rows.get(np.arange(num))
 
-  spec = spec._replace(num_train=len(find('train')['x']))
-  return Dataset(name, spec, batches, arrays)
+  spec = spec._replace(num_train=find('train').num)
+  return Dataset(name, spec, batches, arrays, vocabulary)
+
+
+def stratified(
+  sizes: Mapping[str, int], label: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+  """Fixed indices of every split, each class in proportion.
+
+  Args:
+    sizes: of the splits, whose sum is N.
+    label: `[N]` classes; if None, all are of one class.
+
+  Returns:
+    Indices [size] by split, disjoint.
+  """
+  num = sum(sizes.values())
+  label = np.zeros(num, int) if label is None else label
+  shuffled = np.random.default_rng(0).permutation(num)
+  quantile = np.empty(num)  # rank within the class, so that cuts share out classes
+  by_class = shuffled[np.argsort(label[shuffled], kind='stable')]
+  _, counts = np.unique(label, return_counts=True)
+  for members in np.split(by_class, np.cumsum(counts)[:-1]):
+    quantile[members] = (np.arange(len(members)) + 0.5) / len(members)
+  ends = np.cumsum(list(sizes.values()))[:-1]
+  ranked = np.argsort(quantile, kind='stable')
+  return dict(zip(sizes, np.split(ranked, ends), strict=True))
+
+
+def tenths(num: int, what: str) -> dict[str, int]:
+  """Sizes of a split into 80% 'train', 10% 'validation' and 10% 'test'.
+
+  Args:
+    num: number of examples, at least 10.
+    what: they are and how to bring splits instead, as '7 images in /pics', for the
+      error.
+
+  Returns:
+    Sizes by split, as `stratified` takes them.
+
+  Raises:
+    DataError: there are too few.
+  """
+  if num < 10:
+    raise DataError(f'{what}: too few to split 80/10/10, which needs at least 10')
+  return {'test': num // 10, 'validation': num // 10, 'train': num - 2 * (num // 10)}
+
+
+def _num_bytes(rows: Rows) -> int:
+  """Bytes of all rows, by the first one; 0 if nothing need be decoded."""
+  if not rows.decodes:
+    return 0
+  return rows.num * sum(v.nbytes for v in rows.get(np.arange(1)).values())
+
+
+def _decoded(rows: Rows) -> Rows:
+  """The same rows in memory."""
+  if not rows.decodes:
+    return rows
+  first = rows.get(np.arange(1))
+  table = {k: np.empty((rows.num, *v.shape[1:]), v.dtype) for k, v in first.items()}
+  length = max(16, CHUNK // sum(v.nbytes for v in first.values()))
+  chunks = np.array_split(np.arange(rows.num), math.ceil(rows.num / length))
+
+  def fill(chunk):
+    for name, value in rows.get(chunk).items():
+      table[name][chunk[0] : chunk[0] + len(chunk)] = value
+
+  with futures.ThreadPoolExecutor(_threads()) as pool:
+    _all_or_first_error([pool.submit(fill, chunk) for chunk in chunks])
+  return gathered(table)
+
+
+def _threads() -> int:
+  # More than there are cores only contend for the interpreter.
+  return max(2, min(16, os.cpu_count() or 2))
+
+
+def _all_or_first_error(jobs: Iterable[futures.Future]) -> None:
+  """Waits for the jobs in order; at an error, those not begun are given up."""
+  try:
+    for job in jobs:
+      job.result()
+  except BaseException:
+    for job in jobs:
+      job.cancel()
+    raise
+
+
+def _ahead(at: Callable[[int], dict], start: int) -> Iterator[dict]:
+  """at(start), at(start + 1), ..., some made ahead by threads."""
+  import grain  # heavy
+
+  positions = grain.MapDataset.range(start, 2**62)
+  options = grain.ReadOptions(_threads(), prefetch_buffer_size=AHEAD)
+  return iter(positions.map(at).to_iter_dataset(options))

@@ -1,38 +1,190 @@
-"""Data sets by name, for configs and the command line."""
+"""Data sets by name, for configs and the command line.
+
+A name is a kind, what the kind needs to know after a colon, and after the last '?'
+options, as in a web address:
+
+  digits                     scikit-learn's digits, 8x8
+  toy:NAME                   points in the plane with a known density
+  tfds:NAME                  images that TensorFlow Datasets prepared
+  folder:PATH                a folder of images; a class is a sub-folder
+  npz:PATH                   arrays x, y or x_train, y_train, ...
+  text:PATH                  characters of a UTF-8 file
+  stacked:NAME               images of a set above, three as three channels
+
+  toy:ring?num_modes=12      folder:/my pics?size=32&mode=RGB
+
+An option is checked against the keyword arguments of the kind's factory. A path
+that holds a '?' ends in one.
+"""
 
 import difflib
 import functools
-from collections.abc import Callable
+import inspect
+import math
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from gm_jax.data import dataset, digits, toy
+from gm_jax import base
+from gm_jax.data import dataset, digits, folder, npz, text, tfds, toy, transforms
+
+_NEEDS = {'toy': 'NAME', 'tfds': 'NAME', 'folder': 'PATH', 'npz': 'PATH'}
+_NEEDS |= {'text': 'PATH', 'stacked': 'NAME'}
+KINDS = ('digits', *_NEEDS)
 
 
-def _toy(name: str, **options) -> dataset.Dataset:
-  return toy.dataset(toy.TOYS[name](**options))
-
-
-def sources() -> dict[str, Callable[..., dataset.Dataset]]:
-  """The factories of data sets, by name."""
-  toys = {f'toy:{name}': functools.partial(_toy, name) for name in toy.TOYS}
-  return {'digits': digits.digits, **toys}
-
-
-def load(name: str, **options) -> dataset.Dataset:
+def load(name: str, *, data_dir: str | None = None, **options) -> dataset.Dataset:
   """The data set of a name.
 
   Args:
-    name: 'digits', or 'toy:' and a name in `toy.TOYS`.
-    **options: for its factory, as `dequantize=True` or `num_modes=12`.
+    name: as the module describes.
+    data_dir: where TensorFlow Datasets keeps its data; its own default if None.
+    **options: as after the '?', typed or as text.
 
   Returns:
     A Dataset.
 
   Raises:
-    ValueError: if the name is unknown; the message suggests the nearest.
+    ValueError: the name or an option makes no sense; the message suggests the nearest.
+    DataError: what is on disk cannot be used.
   """
-  choices = sources()
-  if name not in choices:
-    near = difflib.get_close_matches(name, choices, 1, 0)[0]
-    known = ', '.join(sorted(choices))
-    raise ValueError(f'no data set {name!r}; did you mean {near!r}? One of: {known}')
-  return choices[name](**options)
+  plain, options = _options(name, options)
+  kind, _, rest = plain.partition(':')
+  factory = _factory(kind, rest, plain, data_dir)
+  known = inspect.signature(factory).parameters
+  if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+    options = {key: _typed(plain, key, v, known) for key, v in options.items()}
+  return factory(**options)
+
+
+def _factory(kind: str, rest: str, plain: str, data_dir: str | None) -> Callable:
+  """The function of options alone that makes the data set."""
+  if plain == 'digits':
+    return digits.digits
+  if kind not in _NEEDS or kind == 'toy' and rest not in toy.TOYS:
+    raise ValueError(_unknown(plain))
+  if not rest:
+    raise ValueError(f'{plain!r} names no data: {kind}:{_NEEDS[kind]}')
+  if kind == 'toy':
+    return _toy(toy.TOYS[rest])
+  if kind == 'stacked':
+    from gm_jax.data import stacked  # it is made of others
+
+    base_load = functools.partial(load, data_dir=data_dir)
+    return functools.partial(stacked.stacked, rest, base_load)
+  if kind == 'tfds':
+    return _bound(tfds.tfds, rest, data_dir)
+  factories = {'folder': folder.folder, 'npz': npz.npz, 'text': text.text}
+  return _bound(factories[kind], rest)
+
+
+def _bound(factory: Callable, *args) -> Callable:
+  """The factory with its positional arguments given: keywords are left."""
+
+  @functools.wraps(factory)
+  def made(**options):
+    return factory(*args, **options)
+
+  parameters = inspect.signature(factory).parameters.values()
+  keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+  made.__signature__ = inspect.Signature(keywords)
+  return made
+
+
+def _toy(factory: Callable[..., toy.Toy]) -> Callable[..., dataset.Dataset]:
+  @functools.wraps(factory)
+  def made(**options):
+    return toy.dataset(factory(**options))
+
+  return made
+
+
+def _unknown(plain: str) -> str:
+  """What to tell of a name that is none."""
+  exact = ['digits', *(f'toy:{name}' for name in toy.TOYS)]
+  kinds = {f'{kind}:': need for kind, need in _NEEDS.items() if kind != 'toy'}
+  kind, colon, _ = plain.partition(':')
+  # A long path would drown the likeness of its kind.
+  sought = plain if kind == 'toy' or not colon else kind + colon
+  near = _nearest(sought, [*exact, *kinds])
+  known = ', '.join(sorted([*exact, *(kind + need for kind, need in kinds.items())]))
+  return f'no data set {plain!r}; did you mean {near!r}? One of: {known}'
+
+
+def _options(name: str, given: Mapping) -> tuple[str, dict]:
+  """The name without its suffix, and the options of both."""
+  plain, mark, suffix = name.rpartition('?')
+  if not mark:
+    return name, dict(given)
+  options = dict(given)
+  for item in suffix.split('&') if suffix else ():
+    key, equals, value = item.partition('=')
+    if not equals:
+      raise ValueError(
+        f'{name!r}: option {item!r} must be name=value (a path that holds a'
+        " '?' ends in one)"
+      )
+    if key in options:
+      raise ValueError(f'{name!r}: option {key!r} is given twice')
+    options[key] = value
+  return plain, options
+
+
+def _typed(plain: str, key: str, value, known: Mapping[str, inspect.Parameter]):
+  """The option's value, of the type that its factory takes."""
+  if key not in known:
+    choices = ', '.join(sorted(known)) or 'none'
+    near = f'did you mean {_nearest(key, known)!r}? ' if known else ''
+    raise ValueError(f'{plain}: no option {key!r}; {near}There are: {choices}')
+  if not isinstance(value, str):
+    return value
+  try:
+    return _parsed(value, known[key].annotation)
+  except ValueError as error:
+    raise ValueError(f'{plain}: {key}={value!r} must be {error}') from None
+
+
+def _parsed(value: str, kind):
+  """A value from text; what else it must be is the ValueError's text."""
+  origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+  if origin in (types.UnionType, typing.Union):
+    kind = next(k for k in arguments if k is not type(None))
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+  if kind is str:
+    return value
+  if kind is bool:
+    return _choice(value, {'true': True, 'false': False})
+  if kind is int:
+    return _number(int, value, 'a whole number')
+  if kind is float:
+    return _number(float, value, 'a number')
+  if origin is Sequence:
+    return tuple(
+      _number(float, item, 'numbers with commas between') for item in value.split(',')
+    )
+  if origin is typing.Literal:
+    return _choice(value, {choice: choice for choice in arguments})
+  if kind == Callable[[int], base.Transform]:
+    return _choice(value, transforms.PIXELS)
+  raise TypeError(f'no option can be of type {kind}')
+
+
+def _number(kind: type, value: str, what: str):
+  try:
+    number = kind(value)
+  except ValueError:
+    raise ValueError(what) from None
+  if not math.isfinite(number) if kind is float else abs(number) >= 2**63:
+    raise ValueError(what)
+  return number
+
+
+def _choice(value: str, choices: Mapping):
+  if value not in choices:
+    near = _nearest(value, choices)
+    raise ValueError(f'one of {", ".join(choices)}; did you mean {near!r}?')
+  return choices[value]
+
+
+def _nearest(word: str, words: Iterable[str]) -> str:
+  return difflib.get_close_matches(word, sorted(words), 1, 0)[0]

@@ -18,9 +18,12 @@ import numpy as np
 
 from gm_jax import base
 from gm_jax.data import dataset as dataset_lib
+from gm_jax.data import transforms
 
 SPLITS = ('train', 'validation', 'test')
 AHEAD = 64  # batches drawn in one dispatch
+MAX_SIZE = 10_000  # of whatever is counted
+MAX_NODES = 4000  # of a quadrature: seconds, and error below float32's
 
 
 class Toy(NamedTuple):
@@ -55,6 +58,19 @@ def _check_points(x: base.Array, dim: int) -> None:
     custom_message=f'x must be points [B, {dim}]',
     exception_type=ValueError,
   )
+
+
+def _check_counts(**counts: int) -> None:
+  for name, value in counts.items():
+    if not 1 <= value <= MAX_SIZE:
+      raise ValueError(f'{name} must be from 1 to {MAX_SIZE}, got {value}')
+
+
+def _check_scales(**scales) -> None:
+  for name, value in scales.items():
+    value = np.asarray(value, np.float64)
+    if not value.size or not ((value >= 1e-6) & (value <= 1e6)).all():
+      raise ValueError(f'{name} must be from 1e-6 to 1e6, got {value}')
 
 
 def _rotated(x: base.Array, angle: base.Array) -> base.Array:
@@ -119,6 +135,8 @@ def ring(*, num_modes: int = 8, radius: float = 2.0, std: float = 0.02) -> Toy:
   Source: Unrolled Generative Adversarial Networks, Metz et al., 2017,
   arXiv:1611.02163, section 3.1.
   """
+  _check_counts(num_modes=num_modes)
+  _check_scales(radius=radius, std=std)
   angle = 2 * np.pi * np.arange(num_modes) / num_modes
   means = radius * np.stack([np.cos(angle), np.sin(angle)], -1)
   return gaussian_mixture(means, std, name='ring')
@@ -130,6 +148,8 @@ def grid(*, side: int = 5, spacing: float = 2.0, std: float = 0.05) -> Toy:
   Source: Adversarially Learned Inference, Dumoulin et al., 2017, arXiv:1606.00704,
   whose toy data are such a mixture of 25.
   """
+  _check_counts(side=side, modes=side**2)
+  _check_scales(spacing=spacing, std=std)
   ticks = spacing * (np.arange(side) - (side - 1) / 2)
   means = np.stack(np.meshgrid(ticks, ticks, indexing='ij'), -1).reshape(-1, 2)
   return gaussian_mixture(means, std, name='grid')
@@ -144,6 +164,7 @@ def concentric_rings(
   and the Jacobian of polar coordinates
   p(x) = 1 / (2 pi r K) sum_k [N(r; r_k, std^2) + N(-r; r_k, std^2)].
   """
+  _check_scales(radii=radii, std=std)
   radii = np.asarray(radii, np.float32)
 
   def sample(key, num):
@@ -171,12 +192,17 @@ def _noisy_curves(name: str, curves: Sequence[Callable], std: float) -> Toy:
   quadrature this is a mixture of Gaussians at the nodes, which are laid so
   densely that the error is below float32's within ten std of the curves.
   """
+  _check_scales(std=std)
   ends = np.linspace(0, 1, 1001)
   steps = [
     np.linalg.norm(np.diff(curve(ends, np), axis=0), axis=-1) for curve in curves
   ]
   speed = 1000 * np.max(steps)
-  nodes, weights = np.polynomial.legendre.leggauss(20 + math.ceil(3 * speed / std))
+  num = 20 + math.ceil(3 * speed / std)
+  if num > MAX_NODES:
+    least = 3 * speed / (MAX_NODES - 20)
+    raise ValueError(f'std of {name} must be at least {least:.2g}, got {std}')
+  nodes, weights = np.polynomial.legendre.leggauss(num)
   means = np.concatenate([curve((nodes + 1) / 2, np) for curve in curves])
   mixture = gaussian_mixture(means, std, np.tile(weights, len(curves)))
 
@@ -219,6 +245,7 @@ def swiss_roll(*, radius: float = 2.0, turns: float = 1.5, std: float = 0.1) -> 
   Source: Deep Unsupervised Learning using Nonequilibrium Thermodynamics,
   Sohl-Dickstein et al., 2015, arXiv:1503.03585, figure 1.
   """
+  _check_scales(radius=radius, turns=turns)
   first, last = 1.5 * math.pi, 1.5 * math.pi + 2 * math.pi * turns
 
   def spiral(u, xp):
@@ -240,6 +267,8 @@ def checkerboard(*, side: int = 4, width: float = 2.0) -> Toy:
   Returns:
     A Toy whose log-density is -inf on white squares and off the board.
   """
+  _check_counts(side=side, squares=side**2)
+  _check_scales(width=width)
   black = np.argwhere(np.indices((side, side)).sum(0) % 2 == 0).astype(np.float32)
   half = side / 2
   log_density = -math.log(len(black)) - 2 * math.log(width)
@@ -289,6 +318,8 @@ def pinwheel(
   Returns:
     A Toy.
   """
+  _check_counts(num_arms=num_arms)
+  _check_scales(radius=radius, radial_std=radial_std, tangential_std=tangential_std)
   arms = 2 * np.pi * np.arange(num_arms, dtype=np.float32) / num_arms
   mean = np.array([radius, 0], np.float32)
   std = np.array([radial_std, tangential_std], np.float32)
@@ -321,6 +352,9 @@ def funnel(*, dim: int = 10, std: float = 3.0) -> Toy:
   Returns:
     A Toy.
   """
+
+  _check_counts(dim=dim)
+  _check_scales(std=std)
 
   def sample(key, num):
     noise = jax.random.normal(key, (num, dim))
@@ -364,13 +398,16 @@ def dataset(toy: Toy) -> dataset_lib.Dataset:
   def draw(key, positions, num):
     return jax.vmap(lambda n: toy.sample(jax.random.fold_in(key, n), num))(positions)
 
-  def batches(split, batch_size, *, seed, start=0):
-    key = stream(seed, split)
+  def drawn(key, batch_size, start, mine):
     first = start - start % AHEAD  # blocks are the same wherever a run begins
     while True:
       block = np.asarray(draw(key, first + np.arange(AHEAD), batch_size))
-      yield from ({'x': x} for x in block[max(start - first, 0) :])
+      yield from ({'x': x[mine]} for x in block[max(start - first, 0) :])
       first += AHEAD
+
+  def batches(split, batch_size, *, seed, start=0, shard=(0, 1)):
+    mine = dataset_lib.part(batch_size, shard)
+    return drawn(stream(seed, split), batch_size, start, mine)
 
   def arrays(split, num=None):
     if num is None:
@@ -379,6 +416,6 @@ def dataset(toy: Toy) -> dataset_lib.Dataset:
     blocks = draw(key, np.arange(-(-num // 1024)), 1024)
     return {'x': np.asarray(blocks).reshape(-1, toy.dim)[:num]}
 
-  transform = dataset_lib.identity_transform()
+  transform = transforms.identity()
   spec = base.DataSpec((toy.dim,), jnp.float32, None, None, None, transform)
   return dataset_lib.Dataset(toy.name, spec, batches, arrays)

@@ -265,3 +265,30 @@ def test_arrays_are_fixed_and_need_a_number():
     data.arrays('test', None)
   with pytest.raises(ValueError, match="no split 'valid'"):
     next(data.batches('valid', 3, seed=0))
+
+
+def test_shards_are_parts_of_the_same_batches():
+  data = toy.dataset(toy.ring())
+  whole = take(data, 'train', 3, seed=3, start=62)
+  parts = [take(data, 'train', 3, seed=3, start=62, shard=(i, 3)) for i in range(3)]
+  np.testing.assert_array_equal(np.concatenate(parts, 1), whole)
+  with pytest.raises(ValueError, match='multiple of the 4 shards, got 6'):
+    data.batches('train', 6, seed=0, shard=(0, 4))
+
+
+@pytest.mark.parametrize(
+  ('make', 'words'),
+  [
+    (lambda: toy.ring(num_modes=0), 'num_modes must be from 1 to 10000, got 0'),
+    (lambda: toy.grid(side=10**9), 'side must be'),
+    (lambda: toy.grid(side=200), 'modes must be from 1 to 10000, got 40000'),
+    (lambda: toy.funnel(dim=-3), 'dim must be'),
+    (lambda: toy.ring(std=0.0), 'std must be from 1e-6 to 1e6, got 0.0'),
+    (lambda: toy.pinwheel(radial_std=float('nan')), 'radial_std must be'),
+    (lambda: toy.concentric_rings(radii=()), 'radii must be'),
+    (lambda: toy.moons(std=1e-4), 'std of moons must be at least 0.002'),
+  ],
+)
+def test_numbers_out_of_range_are_named(make, words):
+  with pytest.raises(ValueError, match=words):
+    make()

@@ -1,0 +1,231 @@
+"""Any folder of images: a class is a sub-folder.
+
+  cat/1.png dog/2.jpg                split, the same way every time, 80/10/10
+  train/cat/1.png test/cat/2.png     as the folders say, where there is a `train`
+  1.png 2.jpg                        no classes
+
+What is no image by its suffix is ignored, and so is what is hidden; what is an image
+by its suffix and cannot be one is an error. See `images` for how pixels are made.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from gm_jax import base
+from gm_jax.data import dataset, images, transforms
+
+SUFFIXES = frozenset(
+  ['.png', '.jpg', '.jpeg', '.gif', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm']
+)
+SPLITS = {'train': 'train', 'validation': 'validation', 'val': 'validation'}
+SPLITS |= {'test': 'test'}
+
+
+class Files(NamedTuple):
+  """Images of a split: paths relative to the folder, and class numbers or None."""
+
+  paths: list[str]
+  labels: list[int] | None
+
+
+def folder(
+  path: str,
+  *,
+  size: int | None = None,
+  mode: Literal['L', 'RGB'] | None = None,
+  transform: Callable[[int], base.Transform] = transforms.scaling,
+  memory: bool | None = None,
+) -> dataset.Dataset:
+  """The images of a folder, raw `x` [B, H, W, C] uint8, and `label` [B] int32.
+
+  Args:
+    path: of the folder.
+    size: H and W, by central crop and antialiased resize; may be left out where all
+      images have one size.
+    mode: 'L' for gray, 'RGB' for color; if None, 'RGB' where an image has color by
+      its header.
+    transform: factory of the way to model space, by the number of levels.
+    memory: whether all is decoded at once; if None, where it takes at most 1 GiB.
+
+  Returns:
+    A Dataset.
+
+  Raises:
+    ValueError: the images differ in size and no size is given.
+    DataError: the folder or a file cannot be used; the file is named.
+  """
+  images.check_size(size)
+  root = os.path.realpath(path)
+  if not os.path.isdir(root):
+    raise dataset.DataError(f'{path}: no such folder')
+  splits, classes = _found(root)
+  every = sorted(p for files in splits.values() for p in files.paths)
+  sizes, colored = _headers(root, every)
+  if size is None and len(set(sizes)) > 1:
+    other = next(i for i, s in enumerate(sizes) if s != sizes[0])
+    texts = [f'{every[i]} is {sizes[i][1]}x{sizes[i][0]}' for i in (0, other)]
+    raise ValueError(
+      f'{path}: images differ in size ({", ".join(texts)}): give one, as in ?size=32'
+    )
+  mode = mode or ('RGB' if colored else 'L')
+  height, width = (size, size) if size else sizes[0]
+  shape = (height, width, 1 if mode == 'L' else 3)
+  rows = {
+    split: _rows(root, files, shape, size, mode) for split, files in splits.items()
+  }
+  spec = base.DataSpec(
+    shape, jnp.float32, 256, len(classes) or None, None, transform(256)
+  )
+  hint = 'make a sub-folder of that name'
+  return dataset.from_rows(f'folder:{path}', spec, rows, memory=memory, hint=hint)
+
+
+def _found(root: str) -> tuple[dict[str, Files], list[str]]:
+  """The files of every split, and the names of the classes."""
+  folders, files = _listed(root, '')
+  if 'train' not in folders:
+    paths, labels, classes = _classes(root, '', folders, files, None)
+    if not paths:
+      raise dataset.DataError(f'{root}: no images: {", ".join(sorted(SUFFIXES))}')
+    sizes = dataset.tenths(len(paths), f'{root}: {len(paths)} images')
+    parts = dataset.stratified(sizes, None if labels is None else np.array(labels))
+    return {
+      split: Files(
+        [paths[i] for i in index],
+        None if labels is None else [labels[i] for i in index],
+      )
+      for split, index in parts.items()
+    }, classes
+  strange = [name for name in [*folders, *files] if name not in SPLITS]
+  if strange:
+    raise dataset.DataError(
+      f'{root}: {strange[0]!r} is beside the folder train: expected {", ".join(SPLITS)}'
+    )
+  if len({SPLITS[name] for name in folders}) < len(folders):
+    raise dataset.DataError(f'{root}: both val and validation: keep one')
+  splits, classes = {}, None
+  for name in sorted(folders, key=lambda name: name != 'train'):
+    inner, inside = _listed(root, name)
+    paths, labels, classes = _classes(root, name, inner, inside, classes)
+    if not paths:
+      raise dataset.DataError(f'{name}: no images')
+    splits[SPLITS[name]] = Files(paths, labels)
+  return splits, classes
+
+
+def _classes(
+  root: str,
+  where: str,
+  folders: Sequence[str],
+  files: Sequence[str],
+  known: list[str] | None,
+) -> tuple[list[str], list[int] | None, list[str]]:
+  """Paths, labels and class names of what stands in a folder.
+
+  Args:
+    root: of all paths.
+    where: the folder, relative to it.
+    folders: its sub-folders.
+    files: its images.
+    known: classes that there may be, those of 'train'; any if None.
+  """
+  if folders and files:
+    raise dataset.DataError(
+      f'{os.path.join(where, files[0])}: an image beside class folders'
+    )
+  if not folders:
+    if known:
+      raise dataset.DataError(f'{where}: no class folders, but train has them')
+    return [os.path.join(where, file) for file in files], None, []
+  classes = list(folders) if known is None else known
+  paths, labels = [], []
+  for name in folders:
+    inner = os.path.join(where, name)
+    if name not in classes:
+      raise dataset.DataError(f'{inner}: train has no class of this name')
+    deeper, found = _listed(root, inner)
+    if deeper:
+      raise dataset.DataError(
+        f'{os.path.join(inner, deeper[0])}: a folder within a class; images only'
+      )
+    if not found:
+      raise dataset.DataError(f'{inner}: a class without images')
+    paths += [os.path.join(inner, file) for file in found]
+    labels += [classes.index(name)] * len(found)
+  return paths, labels, classes
+
+
+def _listed(root: str, where: str) -> tuple[list[str], list[str]]:
+  """Names of the sub-folders and of the images in a folder, sorted."""
+  folders, files = [], []
+  try:
+    with os.scandir(os.path.join(root, where)) as found:
+      entries = sorted(found, key=lambda entry: entry.name)
+  except OSError as error:
+    raise dataset.DataError(f'{where or root}: {error.strerror}') from error
+  for entry in entries:
+    image = os.path.splitext(entry.name)[1].lower() in SUFFIXES
+    if entry.name.startswith('.') or not (image or entry.is_dir()):
+      continue
+    path = os.path.join(where, entry.name)
+    if entry.is_symlink():
+      target = os.path.realpath(entry.path)
+      if os.path.commonpath([target, root]) != root:
+        raise dataset.DataError(f'{path}: a link that leaves the folder')
+    if entry.is_dir():
+      folders.append(entry.name)
+    elif entry.is_file():
+      files.append(entry.name)
+    else:
+      raise dataset.DataError(f'{path}: neither a file nor a folder, or a dead link')
+  return folders, files
+
+
+def _headers(root: str, paths: Sequence[str]) -> tuple[list[tuple[int, int]], bool]:
+  """(height, width) of every image, and whether any has color."""
+  sizes, colored = [], False
+  with images.no_bombs():
+    for path in paths:
+      try:
+        size, color = images.header(os.path.join(root, path))
+      except Exception as error:
+        raise _unusable(path, error) from error
+      sizes.append(size)
+      colored |= color
+  return sizes, colored
+
+
+def _rows(root, files: Files, shape, size, mode) -> dataset.Rows:
+  label = None if files.labels is None else np.array(files.labels, np.int32)
+
+  def one(path):
+    try:
+      pixels = images.decoded(os.path.join(root, path), size=size, mode=mode)
+    except Exception as error:
+      raise _unusable(path, error) from error
+    if pixels.shape != shape:
+      found, expected = (f'{s[1]}x{s[0]}' for s in (pixels.shape, shape))
+      raise dataset.DataError(f'{path}: is {found}, where others are {expected}')
+    return pixels
+
+  def get(index):
+    arrays = {'x': np.stack([one(files.paths[i]) for i in index])}
+    return arrays if label is None else {**arrays, 'label': label[index]}
+
+  return dataset.Rows(len(files.paths), get, decodes=True)
+
+
+def _unusable(path: str, error: Exception) -> dataset.DataError:
+  """What PIL may raise for a damaged file is of no one type; this names the file."""
+  from PIL import UnidentifiedImageError  # heavy
+
+  if isinstance(error, UnidentifiedImageError):
+    return dataset.DataError(f'{path}: not an image, whatever its suffix says')
+  if isinstance(error, OSError) and error.strerror:
+    return dataset.DataError(f'{path}: cannot be read: {error.strerror}')
+  why = ' '.join(str(error).split()).rstrip('.') or type(error).__name__
+  return dataset.DataError(f'{path}: cannot be decoded: {why}')

@@ -1,0 +1,114 @@
+"""Characters of a text file as tokens, in windows of a fixed length.
+
+The file is cut, in order, into 90% 'train', 5% 'validation' and 5% 'test'. Training
+windows begin at every character; those of evaluation follow one another without
+overlap, so that their log-probabilities sum to that of the text they cover, each
+window taken alone.
+"""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from gm_jax import base
+from gm_jax.data import dataset, transforms
+
+_BOM = b'\xef\xbb\xbf'
+MAX_LENGTH = 2**20
+
+
+def text(path: str, *, length: int = 64) -> dataset.Dataset:
+  """The characters of a UTF-8 file, raw `x` [B, T] int32.
+
+  A token is the place of a character in the vocabulary: every character of the whole
+  file, validation and test text too, in the order of Unicode.
+
+  Args:
+    path: of the file.
+    length: T, characters in a window.
+
+  Returns:
+    A Dataset with a vocabulary; its measure is a mass.
+
+  Raises:
+    DataError: no such file, not UTF-8, or too short for the splits.
+  """
+  if not 1 <= length <= MAX_LENGTH:
+    raise ValueError(f'length must be from 1 to {MAX_LENGTH}, got {length}')
+  points = np.frombuffer(_read(path).encode('utf-32-le'), '<u4')
+  num = len(points)
+  held = num // 20
+  if held < length:
+    raise dataset.DataError(
+      f'{path}: {num} characters are too few: a twentieth must hold a window of'
+      f' {length}, so {20 * length} are needed, or a smaller length'
+    )
+  characters, tokens = np.unique(points, return_inverse=True)
+  tokens = tokens.astype(np.int32)
+  cuts = np.split(tokens, [num - 2 * held, num - held])
+  splits = {
+    'train': _windows(cuts[0], length, 1),
+    'validation': _windows(cuts[1], length, length),
+    'test': _windows(cuts[2], length, length),
+  }
+  vocabulary = tuple(map(chr, characters.tolist()))
+  spec = base.DataSpec(
+    (length,), jnp.int32, len(vocabulary), None, None, transforms.tokens()
+  )
+  return dataset.from_rows(f'text:{path}', spec, splits, vocabulary)
+
+
+def encode(string: str, vocabulary: Sequence[str]) -> np.ndarray:
+  """Tokens [T] int32 of a string.
+
+  Raises:
+    ValueError: a character is not in the vocabulary; the first is named.
+  """
+  tokens = {character: token for token, character in enumerate(vocabulary)}
+  for position, character in enumerate(string):
+    if character not in tokens:
+      raise ValueError(
+        f'character {character!r} at position {position} is not among the'
+        f' {len(tokens)} of the vocabulary'
+      )
+  return np.array([tokens[character] for character in string], np.int32)
+
+
+def decode(tokens: np.ndarray, vocabulary: Sequence[str]) -> str:
+  """The string of tokens [T].
+
+  Raises:
+    ValueError: a token is not in the vocabulary.
+  """
+  tokens = np.asarray(tokens)
+  wrong = tokens[(tokens < 0) | (tokens >= len(vocabulary))]
+  if len(wrong):
+    raise ValueError(f'tokens must be from 0 to {len(vocabulary) - 1}, got {wrong[0]}')
+  return ''.join(vocabulary[token] for token in tokens)
+
+
+def _windows(tokens: np.ndarray, length: int, stride: int) -> dataset.Rows:
+  views = np.lib.stride_tricks.sliding_window_view(tokens, length)[::stride]
+  return dataset.Rows(len(views), lambda index: {'x': views[index]})
+
+
+def _read(path: str) -> str:
+  if not os.path.isfile(path):
+    raise dataset.DataError(f'{path}: no such file')
+  try:
+    data = pathlib.Path(path).read_bytes()
+  except OSError as error:
+    raise dataset.DataError(f'{path}: cannot be read: {error.strerror}') from error
+  if not data:
+    raise dataset.DataError(f'{path}: empty')
+  skipped = len(_BOM) if data.startswith(_BOM) else 0
+  try:
+    return data[skipped:].decode('utf-8')
+  except UnicodeDecodeError as error:
+    raise dataset.DataError(
+      f'{path}: not UTF-8 text: byte {error.start + skipped} is'
+      f' 0x{data[error.start + skipped]:02x}'
+    ) from error
