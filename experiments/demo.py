@@ -27,6 +27,7 @@ from experiments.configs import (  # noqa: E402
   unrolled_gan_ring,
 )
 from gm_jax import base  # noqa: E402
+from gm_jax.data import dataset  # noqa: E402
 from gm_jax.training import launch, log, loop, plots, report  # noqa: E402
 from gm_jax.training import setup as setup_lib  # noqa: E402
 from gm_jax.training import step as step_lib  # noqa: E402
@@ -295,11 +296,13 @@ def digits(out: pathlib.Path) -> report.Section:
   setup = setup_lib.prepare(gan_digits, config)
   method = setup.make_phases(0)[0].method
   data, distances = setup.data, common.image_distances(setup.data)
-  real = data.arrays('test', None)['x']
+  real = dataset.transformed(data.spec, data.arrays('test'))['x']
   num = len(real)
   rows = {
     'samples': method.sample(step_lib.model(state), jax.random.key(1), num),
-    'train images (the floor)': data.arrays('train', num)['x'],
+    'train images (the floor)': dataset.transformed(
+      data.spec, data.arrays('train', num)
+    )['x'],
     'uniform noise': jax.random.uniform(jax.random.key(2), real.shape, minval=-1.0),
   }
   header = (f'{num} of', 'MMD^2, unbiased', 'Frechet, small classifier')

@@ -124,6 +124,22 @@ class Transform(NamedTuple):
   measure: str
 
 
+def in_model_space(transform: Transform, key: Array, batch: Batch) -> dict:
+  """A batch with `x`, and `y` where there is one, in model space.
+
+  Args:
+    transform: of the data's record.
+    key: of the noise, if there is any; `x` has it as it is, so that
+      `transform.log_det(key, raw)` is about the same noise.
+    batch: raw data by batch key; what is neither `x` nor `y` stays as it is.
+  """
+  keys = {'x': key, 'y': jax.random.fold_in(key, 1)}
+  return {
+    name: transform.forward(keys[name], value) if name in keys else value
+    for name, value in batch.items()
+  }
+
+
 class DataSpec(NamedTuple):
   """What a method may know about its data."""
 

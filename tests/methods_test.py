@@ -35,6 +35,7 @@ class Row(NamedTuple):
   make: Callable
   batch: Callable
   falls: bool = True  # toy discrepancy measured; images only run
+  rounding: float = 1.0  # what tolerances are multiplied by: bfloat16's are wider
 
 
 def plane(num):
@@ -42,8 +43,8 @@ def plane(num):
   return lambda key: {'x': CENTER + 0.3 * jax.random.normal(key, (num, 2))}
 
 
-def images(num):
-  return lambda key: {'x': jax.random.uniform(key, (num, 8, 8, 1), minval=-1.0)}
+def images(num, size=8):
+  return lambda key: {'x': jax.random.uniform(key, (num, size, size, 1), minval=-1.0)}
 
 
 def players():
@@ -85,6 +86,32 @@ def image_gan(wrap, prior):
   )
 
 
+def frugal_image_gan(wrap, prior):
+  tx = optax.sgd(0.1)  # Adam would make a full step of a rounding error
+  frugal = dict(base_features=4, dtype=jnp.bfloat16, remat=True)
+  return gan.gan(
+    dcgan.Generator(16, 1, **frugal),
+    dcgan.Discriminator(**frugal),
+    wrap(tx),
+    wrap(tx),
+    prior=prior,
+    num_accumulate=2,
+  )
+
+
+def unrolled_image_gan(wrap, prior):
+  tx = optax.adam(1e-3, b1=0.5, eps_root=1e-8)
+  return unrolled_gan.unrolled_gan(
+    dcgan.Generator(8, 1, base_features=4),
+    dcgan.Discriminator(base_features=4, spectral_norm=True, remat=True),
+    wrap(tx),
+    wrap(tx),
+    prior=prior,
+    num_unroll=2,
+    num_accumulate=2,
+  )
+
+
 def unrolled(fresh, wrap, prior):
   tx = optax.adam(5e-3, b1=0.5, eps_root=1e-8)
   return unrolled_gan.unrolled_gan(
@@ -96,8 +123,10 @@ ROWS = {
   'gan': Row(plain_gan, plane(64)),
   'gan_penalized': Row(penalized_gan, plane(128)),
   'gan_images': Row(image_gan, images(16), falls=False),
+  'gan_images_frugal': Row(frugal_image_gan, images(16, 16), falls=False, rounding=20),
   'unrolled_gan': Row(functools.partial(unrolled, False), plane(64)),
   'unrolled_gan_fresh': Row(functools.partial(unrolled, True), plane(256)),
+  'unrolled_gan_images': Row(unrolled_image_gan, images(16), falls=False),
 }
 every_row = pytest.mark.parametrize('name', ROWS)
 
@@ -195,7 +224,8 @@ def test_samples_depend_on_the_key_alone(name):
   np.testing.assert_array_equal(first, again)
   assert np.abs(first - draw(model, jax.random.key(9), 8)).max() > 1e-3
   one = draw(model, jax.random.key(8), 1)  # in a batch of one as in one of eight
-  np.testing.assert_allclose(first[0], one[0], atol=1e-6)
+  atol = 1e-6 * ROWS[name].rounding
+  np.testing.assert_allclose(first[0], one[0], atol=atol)
 
 
 @every_row
@@ -220,17 +250,19 @@ def copies(tree):
 def test_sharded_over_devices_equals_one_device(name):
   run, key = started(name), jax.random.key(2)
   one, one_metrics = run.steps(run.state, key, part(run, 0, 2))
-  mesh = parallel.data_mesh(jax.devices()[:DEVICES])
-  compiled = parallel.jitted(step_lib.train_step(run.method, ema_decay=0.9), mesh)
+  layout = parallel.Layout(parallel.device_mesh(jax.devices()[:DEVICES]))
+  steps = step_lib.train_step(run.method, ema_decay=0.9)
+  compiled = parallel.jitted(steps, layout, run.state)
   many, metrics = compiled(
-    parallel.put(run.state, parallel.replicated(mesh)),
+    parallel.put(run.state, parallel.state_shardings(layout, run.state)),
     key,
-    parallel.put(part(run, 0, 2), parallel.split(mesh, axis=1)),
+    parallel.put_batch(layout, part(run, 0, 2), leading=1),
   )
   assert run.state.step == 0  # donated was a copy
-  chex.assert_trees_all_close(jax.device_get(many), jax.device_get(one), atol=2e-5)
+  atol = 2e-5 * ROWS[name].rounding
+  chex.assert_trees_all_close(jax.device_get(many), jax.device_get(one), atol=atol)
   chex.assert_trees_all_close(
-    jax.device_get(metrics), jax.device_get(one_metrics), atol=2e-4
+    jax.device_get(metrics), jax.device_get(one_metrics), atol=10 * atol
   )
 
 

@@ -69,7 +69,7 @@ STEPS = int(os.environ.get('MODE_COLLAPSE_STEPS', '10000'))
 SEEDS = int(os.environ.get('MODE_COLLAPSE_SEEDS', '4'))
 
 # Seeds are independent: where there are several devices, each gets its share.
-mesh = parallel.data_mesh(jax.devices()[: math.gcd(SEEDS, jax.device_count())])
+mesh = parallel.device_mesh(jax.devices()[: math.gcd(SEEDS, jax.device_count())])
 print(jax.devices())
 print(f'{STEPS:,} steps of {SEEDS} seeds on {mesh.size} device(s)')
 

@@ -71,6 +71,7 @@ class Checkpoints:
     policies: list[Any] = [ocp.checkpoint_managers.LatestN(n=keep)]
     self._best = best
     self._directory = pathlib.Path(directory).absolute()
+    self._directory.mkdir(parents=True, exist_ok=True)
     self._damaged: set[int] = set()
     self._intact: tuple[int, int] | None = None  # step, seal last saved or restored
     self._manager = ocp.CheckpointManager(
@@ -80,6 +81,8 @@ class Checkpoints:
           [*policies, _Best(self)] if best else policies
         ),
         enable_async_checkpointing=False,
+        create=False,
+        multiprocessing_options=_this_process_alone(),
         lightweight_initialize=True,  # else a damaged file fails right here
       ),
     )
@@ -112,6 +115,7 @@ class Checkpoints:
     Raises:
       TypeError: if a leaf is a typed key (keys are not state), or `meta` is not
         JSON.
+      OSError: the disk is full, say; older checkpoints are as they were.
     """
     import orbax.checkpoint as ocp
 
@@ -125,15 +129,20 @@ class Checkpoints:
       return
     self._clear(step)
     self._note_score(step, record['metrics'])
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        # Orbax refuses arrays of no elements: the record alone knows them.
-        state=ocp.args.StandardSave({k: a for k, a in arrays.items() if a.size}),
-        record=ocp.args.JsonSave(record),
-      ),
-      force=True,
-    )
+    # Orbax refuses arrays of no elements: the record alone knows them.
+    stored = {name: array for name, array in arrays.items() if array.size}
+    try:
+      with _quiet():
+        self._manager.save(
+          step,
+          args=ocp.args.Composite(
+            state=ocp.args.StandardSave(stored), record=ocp.args.JsonSave(record)
+          ),
+          force=True,
+        )
+    except Exception as error:  # orbax and tensorstore raise of every kind
+      line = (str(error) or type(error).__name__).splitlines()[0]
+      raise OSError(f'no checkpoint at step {step}: {line[:200]}') from error
     self._intact = (step, record['seal'])
 
   def restore(
@@ -148,11 +157,12 @@ class Checkpoints:
         passed over with a warning.
 
     Returns:
-      (step, state with numpy leaves, meta), or None where nothing can be read.
+      (step, state with numpy leaves, meta), or None where there is no checkpoint.
 
     Raises:
       ValueError: if the template has other leaves, shapes or dtypes than the
         checkpoint, or the one at `step` is missing or damaged.
+      Damaged: every checkpoint is damaged; none was touched.
     """
     steps = sorted(self._manager.all_steps(), reverse=True)
     if step is not None:
@@ -163,13 +173,22 @@ class Checkpoints:
       except Damaged as error:
         raise ValueError(f'The checkpoint at step {step} is damaged: {error}') from None
     self._warn_of_unfinished(steps)
+    passed: dict[int, Damaged] = {}
     for candidate in steps:
       try:
-        return self._read(candidate, template)
+        restored = self._read(candidate, template)
       except Damaged as error:
-        self._damaged.add(candidate)
-        self._scores.pop(candidate, None)
-        logging.warning('Checkpoint %d is damaged, passed over: %s', candidate, error)
+        passed[candidate] = error
+        continue
+      for other, why in passed.items():
+        self._damaged.add(other)
+        self._scores.pop(other, None)
+        logging.warning('Checkpoint %d is damaged, passed over: %s', other, why)
+      return restored
+    if passed:
+      raise Damaged(
+        f'every checkpoint is damaged, of {steps}, the newest so: {passed[steps[0]]}'
+      )
     return None
 
   def latest_step(self) -> int | None:
@@ -246,6 +265,16 @@ class Checkpoints:
     except Exception as error:  # orbax and tensorstore raise of every kind
       line = (str(error) or type(error).__name__).splitlines()[0]
       raise Damaged(f'cannot read its {name}: {line[:200]}') from error
+
+
+def _this_process_alone() -> Any:
+  """Of several processes each reads for itself and one writes: none waits."""
+  import orbax.checkpoint as ocp
+
+  index = jax.process_index()
+  return ocp.options.MultiprocessingOptions(
+    primary_host=index, active_processes={index}, barrier_sync_key_prefix=f'p{index}'
+  )
 
 
 class _Best:

@@ -1,10 +1,14 @@
-"""The host process around a training loop: its clock and its signals."""
+"""The host process around a training loop: its clock, signals, lock and threads."""
 
+import collections
 import contextlib
+import os
+import pathlib
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent import futures
 from typing import Any
 
 import jax
@@ -35,6 +39,57 @@ class Clock:
     rate = self._steps / self._seconds
     self._steps, self._seconds = 0, 0.0
     return rate
+
+
+def memory() -> float:
+  """Bytes of this machine's memory; inf where the system does not say."""
+  try:
+    return float(os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE'))
+  except (AttributeError, OSError, ValueError):
+    return float('inf')
+
+
+def ahead(iterator: Iterator, num: int = 2) -> Iterator:
+  """The items of an iterator, `num` of them made ahead by a thread of its own."""
+  end = object()
+  with futures.ThreadPoolExecutor(1) as pool:
+    made = collections.deque(pool.submit(next, iterator, end) for _ in range(num))
+    while (item := made.popleft().result()) is not end:
+      made.append(pool.submit(next, iterator, end))
+      yield item
+
+
+class Locked(Exception):
+  """Another process holds the lock; the message says which."""
+
+
+@contextlib.contextmanager
+def lock(path: pathlib.Path) -> Iterator[None]:
+  """Holds a lock file, until the block or the process ends, however it ends.
+
+  Where the system or the file system knows no such locks, nothing is held.
+
+  Raises:
+    Locked: another process holds it.
+  """
+  try:
+    import fcntl  # not on every system
+  except ImportError:
+    yield
+    return
+  with open(path, 'a+') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      file.seek(0)
+      raise Locked(file.read().strip() or 'another process') from None
+    except OSError:
+      yield
+      return
+    file.truncate(0)
+    file.write(f'process {os.getpid()}')
+    file.flush()
+    yield
 
 
 @contextlib.contextmanager

@@ -171,13 +171,22 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
   Returns:
     One dict a row: `step` an int, the metrics that the row has floats.
+
+  Raises:
+    ValueError: the file is not what `Log` wrote.
   """
-  text = pathlib.Path(path).read_text()
-  whole = text[: text.rfind('\n') + 1]
-  return [
-    {k: int(v) if k == 'step' else float(v) for k, v in row.items() if v}
-    for row in csv.DictReader(io.StringIO(whole))
-  ]
+  try:
+    text = pathlib.Path(path).read_text()
+    whole = text[: text.rfind('\n') + 1]
+    rows = [
+      {k: int(v) if k == 'step' else float(v) for k, v in row.items() if v}
+      for row in csv.DictReader(io.StringIO(whole))
+    ]
+    if not all('step' in row for row in rows):
+      raise ValueError('a row has no step')
+  except (ValueError, TypeError, csv.Error) as error:
+    raise ValueError(f'{path} is damaged ({error}); move it away') from error
+  return rows
 
 
 @contextlib.contextmanager

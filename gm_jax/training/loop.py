@@ -20,6 +20,7 @@ from gm_jax.training import host, parallel
 from gm_jax.training import step as step_lib
 
 MAX_ATTEMPTS = 5
+LIMIT = 2**31  # of steps and seeds, which are int32 on the device
 MAX_PENDING = 100  # dispatches whose metrics are left on the device
 
 
@@ -44,7 +45,7 @@ class Callbacks(NamedTuple):
   log: (step, metrics: dict of [S] numpy arrays, means since the last call).
   evaluate: (method, state) -> dict of floats, for choosing the best checkpoint.
   sample: (method, state) -> None, writes a picture.
-  save: (step, state, meta, metrics) -> None, writes a checkpoint.
+  save: (step, state in numpy, meta, metrics) -> None, writes a checkpoint.
   restore: (template: step -> abstract state) -> (step, state, meta) or None.
   tick: (step) -> None, called after every dispatch, for a progress bar.
   """
@@ -75,8 +76,17 @@ class Stopped(Exception):
 
 def check(settings: Settings) -> None:
   """Raises ValueError, in one line, for settings that make no sense."""
-  if settings.steps < 1 or settings.num_seeds < 1 or settings.steps_per_dispatch < 1:
-    raise ValueError('steps, seeds and steps_per_dispatch must be at least 1')
+  for name, value in (
+    ('steps', settings.steps),
+    ('seeds', settings.num_seeds),
+    ('steps_per_dispatch', settings.steps_per_dispatch),
+  ):
+    if not 1 <= value < LIMIT:
+      raise ValueError(f'{name} must be at least 1 and below 2**31, got {value}')
+  if not 0 <= settings.seed <= LIMIT - settings.num_seeds:
+    raise ValueError(
+      f'seed must be at least 0, and seed + seeds at most 2**31, got {settings.seed}'
+    )
   for name in ('log_every', 'evaluate_every', 'sample_every', 'checkpoint_every'):
     every = getattr(settings, name)
     if every < 0 or every % settings.steps_per_dispatch:
@@ -99,17 +109,20 @@ def train(
   callbacks: Callbacks,
   *,
   mesh: jax.sharding.Mesh | None = None,
+  split_seeds: bool = False,
 ) -> base.State:
   """Trains to the end, from the newest checkpoint if there is one.
 
   Args:
     make_phases: attempt -> phases; the attempt is above 0 after a restart, and
       the learning rate should then be halved as many times.
-    make_batches: (phase, seed, start) -> iterator of batches, the first being
-      the one of step `start`.
+    make_batches: (phase, seed, start) -> iterator of batches of raw data, the
+      first being the one of step `start`; of several processes each makes its
+      share.
     settings: how long, how often.
     callbacks: what else happens.
-    mesh: the devices; all of them by default.
+    mesh: the devices, from `parallel.device_mesh`; all of them by default.
+    split_seeds: whether the devices share the seeds, and not each the examples.
 
   Returns:
     The state after the last step; every part but `step` has a leading axis of
@@ -120,11 +133,12 @@ def train(
     Stopped: SIGTERM or SIGINT came; the state was saved before.
   """
   check(settings)
-  mesh = mesh or parallel.data_mesh()
+  mesh = mesh or parallel.device_mesh()
+  layout = parallel.Layout(mesh, settings.num_seeds > 1, split_seeds)
   attempt = None  # as the newest checkpoint says; 0 without one
   with host.signals() as received:
     while True:
-      run = _Run(make_phases, make_batches, settings, callbacks, mesh, received)
+      run = _Run(make_phases, make_batches, settings, callbacks, layout, received)
       try:
         return _attempt(run, attempt)
       except Diverged as error:
@@ -141,11 +155,16 @@ def template(
   step: int,
 ) -> base.State:
   """Shapes and types of the state at a step, as `train` would have it there."""
-  state = jax.eval_shape(_open(phases[0], make_batches, settings, first=True), None)
+
+  def shapes(phase, previous):
+    batch = next(_batches(phase, make_batches, settings, 0))
+    opening = _opening(phase, settings, first=previous is None)
+    return jax.eval_shape(opening, batch, previous)
+
+  state = shapes(phases[0], None)
   for before, phase in zip(phases, phases[1:], strict=False):
     if step > before.until:
-      opened = _open(phase, make_batches, settings, first=False)
-      state = jax.eval_shape(opened, state)
+      state = shapes(phase, state)
   return state
 
 
@@ -156,7 +175,7 @@ class _Run(NamedTuple):
   make_batches: Callable
   settings: Settings
   callbacks: Callbacks
-  mesh: jax.sharding.Mesh
+  layout: parallel.Layout
   received: list[int]
 
 
@@ -174,13 +193,12 @@ def _attempt(run: _Run, attempt: int | None) -> base.State:
     unlogged = [waiting] if waiting else []
   else:
     done, attempt, unlogged = 0, attempt or 0, []
-    state = _open(phases[0], run.make_batches, run.settings, first=True)(None)
+    state = _open(run, phases[0], None)
   for index, phase in enumerate(phases):
     end = min(phase.until, run.settings.steps)
     if done < end:
       if index and done == phases[index - 1].until:
-        opened = _open(phase, run.make_batches, run.settings, first=False)
-        state = opened(state)
+        state = _open(run, phase, state)
       state = _phase(run, phase, attempt, state, done, end, unlogged)
       done, unlogged = end, []
   return state
@@ -195,29 +213,29 @@ def _phase(run, phase, attempt, state, done, end, unlogged) -> base.State:
   settings, callbacks = run.settings, run.callbacks
   steps = step_lib.train_step(
     phase.method,
+    transform=phase.spec.transform,
     ema_decay=settings.ema_decay,
     skip_bad=settings.on_nan == 'skip',
   )
-  keys, many = _keys(settings, attempt), settings.num_seeds > 1
-  keys, steps = (keys, step_lib.over_seeds(steps)) if many else (keys[0], steps)
-  compiled = parallel.jitted(steps, run.mesh)
-  state = parallel.put(state, parallel.replicated(run.mesh))
-  batches = _batches(phase, run.make_batches, settings, done)
+  many, layout = settings.num_seeds > 1, run.layout
+  steps = step_lib.over_seeds(steps) if many else steps
+  keys = jax.jit(
+    lambda: _keys(settings, attempt)[slice(None) if many else 0],
+    out_shardings=parallel.replicated(layout.mesh),
+  )()
+  compiled = parallel.jitted(steps, layout, state)
+  state = parallel.put(state, parallel.state_shardings(layout, state))
   pending: list = []  # metrics on the device, of dispatches not yet looked at
   clock = host.Clock()
+  dispatches = host.ahead(_dispatches(run, phase, done, end))
   while done < end:
     clock.go_on()
-    # Dispatches begin at multiples of their size, so that a continued run groups
-    # its steps as a straight one does.
-    num = min(settings.steps_per_dispatch - done % settings.steps_per_dispatch,
-              end - done)  # fmt: skip
-    batch = _stack([next(batches) for _ in range(num)])
-    batch = parallel.put(batch, parallel.split(run.mesh, axis=1 + many))
+    num, batch = next(dispatches)
     state, metrics = compiled(state, keys, batch)
     pending.append((done, metrics))
     done += num
     last = done == end
-    stop = bool(run.received)
+    stop = parallel.any_process(bool(run.received))
 
     def due(every, done=done, last=last):
       return every and (last or done % every == 0)
@@ -247,18 +265,36 @@ def _phase(run, phase, attempt, state, done, end, unlogged) -> base.State:
       callbacks.sample(phase.method, state)
     if callbacks.save and (due(settings.checkpoint_every) or stop):
       meta = {'attempt': attempt, 'unlogged': _lists(unlogged)}
-      callbacks.save(done, state, meta, scores)
+      callbacks.save(done, parallel.fetch(state), meta, scores)
     if callbacks.tick:
       callbacks.tick(done)
     if stop and done < settings.steps:
-      raise Stopped(run.received[0], done, callbacks.save is not None)
+      signum = run.received[0] if run.received else signal.SIGTERM  # in another one
+      raise Stopped(signum, done, callbacks.save is not None)
   return state
 
 
-def _open(phase, make_batches, settings, *, first: bool) -> Callable:
-  """previous state -> the state at the beginning of a phase."""
+def _dispatches(run, phase, done, end) -> Iterator[tuple[int, base.Batch]]:
+  """(number of steps, their batches on the devices) of every dispatch.
+
+  Dispatches begin at multiples of their size, so that a continued run groups its
+  steps as a straight one does.
+  """
+  size = run.settings.steps_per_dispatch
+  batches = _batches(phase, run.make_batches, run.settings, done)
+  while done < end:
+    num = min(size - done % size, end - done)
+    batch = _stack([next(batches) for _ in range(num)])
+    yield num, parallel.put_batch(run.layout, batch, leading=1)
+    done += num
+
+
+def _opening(phase, settings, *, first: bool) -> Callable:
+  """(batch, previous state) -> the state at the beginning of a phase; pure."""
 
   def one(key, batch, previous):
+    noise_key = step_lib.noise_key(key)
+    batch = base.in_model_space(phase.spec.transform, noise_key, batch)
     if first:
       return step_lib.init(phase.method, key, batch, averaged=settings.ema_decay > 0)
     if phase.enter is None:
@@ -266,19 +302,26 @@ def _open(phase, make_batches, settings, *, first: bool) -> Callable:
     state = phase.enter(key, previous, batch)
     return step_lib.with_average(state) if settings.ema_decay else state
 
-  # The stream of the parameters is apart from those of the steps, which fold in
-  # a step >= 0 instead.
-  keys = jax.vmap(lambda key: jax.random.split(key)[1])(_keys(settings, 0))
-
-  batch = next(_batches(phase, make_batches, settings, 0))  # never under a trace
-
-  def opened(previous):
+  def opening(batch, previous):
+    # The stream of the parameters is apart from those of the steps, which fold
+    # in a step >= 0 instead.
+    keys = jax.vmap(lambda key: jax.random.split(key)[1])(_keys(settings, 0))
     if settings.num_seeds == 1:
-      return jax.jit(one)(keys[0], batch, previous)
+      return one(keys[0], batch, previous)
     axes = (0, 0, None if first else step_lib.OVER_SEEDS)
-    return jax.jit(jax.vmap(one, axes, step_lib.OVER_SEEDS))(keys, batch, previous)
+    return jax.vmap(one, axes, step_lib.OVER_SEEDS)(keys, batch, previous)
 
-  return opened
+  return opening
+
+
+def _open(run, phase, previous: base.State | None) -> base.State:
+  """The state at the beginning of a phase, where it is to lie."""
+  opening = _opening(phase, run.settings, first=previous is None)
+  batch = next(_batches(phase, run.make_batches, run.settings, 0))
+  batch = parallel.put_batch(run.layout, batch)
+  shapes = jax.eval_shape(opening, batch, previous)
+  shardings = parallel.state_shardings(run.layout, shapes)
+  return jax.jit(opening, out_shardings=shardings)(batch, previous)
 
 
 def _keys(settings: Settings, attempt: int) -> base.Array:
@@ -306,7 +349,7 @@ def _fetch(pending: list, settings: Settings, attempt: int) -> list[dict]:
   """Metrics of finished steps, on the host; raises Diverged at a bad number."""
   fetched = []
   for start, metrics in pending:
-    metrics = jax.device_get(metrics)
+    metrics = parallel.fetch(metrics)
     bad = np.argwhere(metrics['finite'] == 0)
     if len(bad) and settings.on_nan != 'skip':
       names = [k for k, v in metrics.items() if not np.isfinite(v[tuple(bad[0])])]

@@ -11,10 +11,15 @@ and, where it needs them,
   make_evaluation(config, data) -> function   (method, model, key) -> dict of []
 """
 
+import functools
+import math
+import pathlib
+import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import ml_collections
 import numpy as np
 import optax
 from flax import errors
@@ -22,15 +27,39 @@ from flax import errors
 from gm_jax import base
 from gm_jax.data import dataset as dataset_lib
 from gm_jax.data import registry
-from gm_jax.training import loop, parallel, plots
+from gm_jax.training import host, loop, parallel, plots
 from gm_jax.training import step as step_lib
 
 NUM_PICTURE = {2: 1000, 4: 64}  # samples in a picture, by rank of [num, ...]
 BATCH = 256  # samples drawn at once
+# The leaves that every config has, by type.
+LEAVES = {
+  **dict.fromkeys(('steps', 'seed', 'seeds', 'steps_per_dispatch'), int),
+  **dict.fromkeys(('log_every', 'evaluate_every', 'sample_every'), int),
+  **dict.fromkeys(('checkpoint_every', 'keep_checkpoints'), int),
+  **dict.fromkeys(('data', 'best', 'on_nan'), str),
+  'ema_decay': float,
+}
 
 
 class UsageError(Exception):
   """What the user asked for cannot be done; one line says why."""
+
+
+class Options(NamedTuple):
+  """What depends on the machine and not on the experiment.
+
+  data_dir: the folder of prepared data sets; TensorFlow Datasets' own by default.
+  model_devices: devices that hold one copy of the state together.
+  split_seeds: whether the devices share the seeds of a run of many.
+  """
+
+  data_dir: str | None = None
+  model_devices: int = 1
+  split_seeds: bool = False
+
+
+DEFAULT = Options()
 
 
 class Setup(NamedTuple):
@@ -39,25 +68,31 @@ class Setup(NamedTuple):
   data: dataset_lib.Dataset
   settings: loop.Settings
   batch_size: int
+  layout: parallel.Layout
   make_phases: Callable[[int], tuple[base.Phase, ...]]
   evaluation: Callable | None
 
 
-def prepare(experiment: Any, config: Any) -> Setup:
+def prepare(experiment: Any, config: Any, options: Options = DEFAULT) -> Setup:
   """Turns a config into functions, and tries them by shape; writes nothing.
 
   Args:
     experiment: a module as this module's text describes.
     config: its ConfigDict.
+    options: what depends on the machine.
 
   Returns:
     What training and evaluation need.
 
   Raises:
     UsageError: the config makes no sense, in one line.
+    dataset.DataError: the data cannot be used, in one line.
   """
   try:
-    data = registry.load(config.data)
+    _check_leaves(config)
+    if not hasattr(experiment, 'make_method'):
+      raise ValueError('the config file has no make_method(config, spec, *, wrap)')
+    data = registry.load(config.data, data_dir=options.data_dir)
     settings = loop.Settings(
       steps=config.steps,
       seed=config.seed,
@@ -77,29 +112,76 @@ def prepare(experiment: Any, config: Any) -> Setup:
       made = experiment.make_method(config, data.spec, wrap=_halved(attempt))
       if isinstance(made, base.Method):
         return (base.Phase(made, settings.steps, data.spec, None),)
-      return tuple(made)
+      phases = tuple(made) if isinstance(made, (tuple, list)) else ()
+      if not phases or not all(isinstance(phase, base.Phase) for phase in phases):
+        raise ValueError(f'make_method must give a Method or Phases, got {made!r}')
+      return phases
 
     method = make_phases(0)[0].method
     batch_size = getattr(experiment, 'batch_size', lambda c: c.batch_size)(config)
     if batch_size < 1:
       raise ValueError(f'batch_size must be at least 1, got {config.batch_size}')
-    if batch_size % jax.device_count():
-      raise ValueError(
-        f'a step draws {batch_size} examples, which {jax.device_count()} devices'
-        ' cannot share equally; change batch_size'
-      )
+    mesh = parallel.device_mesh(model=options.model_devices)
+    layout = parallel.Layout(mesh, settings.num_seeds > 1, options.split_seeds)
+    parallel.check_divides(layout, batch_size, settings.num_seeds)
+    setup = Setup(data, settings, batch_size, layout, make_phases, None)
+    num = batch_size * settings.steps_per_dispatch
+    what = 'batch_size times steps_per_dispatch'
+    check_memory(setup, num // max(1, jax.process_count()), what)
     batch = next(data.batches('train', batch_size, seed=settings.seed))
+    model = _try_by_shape(method, batch, data.spec)
     make = getattr(experiment, 'make_evaluation', None)
     evaluation = make(config, data) if make else None
-    _try_by_shape(method, batch, data.spec, evaluation, config.best)
-  except (ValueError, KeyError, TypeError, errors.FlaxError) as error:
-    raise UsageError(' '.join(str(error).split())) from error
-  return Setup(data, settings, batch_size, make_phases, evaluation)
+    if evaluation:
+      _try_evaluation(method, model, evaluation, config.best)
+  except (UsageError, dataset_lib.DataError):
+    raise
+  except Exception as error:  # a config's functions may raise anything
+    raise UsageError(_line(error, experiment)) from error
+  return setup._replace(evaluation=evaluation)
 
 
-def _try_by_shape(method, batch, spec, evaluation, best) -> None:
+def check_memory(setup: Setup, num: int, what: str) -> None:
+  """Raises UsageError where `num` examples for every seed fit in no memory."""
+  seeds = setup.settings.num_seeds
+  size = 4.0 * num * seeds * math.prod(setup.data.spec.shape) / 2**30
+  if size * 2**30 > host.memory():
+    raise UsageError(
+      f'{what}, for {seeds} seed(s), is {size:.0f} GiB of examples, and this machine'
+      f' has {host.memory() / 2**30:.0f}: make it smaller'
+    )
+
+
+def _check_leaves(config: Any) -> None:
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise ValueError(f'get_config must give a ConfigDict, got {config!r}')
+  for name, kind in LEAVES.items():
+    if name not in config:
+      raise ValueError(f'the config has no leaf {name!r} ({kind.__name__})')
+    if not isinstance(config[name], (int, float) if kind is float else kind):
+      raise ValueError(f'{name} must be of type {kind.__name__}, got {config[name]!r}')
+  for name, value in config.items():
+    if isinstance(value, float) and not math.isfinite(value):
+      raise ValueError(f'{name} must be a finite number, got {value}')
+
+
+def _line(error: Exception, experiment: Any) -> str:
+  """What an error says; where it comes from too, if it may be a mistake in code."""
+  text = ' '.join(str(error).split())
+  if text and isinstance(error, (ValueError, errors.FlaxError)):
+    return text
+  frames = traceback.extract_tb(error.__traceback__)
+  of_config = getattr(experiment, '__file__', None)
+  frame = ([f for f in frames if f.filename == of_config] or frames)[-1]
+  where = f'{pathlib.Path(frame.filename).name}, line {frame.lineno}'
+  return f'{type(error).__name__} in the config or its method ({where}): {text}'
+
+
+def _try_by_shape(method, batch, spec) -> base.Model:
   """What cannot work is known by shape, before anything runs or is written."""
   key = jax.random.key(0)
+  transform = functools.partial(base.in_model_space, spec.transform)
+  batch = jax.eval_shape(transform, key, batch)
   state = jax.eval_shape(method.init, key, batch)
   model = step_lib.model(state)
   if method.sample is not None:
@@ -110,17 +192,22 @@ def _try_by_shape(method, batch, spec, evaluation, best) -> None:
         ' this config does not fit this data set'
       )
   jax.eval_shape(method.step, state, key, batch)
-  if evaluation:
-    scores = jax.eval_shape(lambda m, k: evaluation(method, m, k), model, key)
-    if best and best[1:] not in scores:
-      known = ', '.join(sorted(scores))
-      raise ValueError(f'best = {best!r}, but the evaluation gives {known}')
+  return model
+
+
+def _try_evaluation(method, model, evaluation, best) -> None:
+  key = jax.random.key(0)
+  scores = jax.eval_shape(lambda m, k: evaluation(method, m, k), model, key)
+  if best and best[1:] not in scores:
+    known = ', '.join(sorted(scores))
+    raise ValueError(f'best = {best!r}, but the evaluation gives {known}')
 
 
 def batches(setup: Setup) -> Callable:
   """The loop's `make_batches`: (phase, seed, start) -> training batches."""
+  share = parallel.share(setup.layout)
   return lambda phase, seed, start: setup.data.batches(
-    'train', setup.batch_size, seed=seed, start=start
+    'train', setup.batch_size, seed=seed, start=start, shard=share
   )
 
 
@@ -130,24 +217,21 @@ def scorer(setup: Setup, method: base.Method) -> Callable[[base.State], dict]:
   def one(model, key):
     return setup.evaluation(method, model, key)
 
-  compiled = jax.jit(_over_seeds(setup, one))
-  keys = _evaluation_keys(setup.settings)
-  return lambda state: jax.device_get(compiled(step_lib.model(state), keys))
+  return _compiled(setup, one)
 
 
 def drawer(
   setup: Setup, method: base.Method, num: int
 ) -> Callable[[base.State], np.ndarray]:
-  """state -> samples in model space, [num, ...], or [S, num, ...] if many seeds."""
+  """state -> samples as the data are, [num, ...], or [S, num, ...] if many seeds."""
 
   def one(model, key):
     keys = jax.random.split(key, -(-num // BATCH))
     chunks = jax.lax.map(lambda k: method.sample(model, k, min(BATCH, num)), keys)
-    return chunks.reshape(-1, *chunks.shape[2:])[:num]
+    samples = chunks.reshape(-1, *chunks.shape[2:])[:num]
+    return setup.data.spec.transform.inverse(samples)
 
-  compiled = jax.jit(_over_seeds(setup, one))
-  keys = _evaluation_keys(setup.settings)
-  return lambda state: np.asarray(compiled(step_lib.model(state), keys))
+  return _compiled(setup, one)
 
 
 def painter(setup: Setup, method: base.Method) -> Callable:
@@ -160,10 +244,15 @@ def painter(setup: Setup, method: base.Method) -> Callable:
 
   def paint(path, state):
     samples = draw(state)
+    if jax.process_index():
+      return  # one process is enough to write
     samples = samples if setup.settings.num_seeds == 1 else samples[0]
     path.parent.mkdir(parents=True, exist_ok=True)
     if rank == 4:
-      plots.image_grid(path, samples, columns=8)
+      levels = setup.data.spec.num_levels
+      plots.image_grid(
+        path, 2 * samples / (levels - 1) - 1 if levels else samples, columns=8
+      )
     else:
       title = f'step {int(state.step)}'
       real = setup.data.arrays('test', num)['x']
@@ -222,12 +311,15 @@ def _halved(attempt: int) -> Callable:
   return wrap
 
 
-def _over_seeds(setup: Setup, fn: Callable) -> Callable:
-  return jax.vmap(fn) if setup.settings.num_seeds > 1 else fn
+def _compiled(setup: Setup, fn: Callable) -> Callable[[base.State], Any]:
+  """state -> (model, key) -> numpy, for every seed, in keys apart from training's."""
+  settings = setup.settings
+  many = settings.num_seeds > 1
 
+  def every(model):
+    seeds = settings.seed + np.arange(settings.num_seeds)
+    keys = jax.vmap(lambda s: jax.random.split(jax.random.key(s), 3)[2])(seeds)
+    return jax.vmap(fn)(model, keys) if many else fn(model, keys[0])
 
-def _evaluation_keys(settings: loop.Settings) -> base.Array:
-  """Keys apart from training's, [S], or [] for one seed."""
-  seeds = settings.seed + np.arange(settings.num_seeds)
-  keys = jax.vmap(lambda s: jax.random.split(jax.random.key(s), 3)[2])(seeds)
-  return keys if settings.num_seeds > 1 else keys[0]
+  compiled = jax.jit(every)
+  return lambda state: parallel.fetch(compiled(step_lib.model(state)))

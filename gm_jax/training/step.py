@@ -16,6 +16,12 @@ from gm_jax import base
 # Every part of State has a leading axis of seeds, but `step`: a mapped step
 # would turn every `lax.cond` on it into a select.
 OVER_SEEDS: Any = base.State._make((None, 0, 0, 0, 0))
+_NOISE = 0x6E6F6973  # far above the numbers that `split` counts by
+
+
+def noise_key(key: base.Array) -> base.Array:
+  """The key of the data's noise in a step: a stream of its own."""
+  return jax.random.fold_in(key, _NOISE)
 
 
 def init(
@@ -52,12 +58,18 @@ def model(state: base.State, *, averaged: bool = True) -> base.Model:
 
 
 def train_step(
-  method: base.Method, *, ema_decay: float = 0.0, skip_bad: bool = False
+  method: base.Method,
+  *,
+  transform: base.Transform | None = None,
+  ema_decay: float = 0.0,
+  skip_bad: bool = False,
 ) -> Callable[[base.State, base.Array, base.Batch], tuple[base.State, dict]]:
   """Several steps of a method in one call.
 
   Args:
     method: what is trained.
+    transform: from the batches' raw data to model space; None where they are in
+      it.
     ema_decay: of the average a step, ema <- decay ema + (1 - decay) new; 0 for
       a state without one.
     skip_bad: a step that gives a NaN or an infinity is undone, whole state but
@@ -69,7 +81,10 @@ def train_step(
   """
 
   def one(root_key, state, batch):
-    new, metrics = method.step(state, jax.random.fold_in(root_key, state.step), batch)
+    key = jax.random.fold_in(root_key, state.step)
+    if transform:
+      batch = base.in_model_space(transform, noise_key(key), batch)
+    new, metrics = method.step(state, key, batch)
     if ema_decay:
       new = new._replace(ema=_average(state.ema, _averaged_part(new), ema_decay))
     finite = _all_finite((new.params, new.extra, dict(metrics)))

@@ -11,12 +11,12 @@ import optax
 import pytest
 
 from gm_jax import base
-from gm_jax.data import dataset
+from gm_jax.data import transforms
 from gm_jax.training import checkpoint, loop, parallel
 from gm_jax.training import step as step_lib
 
-SPEC = base.DataSpec((2,), jnp.float32, None, None, None, dataset.identity_transform())
-ONE = parallel.data_mesh(jax.devices()[:1])
+SPEC = base.DataSpec((2,), jnp.float32, None, None, None, transforms.identity())
+ONE = parallel.device_mesh(jax.devices()[:1])
 
 
 def mean_method(rate=0.1, *, bad_at=None, bad_above=0.0):
@@ -142,7 +142,7 @@ def test_every_seed_of_many_is_the_single_run_of_that_seed():
 
 
 def test_many_seeds_shard_over_devices():
-  mesh = parallel.data_mesh(jax.devices()[:4])
+  mesh = parallel.device_mesh(jax.devices()[:4])
   one = run(phases(mean_method()), Recorder(), num_seeds=2)
   many = loop.train(
     phases(mean_method()), make_batches, settings(num_seeds=2),
@@ -283,7 +283,7 @@ def test_placing_copies_so_that_donation_is_safe():
   placed = parallel.put(x, parallel.replicated(ONE))
   jax.jit(lambda x: x + 1, donate_argnums=0)(placed)
   np.testing.assert_array_equal(x, np.arange(8.0))  # still there
-  mesh = parallel.data_mesh(jax.devices()[:4])
+  mesh = parallel.device_mesh(jax.devices()[:4])
   with pytest.raises(ValueError, match='batch of 6 .*multiple of 4'):
     parallel.put(jnp.zeros((6, 2)), parallel.split(mesh))
 

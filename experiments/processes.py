@@ -1,0 +1,87 @@
+"""Several processes of one run on this machine, to try what a cluster does."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+GRACE = 10.0  # seconds between asking a process to end and ending it
+
+
+def _free_port() -> int:
+  with socket.socket() as server:
+    server.bind(('localhost', 0))
+    return server.getsockname()[1]
+
+
+def start(command: list[str], num: int) -> int:
+  """Runs a launcher's command as `num` processes that find one another.
+
+  They talk by gloo over localhost, on CPU devices (JAX_NUM_CPU_DEVICES of them
+  each). The first one speaks; of the others only an error is heard. When one
+  fails the rest are ended; SIGINT and SIGTERM are passed on to all.
+
+  Args:
+    command: without the flags that say which process it is.
+    num: of processes.
+
+  Returns:
+    The exit code: of the first process that failed, or 0.
+  """
+  address = f'--coordinator=localhost:{_free_port()}'
+  environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
+  with tempfile.TemporaryFile('w+') as errors:
+    children = [
+      subprocess.Popen(
+        [*command, address, f'--num_processes={num}', f'--process_index={index}'],
+        env=environment,
+        stdout=None if index == 0 else subprocess.DEVNULL,
+        stderr=None if index == 0 else errors,
+      )
+      for index in range(num)
+    ]
+
+    def pass_on(signum, frame):
+      del frame
+      for child in children:
+        child.send_signal(signum)
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+      signal.signal(signum, pass_on)
+    first = _first_failure(children)
+    if first is None:
+      return 0
+    _end(children)
+    if first:
+      errors.seek(0)
+      print(f'process {first}:', *errors.readlines()[-1:], file=sys.stderr)
+    code = children[first].returncode
+    return code if code > 0 else 128 - code  # ended by a signal
+
+
+def _first_failure(children) -> int | None:
+  """Waits for all, or the first that fails; its index."""
+  while True:
+    codes = [child.poll() for child in children]
+    failed = [index for index, code in enumerate(codes) if code]
+    if failed:
+      return failed[0]
+    if all(code == 0 for code in codes):
+      return None
+    time.sleep(0.05)
+
+
+def _end(children) -> None:
+  for child in children:
+    if child.poll() is None:
+      child.terminate()
+  deadline = time.monotonic() + GRACE
+  for child in children:
+    try:
+      child.wait(max(deadline - time.monotonic(), 0.1))
+    except subprocess.TimeoutExpired:
+      child.kill()
+      child.wait()
