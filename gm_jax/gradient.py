@@ -1,5 +1,6 @@
-"""What every method's step is made of: one gradient step, and cutting a batch."""
+"""What every method's step is made of: a gradient step, and a batch cut in slices."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -66,3 +67,44 @@ def interleaved(batch: PyTree, num_slices: int) -> PyTree:
     return jnp.moveaxis(x.reshape(-1, num_slices, *x.shape[1:]), 1, 0)
 
   return jax.tree.map(cut, batch)
+
+
+def accumulated(loss_fn: Callable[..., Any], num_slices: int) -> Callable[..., Any]:
+  """The mean of a loss over slices of its batch, one slice in memory at a time.
+
+  A scan over `interleaved` slices, each computed again in the backward pass: the
+  gradient takes the activations of one slice. It can be differentiated again, so
+  an inner step of an unrolled optimization may take it. Batch-coupled losses
+  (batch normalization, relativistic averages) see the slice, not the batch;
+  for all others the gradient is that of the whole batch.
+
+  Args:
+    loss_fn: (params, model_state, key, *batch) -> ([] loss, (model_state,
+      metrics)), the loss a mean over the leading axis of the batch's leaves.
+    num_slices: n; 1 returns `loss_fn` itself.
+
+  Returns:
+    A function like `loss_fn`: every slice has a key of its own, `model_state` is
+    carried from slice to slice, loss and metrics are means over the slices.
+
+  Raises:
+    ValueError: `num_slices` is below 1; when called, the batch is not divisible.
+  """
+  if num_slices < 1:
+    raise ValueError(f'num_slices must be >= 1, got {num_slices}')
+  if num_slices == 1:
+    return loss_fn
+
+  def mean_loss(params, model_state, key, *batch):
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def body(model_state, inputs):
+      key, batch = inputs
+      loss, (model_state, metrics) = loss_fn(params, model_state, key, *batch)
+      return model_state, (loss, metrics)
+
+    slices = jax.random.split(key, num_slices), interleaved(batch, num_slices)
+    model_state, each = jax.lax.scan(body, model_state, slices)
+    loss, metrics = jax.tree.map(lambda value: value.mean(0), each)
+    return loss, (model_state, metrics)
+
+  return mean_loss

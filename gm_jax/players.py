@@ -208,6 +208,8 @@ def stepper(
   d_tx: optax.GradientTransformation,
   game: base.Game,
   penalty: Callable | None = None,
+  *,
+  num_slices: int = 1,
 ) -> Callable:
   """One gradient step of the discriminator on real and given fake data.
 
@@ -216,11 +218,13 @@ def stepper(
     d_tx: its optimizer.
     game: the objective on logits.
     penalty: (critic, key, real, fake) -> [B], or None.
+    num_slices: in which the gradient is accumulated.
 
   Returns:
     (player, key, real, fake) -> (player, metrics at the old parameters).
   """
   loss_fn = discriminator_loss(discriminator, game, penalty)
+  loss_fn = gradient.accumulated(loss_fn, num_slices)
 
   def step(player, key, real, fake):
     params, opt_state, loss, (model_state, means) = gradient.gradient_step(

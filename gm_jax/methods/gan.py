@@ -41,6 +41,7 @@ def gan(
   game: base.Game = adversarial.NON_SATURATING,
   penalty: Callable | None = None,
   num_critic: int = 1,
+  num_accumulate: int = 1,
 ) -> base.Method:
   """A GAN of two networks, two optimizers and one game.
 
@@ -55,19 +56,23 @@ def gan(
       loss with the caller's weight in it.
     num_critic: discriminator steps a generator step, each on its own data: a
       batch holds num_critic * B examples.
+    num_accumulate: slices in which every gradient is accumulated, to save
+      memory; see `gradient.accumulated`.
 
   Returns:
     The method; its only query is `critic`.
 
   Raises:
-    ValueError: `num_critic` is below 1.
+    ValueError: `num_critic` or `num_accumulate` is below 1.
   """
   if num_critic < 1:
     raise ValueError(f'num_critic must be >= 1, got {num_critic}')
-  d_step = players.stepper(discriminator, d_tx, game, penalty)
+  d_step = players.stepper(
+    discriminator, d_tx, game, penalty, num_slices=num_accumulate
+  )
 
   def step(state, key, batch):
-    critic_key, z_key, g_key, d_key = jax.random.split(key, 4)
+    critic_key, z_key, g_key = jax.random.split(key, 3)
     g, critic = players.of(state, GENERATOR), players.of(state, DISCRIMINATOR)
     real = gradient.interleaved(batch['x'], num_critic)
     num = real.shape[1]
@@ -84,14 +89,21 @@ def gan(
     critic, metrics = jax.lax.scan(critic_step, critic, (keys, real))
 
     # 2. The generator takes one step against the new discriminator.
-    def g_loss(params):
-      z = prior(z_key, num)
-      fake, model_state = players.apply(generator, params, g.model_state, z, key=g_key)
-      logits = players.pair_logits(discriminator, critic, d_key, real[-1], fake)
-      return game.generator(*logits).mean(), model_state
+    def g_loss(params, model_state, key, real, z):
+      g_key, d_key = jax.random.split(key)
+      fake, model_state = players.apply(generator, params, model_state, z, key=g_key)
+      logits = players.pair_logits(discriminator, critic, d_key, real, fake)
+      return game.generator(*logits).mean(), (model_state, {})
 
-    params, opt_state, loss, model_state = gradient.gradient_step(
-      g_loss, g_tx, g.params, g.opt_state
+    params, opt_state, loss, (model_state, _) = gradient.gradient_step(
+      gradient.accumulated(g_loss, num_accumulate),
+      g_tx,
+      g.params,
+      g.opt_state,
+      g.model_state,
+      g_key,
+      real[-1],
+      prior(z_key, num),
     )
     g = players.Player(params, opt_state, model_state)
     metrics = jax.tree.map(lambda m: m[-1], metrics) | {'generator_loss': loss}

@@ -43,6 +43,7 @@ def unrolled_gan(
   objective: Callable | None = None,
   how: unroll.Unroll = unroll.full,
   fresh: bool = False,
+  num_accumulate: int = 1,
   diagnostics: bool = True,
 ) -> base.Method:
   """An unrolled GAN.
@@ -63,6 +64,8 @@ def unrolled_gan(
     how: what the gradient sees of the inner steps, from `unroll`.
     fresh: inner steps on fresh real and fake data each; a batch then holds
       (1 + k) * B examples. Otherwise all on the generator's own batch.
+    num_accumulate: slices in which the discriminator's gradients, inner ones
+      too, are accumulated; the generator's own pass is of the whole batch.
     diagnostics: adds the metrics `unroll_gap`, the norm of the gradient used
       less the partial one, and `unroll_cosine`, of that difference with the
       partial gradient (0 where either vanishes).
@@ -71,8 +74,8 @@ def unrolled_gan(
     The method; its only query is `critic`.
 
   Raises:
-    ValueError: `num_unroll` is negative, or the inner optimizer would give NaN
-      meta-gradients.
+    ValueError: `num_unroll` is negative, `num_accumulate` below 1, or the inner
+      optimizer would give NaN meta-gradients.
   """
   if num_unroll < 0:
     raise ValueError(f'num_unroll must be >= 0, got {num_unroll}')
@@ -83,7 +86,13 @@ def unrolled_gan(
     def objective(real_logits, fake_logits):
       return -game.discriminator(real_logits, fake_logits)
 
-  d_step = players.stepper(discriminator, d_tx, game)
+  d_step = players.stepper(discriminator, d_tx, game, num_slices=num_accumulate)
+
+  def g_loss(critic, model_state, key, real, fake):
+    logits = players.pair_logits(discriminator, critic, key, real, fake)
+    return objective(*logits).mean(), (model_state, {})
+
+  g_loss = gradient.accumulated(g_loss, num_accumulate)
 
   def step(state, key, batch):
     critic_key, z_key, g_key, d_key = jax.random.split(key, 4)
@@ -114,8 +123,7 @@ def unrolled_gan(
       return how(inner_step, critic, (keys[1:], slices[1:] if fresh else None))
 
     def f(fake, critic):
-      logits = players.pair_logits(discriminator, critic, d_key, real, fake)
-      return objective(*logits).mean()
+      return g_loss(critic, {}, d_key, real, fake)[0]
 
     def f_k(params):
       fake, model_state = generate(params, z_key, g_key)

@@ -3,13 +3,15 @@
 Strided convolutions in place of pooling, batch normalization, kernels from
 N(0, 0.02^2). Images are [B, H, W, C] in [-1, 1]. Batch-coupled while training:
 batch statistics are of the whole batch given, and their running means are kept
-in 'batch_stats'.
+in 'batch_stats', in float32 whatever the computation's dtype.
 
 Source: Unsupervised Representation Learning with Deep Convolutional Generative
 Adversarial Networks, Radford et al., 2016, arXiv:1511.06434.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -27,8 +29,17 @@ def _doublings(size: int) -> int:
   return _DOUBLINGS[size]
 
 
-def _batch_norm(train: bool) -> nn.BatchNorm:
-  return nn.BatchNorm(use_running_average=not train, momentum=0.9)
+def _batch_norm(train: bool, dtype: Any) -> nn.BatchNorm:
+  return nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=dtype)
+
+
+def _block(function: Callable, remat: bool) -> Callable:
+  """(module, x, i) -> x, the i-th block; with `remat` only its input is kept.
+
+  Lifted as a function, and not as a module, a block has no name of its own:
+  parameters stand where they do without rematerialization.
+  """
+  return nn.remat(function, static_argnums=2) if remat else function
 
 
 class Generator(nn.Module):
@@ -42,12 +53,17 @@ class Generator(nn.Module):
     channels: of the image.
     base_features: channels before the last doubling.
     normalize: whether hidden layers have batch normalization.
+    dtype: of the computation, as in Flax; images are float32 (or wider).
+    remat: whether blocks are computed again in the backward pass: less memory,
+      the same numbers. (XLA undoes it on a CPU.)
   """
 
   size: int
   channels: int
   base_features: int = 64
   normalize: bool = True
+  dtype: Any = None
+  remat: bool = False
 
   @nn.compact
   def __call__(self, z: base.Array, *, train: bool = False) -> base.Array:
@@ -60,18 +76,25 @@ class Generator(nn.Module):
     if z.ndim != 2:
       raise ValueError(f'z has shape {z.shape}, expected [B, Z]')
 
-    def hidden(x):
-      return nn.relu(_batch_norm(train)(x) if self.normalize else x)
-
     start = self.size // 2**doublings
     features = self.base_features * 2 ** (doublings - 1)
-    use_bias = not self.normalize  # batch normalization has its own
-    dense = nn.Dense(start * start * features, use_bias, kernel_init=_INIT)
-    x = hidden(dense(z).reshape(-1, start, start, features))
-    for i in range(1, doublings):
-      up = layers.UpConv(features // 2**i, use_bias, kernel_init=_INIT)
-      x = hidden(up(x))
-    return jnp.tanh(layers.UpConv(self.channels, kernel_init=_INIT)(x))
+    options = dict(kernel_init=_INIT, dtype=self.dtype)
+
+    def hidden(module, x, i):
+      del module
+      use_bias = not self.normalize  # batch normalization has its own
+      if i:
+        x = layers.UpConv(features // 2**i, use_bias, **options)(x)
+      else:
+        x = nn.Dense(start * start * features, use_bias, **options)(x)
+        x = x.reshape(-1, start, start, features)
+      return nn.relu(_batch_norm(train, self.dtype)(x) if self.normalize else x)
+
+    x, block = z, _block(hidden, self.remat)
+    for i in range(doublings):
+      x = block(self, x, i)
+    x = layers.UpConv(self.channels, **options)(x)
+    return jnp.tanh(layers.at_least_float32(x))
 
 
 class Discriminator(nn.Module):
@@ -85,11 +108,16 @@ class Discriminator(nn.Module):
       gradient of each example, which batch statistics would couple.
     spectral_norm: whether kernels are divided by their largest singular value
       (see `layers.normalized`), in place of batch normalization.
+    dtype: of the computation, as in Flax; logits are float32 (or wider).
+    remat: whether blocks are computed again in the backward pass: less memory,
+      the same numbers. (XLA undoes it on a CPU.)
   """
 
   base_features: int = 64
   normalize: bool = True
   spectral_norm: bool = False
+  dtype: Any = None
+  remat: bool = False
 
   @nn.compact
   def __call__(self, x: base.Array, *, train: bool = False) -> base.Array:
@@ -104,12 +132,19 @@ class Discriminator(nn.Module):
       layers.normalized, spectral_norm=self.spectral_norm, train=train
     )
     batch_norm = self.normalize and not self.spectral_norm
-    for i in range(_doublings(x.shape[1])):
+    options = dict(kernel_init=_INIT, dtype=self.dtype)
+
+    def halved(module, x, i):
+      del module
       use_bias = not (batch_norm and i)
       features = self.base_features * 2**i
-      conv = nn.Conv(features, (4, 4), 2, use_bias=use_bias, kernel_init=_INIT)
+      conv = layers.DownConv(features, use_bias, **options, name=f'Conv_{i}')
       x = wrap(conv)(x)
-      x = _batch_norm(train)(x) if batch_norm and i else x
-      x = nn.leaky_relu(x, 0.2)
+      x = _batch_norm(train, self.dtype)(x) if batch_norm and i else x
+      return nn.leaky_relu(x, 0.2)
+
+    block = _block(halved, self.remat)
+    for i in range(_doublings(x.shape[1])):
+      x = block(self, x, i)
     x = x.reshape(x.shape[0], -1)
-    return wrap(nn.Dense(1, kernel_init=_INIT))(x)
+    return layers.at_least_float32(wrap(nn.Dense(1, **options))(x))

@@ -1,11 +1,13 @@
 """Fully connected networks: generators, critics, encoders of small data.
 
 Every model is called as `module(x, *, train=False)` and returns
-`[B, features[-1]]`, the last layer linear; a method that wants one logit an
-example squeezes `[B, 1]` itself. Inputs are flattened from axis 1.
+`[B, features[-1]]`, the last layer linear and float32 (or wider) whatever the
+computation's `dtype`; a method that wants one logit an example squeezes `[B, 1]`
+itself. Inputs are flattened from axis 1.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 
@@ -30,6 +32,7 @@ class MLP(nn.Module):
     input_scale: what the input is multiplied by.
     spectral_norm: whether every kernel has its largest singular value divided
       out; see `layers.normalized`.
+    dtype: of the computation, as in Flax.
   """
 
   features: Sequence[int]
@@ -38,6 +41,7 @@ class MLP(nn.Module):
   use_bias: bool = True
   input_scale: float = 1.0
   spectral_norm: bool = False
+  dtype: Any = None
 
   @nn.compact
   def __call__(self, x: base.Array, *, train: bool = False) -> base.Array:
@@ -45,9 +49,11 @@ class MLP(nn.Module):
     x = self.input_scale * _flat(x)
     for i, features in enumerate(self.features):
       x = self.activation(x) if i else x
-      dense = nn.Dense(features, self.use_bias, kernel_init=self.kernel_init)
+      dense = nn.Dense(
+        features, self.use_bias, kernel_init=self.kernel_init, dtype=self.dtype
+      )
       x = layers.normalized(dense, self.spectral_norm, train=train)(x)
-    return x
+    return layers.at_least_float32(x)
 
 
 class MaxoutMLP(nn.Module):
@@ -59,18 +65,21 @@ class MaxoutMLP(nn.Module):
     features: sizes of the layers, the output's last.
     num_pieces: linear pieces of each unit.
     kernel_init: of every kernel.
+    dtype: of the computation, as in Flax.
   """
 
   features: Sequence[int]
   num_pieces: int = 5
   kernel_init: Callable = nn.initializers.lecun_normal()
+  dtype: Any = None
 
   @nn.compact
   def __call__(self, x: base.Array, *, train: bool = False) -> base.Array:
     """`[B, ...]` -> `[B, features[-1]]`."""
     x = _flat(x)
     *hidden, last = self.features
+    options = dict(kernel_init=self.kernel_init, dtype=self.dtype)
     for features in hidden:
-      x = nn.Dense(features * self.num_pieces, kernel_init=self.kernel_init)(x)
+      x = nn.Dense(features * self.num_pieces, **options)(x)
       x = x.reshape(x.shape[0], features, self.num_pieces).max(-1)
-    return nn.Dense(last, kernel_init=self.kernel_init)(x)
+    return layers.at_least_float32(nn.Dense(last, **options)(x))

@@ -1,16 +1,25 @@
 """The transposed convolution against lax; every pixel lives; batch statistics."""
 
 import functools
+import re
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from gm_jax.models import dcgan, layers
 
 SIZES = (8, 16, 28, 32, 64)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def with_gradients(f, x, kernel, cotangent):
+  y, pull = jax.vjp(f, x, kernel)
+  return y, *pull(cotangent)
 
 
 # Both orders of the product: 4 O > I and 4 O <= I; heights unlike widths.
@@ -24,22 +33,42 @@ def test_up_convolution_and_its_gradients_equal_lax(shape):
   def expected(x, kernel):
     return jax.lax.conv_transpose(x, kernel, (2, 2), 'SAME')
 
-  @functools.partial(jax.jit, static_argnums=0)
-  def with_gradients(f, x, kernel):
-    y, pull = jax.vjp(f, x, kernel)
-    return y, *pull(cotangent)
-
-  ours = with_gradients(layers.conv_transpose_4x4, x, kernel)
-  theirs = with_gradients(expected, x, kernel)
+  ours = with_gradients(layers.conv_transpose_4x4, x, kernel, cotangent)
+  theirs = with_gradients(expected, x, kernel, cotangent)
   for a, b in zip(ours, theirs, strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5)
 
 
+# Few inputs (16 I <= O) and many; heights unlike widths.
+@pytest.mark.parametrize('shape', [(2, 3, 5, 1, 16), (2, 4, 3, 6, 5), (1, 1, 1, 4, 1)])
+def test_down_convolution_and_its_gradients_equal_lax(shape):
+  b, h, w, i, o = shape
+  x = jax.random.normal(jax.random.key(0), (b, 2 * h, 2 * w, i))
+  kernel = jax.random.normal(jax.random.key(1), (4, 4, i, o))
+  cotangent = jax.random.normal(jax.random.key(2), (b, h, w, o))
+
+  def expected(x, kernel):
+    return jax.lax.conv_general_dilated(
+      x, kernel, (2, 2), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    )
+
+  ours = with_gradients(layers.conv_4x4, x, kernel, cotangent)
+  theirs = with_gradients(expected, x, kernel, cotangent)
+  for a, b in zip(ours, theirs, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=3e-5)
+
+
 @pytest.mark.parametrize('use_bias', [False, True])
-def test_up_conv_takes_the_parameters_of_conv_transpose(use_bias):
-  library = nn.ConvTranspose(3, (4, 4), (2, 2), use_bias=use_bias)
-  ours = layers.UpConv(3, use_bias=use_bias)
-  x = jax.random.normal(jax.random.key(0), (2, 5, 5, 8))
+@pytest.mark.parametrize(
+  'library,ours',
+  [
+    (functools.partial(nn.ConvTranspose, strides=(2, 2)), layers.UpConv),
+    (functools.partial(nn.Conv, strides=2), layers.DownConv),
+  ],
+)
+def test_convolutions_take_the_parameters_of_the_library(library, ours, use_bias):
+  library, ours = library(3, (4, 4), use_bias=use_bias), ours(3, use_bias=use_bias)
+  x = jax.random.normal(jax.random.key(0), (2, 6, 6, 8))
   variables = library.init(jax.random.key(1), x)
   variables = jax.tree.map(lambda v: v + 0.1, variables)
   assert jax.tree.map(jnp.shape, variables) == jax.tree.map(
@@ -50,7 +79,11 @@ def test_up_conv_takes_the_parameters_of_conv_transpose(use_bias):
   )
 
 
-def test_up_convolution_refuses_other_kernels():
+def test_convolutions_refuse_other_shapes():
+  with pytest.raises(ValueError, match=r'kernel must be \[4, 4, I, O\]'):
+    layers.conv_4x4(jnp.ones((1, 2, 2, 3)), jnp.ones((3, 3, 3, 5)))
+  with pytest.raises(ValueError, match=r'x has shape \(1, 3, 2, 3\), expected even'):
+    layers.conv_4x4(jnp.ones((1, 3, 2, 3)), jnp.ones((4, 4, 3, 5)))
   with pytest.raises(ValueError, match=r'kernel must be \[4, 4, I, O\]'):
     layers.conv_transpose_4x4(jnp.ones((1, 2, 2, 3)), jnp.ones((4, 4, 2, 5)))
   with pytest.raises(ValueError, match=r'x must be \[B, H, W, I\]'):
@@ -158,6 +191,89 @@ def test_spectral_norm_of_convolutions():
     kernel = np.asarray(variables['params'][layer]['kernel'])
     matrix = kernel.reshape(-1, kernel.shape[-1]) / sigmas[f'{layer}/kernel/sigma']
     assert abs(np.linalg.svd(matrix, compute_uv=False)[0] - 1) < 1e-3
+
+
+GENERATOR = functools.partial(dcgan.Generator, 16, 1, base_features=8)
+CRITIC = functools.partial(dcgan.Discriminator, base_features=8)
+NETWORKS = {
+  'generator': (GENERATOR, (32, 5)),
+  'discriminator': (CRITIC, (32, 16, 16, 1)),
+  'spectral': (functools.partial(CRITIC, spectral_norm=True), (32, 16, 16, 1)),
+}
+every_network = pytest.mark.parametrize('make,shape', NETWORKS.values(), ids=NETWORKS)
+
+
+def started(make, shape):
+  """A batch, and variables with kernels five times as large as at the start."""
+  x = jax.random.normal(jax.random.key(0), shape)
+  variables = jax.jit(make().init)(jax.random.key(1), x)
+  same = jax.jit(make(dtype=jnp.bfloat16, remat=True).init)(jax.random.key(1), x)
+  chex.assert_trees_all_equal(variables, same)
+  return x, variables | {'params': jax.tree.map(lambda v: 5 * v, variables['params'])}
+
+
+def loss_of(module, variables, x):
+  """A smooth loss of the parameters, with the output and the collections after."""
+  collections = {name: v for name, v in variables.items() if name != 'params'}
+
+  def loss(params):
+    y, new = module.apply(
+      {'params': params, **collections}, x, train=True, mutable=list(collections)
+    )
+    phase = jnp.arange(len(y)).reshape(-1, *[1] * (y.ndim - 1))
+    return jnp.mean(jnp.sin(y + phase)), (y, dict(new))
+
+  return loss
+
+
+@every_network
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32(make, shape):
+  x, variables = started(make, shape)
+  losses = [loss_of(make(dtype=d), variables, x) for d in (jnp.bfloat16, None)]
+  gradients = [jax.jit(jax.grad(loss, has_aux=True)) for loss in losses]
+  (half, (rounded, new)), (whole, (exact, expected)) = (
+    gradient(variables['params']) for gradient in gradients
+  )
+  text, exact_text = (str(g.trace(variables['params']).jaxpr) for g in gradients)
+  products = set(re.findall(r':(\w+)\[[\d,]+\] = dot_general', text))
+  assert products == {'bf16'} | ({'f32'} if 'spectral' in variables else set())
+  assert 'bf16' not in exact_text
+  # Parameters, statistics, outputs and gradients.
+  dtypes = {v.dtype for v in jax.tree.leaves((variables, rounded, new, half))}
+  assert dtypes == {jnp.dtype(jnp.float32)}
+
+  def error(tree, true):
+    return optax.tree.norm(jax.tree.map(jnp.subtract, tree, true)) / optax.tree.norm(
+      true
+    )
+
+  # Unit roundoff is 2^-8 = 0.004, and a few layers add up to a few of it; batch
+  # normalization cancels most of a gradient, which leaves more. Statistics are
+  # means in float32, of which roundoffs of either sign cancel.
+  assert 1e-3 < error(rounded, exact) < 0.02
+  assert error(new, expected) < 1e-3
+  assert error(half, whole) < 0.1
+
+
+def kept_bytes(loss, params):
+  """What reverse mode keeps between the passes, parameters and all."""
+  pullback = jax.eval_shape(lambda p: jax.vjp(loss, p, has_aux=True)[1], params)
+  return sum(v.size * v.dtype.itemsize for v in jax.tree.leaves(pullback))
+
+
+@every_network
+def test_rematerialized_blocks_give_the_same_and_keep_less(make, shape):
+  x, variables = started(make, shape)
+  params = variables['params']
+  plain, remat = (loss_of(make(remat=r), variables, x) for r in (False, True))
+  gradients = [jax.jit(jax.grad(loss, has_aux=True)) for loss in (plain, remat)]
+  expected, found = (gradient(params) for gradient in gradients)
+  chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-7)
+  assert kept_bytes(remat, params) < kept_bytes(plain, params) / 2
+  # On a CPU XLA drops the barriers, finds the same computation twice and keeps
+  # the first after all; but what every compiler is given has the barriers.
+  texts = [gradient.lower(params).as_text() for gradient in gradients]
+  assert ['optimization_barrier' in text for text in texts] == [False, True]
 
 
 def test_other_sizes_are_refused():

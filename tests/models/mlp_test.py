@@ -1,8 +1,13 @@
 """Perceptrons against numpy; spectral normalization against the SVD."""
 
+import functools
+import re
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from gm_jax.models import mlp
@@ -110,3 +115,45 @@ def test_spectral_network_is_one_lipschitz():
   slope = jax.vmap(jax.grad(lambda x: module.apply(variables, x[None])[0, 0]))(x)
   norm = np.linalg.norm(slope, axis=-1)
   assert 1e-3 < norm.max() < 1 + 1e-3
+
+
+@pytest.mark.parametrize(
+  'make',
+  [
+    functools.partial(mlp.MLP, (64, 64, 2), jnp.tanh),
+    functools.partial(mlp.MLP, (64, 2), spectral_norm=True),
+    functools.partial(mlp.MaxoutMLP, (64, 2), 3),
+  ],
+)
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32(make):
+  x = jax.random.normal(jax.random.key(0), (32, 16))
+  half, whole = make(dtype=jnp.bfloat16), make()
+  variables = half.init(jax.random.key(1), x)
+  chex.assert_trees_all_equal(variables, whole.init(jax.random.key(1), x))
+  assert {v.dtype for v in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+  outputs, slopes = {}, {}
+  for name, module in (('half', half), ('whole', whole)):
+
+    def loss(params, module=module):
+      y = module.apply({**variables, 'params': params}, x)
+      return jnp.mean(y**2), y
+
+    slopes[name], outputs[name] = jax.grad(loss, has_aux=True)(variables['params'])
+    products = re.findall(r':(\w+)\[[\d,]+\] = dot_general', str(
+      jax.make_jaxpr(loss)(variables['params'])
+    ))  # fmt: skip
+    assert ('bf16' in products) == (name == 'half')
+    assert ('f32' in products) == (name == 'whole' or 'spectral' in variables)
+  # Unit roundoff is 2^-8 = 0.004; a few layers of sums add up to a few of it.
+  for half, whole in (outputs.values(), slopes.values()):
+    error = optax.tree.norm(jax.tree.map(jnp.subtract, half, whole))
+    assert {v.dtype for v in jax.tree.leaves(half)} == {jnp.dtype(jnp.float32)}
+    assert 1e-4 < error / optax.tree.norm(whole) < 0.02
+
+
+def test_wider_numbers_stay_wide():
+  with jax.enable_x64(True):
+    x = jnp.ones((2, 3), jnp.float64)
+    variables = mlp.MLP((4, 1)).init(jax.random.key(0), x)
+    wide = jax.tree.map(lambda v: v.astype(jnp.float64), variables)
+    assert mlp.MLP((4, 1)).apply(wide, x).dtype == jnp.float64
