@@ -1,14 +1,18 @@
 """What config files share: the leaves of every run, optimizers, evaluations."""
 
+import functools
+
 import jax
+import jax.numpy as jnp
 import ml_collections
 import optax
 
 from gm_jax import priors, unroll
-from gm_jax.data import toy
+from gm_jax.data import dataset, stacked, toy
 from gm_jax.losses import adversarial, discrepancy
+from gm_jax.methods import gan, unrolled_gan
 from gm_jax.metrics import features, frechet, kernel_distance, modes
-from gm_jax.models import mlp
+from gm_jax.models import dcgan, mlp
 
 GAMES = {
   'minimax': adversarial.MINIMAX,
@@ -19,6 +23,8 @@ GAMES = {
   'relativistic': adversarial.RELATIVISTIC,
   'relativistic_average': adversarial.RELATIVISTIC_AVERAGE,
 }
+STACKED_SAMPLES = 25_600  # as in the papers
+CHUNK = 512  # samples drawn and classified at once
 UNROLLS = {
   'full': unroll.full,
   'partial': unroll.partial,
@@ -54,12 +60,13 @@ def choose(table, name: str, leaf: str):
 
 
 def adam(config, learning_rate: float) -> optax.GradientTransformation:
-  """Adam with the config's b1, warm-up, cosine decay and clipping.
+  """Adam with the config's b1, cosine decay and, if it has these, warm-up and clip.
 
   `eps_root` keeps the derivative of an update finite, as unrolling needs.
   """
+  warmup_steps, clip = config.get('warmup_steps', 0), config.get('clip', 0.0)
   for name in ('warmup_steps', 'decay_steps', 'clip'):
-    if config[name] < 0:
+    if config.get(name, 0) < 0:
       raise ValueError(f'{name} must be >= 0, got {config[name]}')
   if not 0 <= config.b1 < 1:
     raise ValueError(f'b1 must be in [0, 1), got {config.b1}')
@@ -67,28 +74,103 @@ def adam(config, learning_rate: float) -> optax.GradientTransformation:
     raise ValueError(f'learning rates must be > 0, got {learning_rate}')
   schedule = learning_rate
   if config.decay_steps:
-    if config.decay_steps <= config.warmup_steps:
+    if config.decay_steps <= warmup_steps:
       raise ValueError('decay_steps must be above warmup_steps')
     schedule = optax.warmup_cosine_decay_schedule(
       0.0,
       learning_rate,
-      config.warmup_steps,
+      warmup_steps,
       config.decay_steps,
     )
-  elif config.warmup_steps:
-    schedule = optax.linear_schedule(0.0, learning_rate, config.warmup_steps)
+  elif warmup_steps:
+    schedule = optax.linear_schedule(0.0, learning_rate, warmup_steps)
   tx = optax.adam(schedule, b1=config.b1, eps_root=1e-8)
-  return optax.chain(optax.clip_by_global_norm(config.clip), tx) if config.clip else tx
+  return optax.chain(optax.clip_by_global_norm(clip), tx) if clip else tx
 
 
-def add_adam(config, *, generator: float, discriminator: float, b1: float):
-  """The leaves that `adam` reads."""
+def add_adam(
+  config, *, generator: float, discriminator: float, b1: float, extras: bool = True
+):
+  """The leaves that `adam` reads; warm-up and clipping are the extras."""
   config.g_learning_rate = generator
   config.d_learning_rate = discriminator
   config.b1 = b1
-  config.warmup_steps = 0
   config.decay_steps = 0
-  config.clip = 0.0  # of the gradient's global norm; 0 for none
+  if extras:
+    config.warmup_steps = 0
+    config.clip = 0.0  # of the gradient's global norm; 0 for none
+
+
+def add_dcgan(config, *, generator: int, discriminator: int):
+  """The leaves that `dcgan_networks` reads: the width of each network."""
+  config.latent_size = 64
+  config.g_features = generator
+  config.d_features = discriminator
+
+
+def dcgan_networks(config, spec, *, normalize: bool = True, dtype=None) -> dict:
+  """A DCGAN's networks for the data's images, and a normal prior.
+
+  `normalize` is of the discriminator: whether it has batch normalization.
+  """
+  if len(spec.shape) != 3:
+    raise ValueError(f'data = {config.data!r} are not images, which a DCGAN needs')
+  size, _, channels = spec.shape
+  for name in ('latent_size', 'g_features', 'd_features'):
+    if config[name] < 1:
+      raise ValueError(f'{name} must be >= 1, got {config[name]}')
+  return {
+    'generator': dcgan.Generator(size, channels, config.g_features, dtype=dtype),
+    'discriminator': dcgan.Discriminator(config.d_features, normalize, dtype=dtype),
+    'prior': priors.normal(config.latent_size),
+  }
+
+
+def dcgan_config(data: str, arg, *, steps: int, batch_size: int, rate: float, **widths):
+  """The config of a DCGAN; the argument is the name of the game."""
+  config = run(data, steps=steps, batch_size=batch_size)
+  add_adam(config, generator=rate, discriminator=rate, b1=0.5, extras=False)
+  add_dcgan(config, **widths)
+  config.game = arg or 'non_saturating'
+  config.bfloat16 = False
+  config.accumulate = 1  # slices of a batch, one after another, to save memory
+  return config
+
+
+def dcgan_method(config, spec, *, wrap=lambda tx: tx):
+  """A GAN of a DCGAN's networks."""
+  dtype = jnp.bfloat16 if config.bfloat16 else None
+  return gan.gan(
+    **dcgan_networks(config, spec, dtype=dtype),
+    g_tx=wrap(adam(config, config.g_learning_rate)),
+    d_tx=wrap(adam(config, config.d_learning_rate)),
+    game=choose(GAMES, config.game, 'game'),
+    num_accumulate=config.accumulate,
+  )
+
+
+def unrolled_config(
+  data: str, arg, *, steps: int, batch_size: int, rate: float, num_unroll: int, **widths
+):
+  """The config of an unrolled DCGAN; the argument is the number of steps."""
+  config = run(data, steps=steps, batch_size=batch_size)
+  add_adam(config, generator=rate, discriminator=rate, b1=0.5, extras=False)
+  add_dcgan(config, **widths)
+  config.num_unroll = num_unroll if arg is None else int(arg)
+  config.how = 'full'
+  return config
+
+
+def unrolled_method(config, spec, *, wrap=lambda tx: tx):
+  """An unrolled GAN of a DCGAN's networks."""
+  return unrolled_gan.unrolled_gan(
+    **dcgan_networks(config, spec, normalize=False),
+    g_tx=wrap(adam(config, config.g_learning_rate)),
+    d_tx=wrap(adam(config, config.d_learning_rate)),
+    num_unroll=config.num_unroll,
+    how=choose(UNROLLS, config.how, 'how'),
+    diagnostics=False,
+  )
 
 
 def ring_networks() -> dict:
@@ -116,43 +198,95 @@ def modes_evaluation(config, data):
   return evaluation
 
 
+def _split(data, split, num):
+  """At most `num` images of a split in model space, and their labels or None."""
+  arrays = dataset.transformed(data.spec, data.arrays(split, num))
+  return arrays['x'], arrays.get('label')
+
+
 def image_distances(data):
   """Distances of images from the test split, as a function of [N, H, W, C].
 
-  `mmd2` is the unbiased squared MMD of pixels, with a Gaussian kernel as wide as
-  the median distance between test images; `frechet` the Frechet distance in the
-  features of a small classifier trained on the train split. Both depend on N.
+  Images are in model space. `mmd2` is the unbiased squared MMD of pixels, with a
+  Gaussian kernel as wide as the median distance between test images; `frechet`, for
+  data with classes, the Frechet distance in the features of a small classifier
+  trained on the train split. At most 10,000 train and 2,000 test images are used.
+  All of it depends on these numbers and on N.
   """
-  train, test = data.arrays('train', None), data.arrays('test', None)
-  classifier = features.train_classifier(
-    jax.random.key(0),
-    train['x'],
-    train['label'],
-    num_classes=data.spec.num_classes,
-    test=(test['x'], test['label']),
-  )
+  test, test_label = _split(data, 'test', 2000)
+  classifier = None
+  if data.spec.num_classes:
+    classifier = features.train_classifier(
+      jax.random.key(0),
+      *_split(data, 'train', 10_000),
+      network=features.Perceptron(data.spec.num_classes),
+      test=(test, test_label),
+    )
 
   def flat(x):
     return x.reshape(len(x), -1)
 
-  kernel = discrepancy.gaussian(
-    std=float(kernel_distance.median_bandwidth(flat(test['x'])))
-  )
+  kernel = discrepancy.gaussian(std=float(kernel_distance.median_bandwidth(flat(test))))
+  if classifier is not None:
+    inner = functools.partial(classifier.features, classifier.params)
+    test_moments = frechet.moments(inner(test))
 
   def distances(x):
-    return {
-      'mmd2': kernel_distance.mmd2_unbiased(kernel, flat(x), flat(test['x'])),
-      'frechet': frechet.frechet(
-        classifier.features(classifier.params, x),
-        classifier.features(classifier.params, test['x']),
-      ),
-    }
+    fixed = jax.lax.optimization_barrier(test)  # else XLA folds constants for long
+    scores = {'mmd2': kernel_distance.mmd2_unbiased(kernel, flat(x), flat(fixed))}
+    if classifier is not None:
+      found = frechet.moments(inner(x))
+      scores['frechet'] = frechet.frechet_distance(*found, *test_moments)
+    return scores
 
   return distances
 
 
 def image_evaluation(config, data):
-  """`image_distances` of as many samples as there are test images."""
+  """`image_distances` of as many samples as test images, at most 2,000."""
   distances = image_distances(data)
-  num = len(data.arrays('test', None)['x'])
+  num = len(data.arrays('test', 2000)['x'])
   return lambda method, model, key: distances(method.sample(model, key, num))
+
+
+def stacked_classify(data, key=None):
+  """A classifier of a stacked set's channels: [B, H, W, 1] -> [B, 10] logits.
+
+  Trained on the examples in 20,000 stacked ones, kept in a cache; it prints its
+  accuracy.
+  """
+  train, test = (
+    stacked.unstacked(data.arrays(split, num))
+    for split, num in (('train', 20_000), ('test', 10_000))
+  )
+  pairs = [
+    (dataset.transformed(data.spec, arrays)['x'], arrays['label'])
+    for arrays in (train, test)
+  ]
+  classifier = features.cached_classifier(
+    jax.random.key(0) if key is None else key,
+    data.name.removeprefix('stacked:'),
+    *pairs,
+    num_classes=stacked.CLASSES,
+  )
+  return functools.partial(classifier.logits, classifier.params)
+
+
+def stacked_evaluation(config, data):
+  """Modes of 1,000 and reverse KL of 25,600 samples, by a classifier of channels."""
+  classify = stacked_classify(data)
+
+  def evaluation(method, model, key):
+    def chunk(key):
+      return modes.stacked_labels(classify, method.sample(model, key, CHUNK))
+
+    labels = jax.lax.map(chunk, jax.random.split(key, STACKED_SAMPLES // CHUNK))
+    return modes.stacked_coverage(labels.ravel())._asdict()
+
+  return evaluation
+
+
+def dcgan_evaluation(config, data):
+  """`stacked_evaluation` of stacked sets, `image_evaluation` of others."""
+  is_stacked = config.data.startswith('stacked:')
+  return (stacked_evaluation if is_stacked else image_evaluation)(config, data)

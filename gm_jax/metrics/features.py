@@ -2,19 +2,32 @@
 
 The impure edge of the metrics: weights come from somewhere. Here they come from
 a few seconds of training on the data at hand, so that nothing is downloaded and a
-number can be had again from its key. Distances in these features are comparable
-with one another for one classifier only, never with Inception's.
+number can be had again from its key; `cached_classifier` keeps them in a file.
+Distances in these features are comparable with one another for one classifier
+only, never with Inception's.
+
+A network here is a Flax module, called as `network(images [B, H, W, C])` -> logits
+[B, K], with a method `features` -> [B, F] of which the logits are linear. Images are
+in model space, of order 1.
 """
 
+import os
+import pathlib
+import tempfile
+import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from flax import traverse_util
 
 Array = jax.Array
+
+CHUNK = 512  # images at a time where there may be many
 
 
 class Classifier(NamedTuple):
@@ -22,45 +35,125 @@ class Classifier(NamedTuple):
 
   params: Any
   logits: Callable[[Any, Array], Array]  # (params, images [B, ...]) -> [B, K]
-  features: Callable[[Any, Array], Array]  # (params, images) -> [B, num_features]
+  features: Callable[[Any, Array], Array]  # (params, images) -> [B, F]
   accuracy: Array  # [] share of held-out images that are right; NaN without any
 
 
-class _Network(nn.Module):
-  """A multilayer perceptron whose last hidden layer is the features."""
+class Perceptron(nn.Module):
+  """A multilayer perceptron whose last hidden layer is the features.
 
-  hidden: int
-  num_features: int
+  Attributes:
+    num_classes: K.
+    hidden: width of the first layer.
+    num_features: F, width of the second layer.
+  """
+
   num_classes: int
+  hidden: int = 256
+  num_features: int = 64
 
   def setup(self):
     self.layers = [nn.Dense(self.hidden), nn.Dense(self.num_features)]
     self.readout = nn.Dense(self.num_classes)
 
   def features(self, images):
+    """`[B, ...]` -> `[B, F]`."""
     x = images.reshape(images.shape[0], -1)
     for layer in self.layers:
       x = nn.gelu(layer(x))
     return x
 
   def __call__(self, images):
+    """`[B, ...]` -> `[B, K]` logits."""
     return self.readout(self.features(images))
 
 
-def _fit(network, tx, key, images, labels, steps, batch_size):
+class ConvNet(nn.Module):
+  """Two 3x3 convolutions, down to at most half the size, and a dense layer.
+
+  The first convolution halves the size of images above 8x8, the second of all.
+
+  Attributes:
+    num_classes: K.
+    channels: of the two convolutions.
+    num_features: F, width of the dense layer.
+  """
+
+  num_classes: int
+  channels: tuple[int, int] = (16, 32)
+  num_features: int = 128
+
+  def setup(self):
+    self.convolutions = [nn.Dense(channels) for channels in self.channels]
+    self.dense = nn.Dense(self.num_features)
+    self.readout = nn.Dense(self.num_classes)
+
+  def features(self, images):
+    """`[B, H, W, C]` -> `[B, F]`."""
+    x = nn.gelu(self.convolutions[0](_patches(images, 2 if images.shape[1] > 8 else 1)))
+    x = nn.gelu(self.convolutions[1](_patches(x, 2)))
+    return nn.gelu(self.dense(x.reshape(x.shape[0], -1)))
+
+  def __call__(self, images):
+    """`[B, H, W, C]` -> `[B, K]` logits."""
+    return self.readout(self.features(images))
+
+
+def _patches(x: Array, stride: int) -> Array:
+  """The 3x3 patch about every stride-th pixel: [B, H, W, C] -> [B, H', W', 9 C].
+
+  A dense layer of them is a convolution, whose gradient is slow as such on a CPU
+  inside a scan.
+  """
+  rows, columns = x.shape[1:3]
+  x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  taps = [
+    x[:, i : i + rows : stride, j : j + columns : stride]
+    for i in range(3)
+    for j in range(3)
+  ]
+  return jnp.concatenate(taps, axis=-1)
+
+
+def shifted(key: Array, images: Array, *, pixels: int) -> Array:
+  """Each image moved by up to some pixels in both directions, uniformly.
+
+  What comes in over the edges has the smallest value among all images: the
+  background of digits.
+
+  Args:
+    key: of the moves.
+    images: [B, H, W, C].
+    pixels: the largest move.
+
+  Returns:
+    [B, H, W, C].
+  """
+  pad = ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0))
+  padded = jnp.pad(images, pad, constant_values=images.min())
+  corners = jax.random.randint(key, (images.shape[0], 2), 0, 2 * pixels + 1)
+
+  def window(image, corner):
+    return jax.lax.dynamic_slice(image, (*corner, 0), images.shape[1:])
+
+  return jax.vmap(window)(padded, corners)
+
+
+def _fit(network, tx, key, images, labels, *, augment, steps, batch_size):
   """Parameters after `steps` steps on batches drawn with replacement."""
   init_key, batch_key = jax.random.split(key)
   params = network.init(init_key, images[:1])
 
-  def loss_fn(params, index):
-    logits = network.apply(params, images[index])
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels[index])
-    return losses.mean()
+  def loss_fn(params, x, labels):
+    logits = network.apply(params, x)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
   def step(carry, key):
     params, opt_state = carry
-    index = jax.random.randint(key, (batch_size,), 0, images.shape[0])
-    grads = jax.grad(loss_fn)(params, index)
+    index_key, augment_key = jax.random.split(key)
+    index = jax.random.randint(index_key, (batch_size,), 0, images.shape[0])
+    x = images[index] if augment is None else augment(augment_key, images[index])
+    grads = jax.grad(loss_fn)(params, x, labels[index])
     updates, opt_state = tx.update(grads, opt_state, params)
     return (optax.apply_updates(params, updates), opt_state), None
 
@@ -74,10 +167,9 @@ def train_classifier(
   images: Array,
   labels: Array,
   *,
-  num_classes: int,
+  network: nn.Module,
   test: tuple[Array, Array] | None = None,
-  hidden: int = 256,
-  num_features: int = 64,
+  augment: Callable[[Array, Array], Array] | None = None,
   steps: int = 1000,
   batch_size: int = 128,
   learning_rate: float = 2e-3,
@@ -92,16 +184,15 @@ def train_classifier(
 
   Source: the practice, with Inception, of GANs Trained by a Two Time-Scale Update
   Rule Converge to a Local Nash Equilibrium, Heusel et al., 2017,
-  arXiv:1706.08500; the network is our own.
+  arXiv:1706.08500; the networks are our own.
 
   Args:
-    key: of the initialization and the batches.
+    key: of the initialization, the batches and the augmentation.
     images: [N, ...] in model space, of order 1.
-    labels: [N] int, in [0, num_classes).
-    num_classes: K.
+    labels: [N] int, in [0, K).
+    network: as the module describes.
     test: held-out images [M, ...] and labels [M], for `accuracy`.
-    hidden: width of the first layer.
-    num_features: width of the second layer, the features.
+    augment: (key, images [B, ...]) -> images, drawn afresh in every step.
     steps: of the optimizer.
     batch_size: images a step.
     learning_rate: at the peak of the schedule.
@@ -116,20 +207,131 @@ def train_classifier(
     raise ValueError(
       f'labels must be [N] = {images.shape[:1]} as images, got {labels.shape}'
     )
-  network = _Network(hidden, num_features, num_classes)
   tx = optax.adamw(optax.cosine_decay_schedule(learning_rate, steps), weight_decay=1e-2)
-  fit = jax.jit(
-    lambda key, images, labels: _fit(
-      network, tx, key, images, labels, steps, batch_size
-    )
-  )
+
+  @jax.jit
+  def fit(key, images, labels):
+    sizes = {'steps': steps, 'batch_size': batch_size}
+    return _fit(network, tx, key, images, labels, augment=augment, **sizes)
+
   params = fit(key, jnp.asarray(images), jnp.asarray(labels))
   accuracy = jnp.array(jnp.nan)
   if test is not None:
-    accuracy = (network.apply(params, test[0]).argmax(axis=-1) == test[1]).mean()
+    accuracy = _accuracy(network, params, *map(jnp.asarray, test))
+  return _classifier(network, params, accuracy)
+
+
+def _classifier(network: nn.Module, params: Any, accuracy: Array) -> Classifier:
   return Classifier(
     params=params,
     logits=network.apply,
     features=lambda params, x: network.apply(params, x, method='features'),
     accuracy=accuracy,
   )
+
+
+def _accuracy(network: nn.Module, params: Any, images: Array, labels: Array) -> Array:
+  """[] share of images [M, ...] whose largest logit is that of their label."""
+
+  def guess(image):
+    return network.apply(params, image[None])[0].argmax()
+
+  return (jax.lax.map(guess, images, batch_size=CHUNK) == labels).mean()
+
+
+def cached_classifier(
+  key: Array,
+  name: str,
+  train: tuple[Array, Array],
+  test: tuple[Array, Array],
+  *,
+  num_classes: int,
+  steps: int = 1500,
+) -> Classifier:
+  """A convolutional classifier to count classes with, trained once and kept.
+
+  `ConvNet` on shifted images by `train_classifier`. The parameters are kept in the
+  folder that the environment names in GM_JAX_CACHE, by default
+  ~/.cache/gm_jax/classifiers, in a file whose name has a checksum of the data and
+  the settings. A file that cannot be used is replaced; a folder that cannot be
+  written is no error. Prints the name and the share of held-out images that are
+  right.
+
+  Args:
+    key: as in `train_classifier`.
+    name: of the data, for the file and the printed line.
+    train: images [N, H, W, C] in model space, and labels [N].
+    test: held-out images [M, H, W, C] and labels [M].
+    num_classes: K.
+    steps: of the optimizer.
+
+  Returns:
+    The classifier.
+  """
+  network = ConvNet(num_classes)
+  pixels = max(1, train[0].shape[1] // 14)
+  settings = f'{network} shifted {pixels} steps {steps}'
+  path = _cache_file(name, settings, [jax.random.key_data(key), *train, *test])
+  found = _read(path, jax.eval_shape(network.init, key, train[0][:1]))
+  if found is None:
+    classifier = train_classifier(
+      key,
+      *train,
+      network=network,
+      test=test,
+      augment=lambda key, x: shifted(key, x, pixels=pixels),
+      steps=steps,
+      batch_size=64,
+    )
+    _write(path, classifier.params, classifier.accuracy)
+  else:
+    classifier = _classifier(network, *found)
+  share = f'{100 * float(classifier.accuracy):.1f}%'
+  print(f'classifier {name}: {share} of {len(test[1])} held-out images', flush=True)
+  return classifier
+
+
+def _cache_file(name: str, settings: str, arrays: list) -> pathlib.Path:
+  checksum = zlib.crc32(settings.encode())
+  for array in map(np.asarray, arrays):
+    checksum = zlib.crc32(f'{array.shape}{array.dtype}'.encode(), checksum)
+    checksum = zlib.crc32(np.ascontiguousarray(array).data.cast('B'), checksum)
+  default = pathlib.Path.home() / '.cache' / 'gm_jax' / 'classifiers'
+  folder = pathlib.Path(os.environ.get('GM_JAX_CACHE') or default)
+  plain = ''.join(c if c.isalnum() else '_' for c in name)
+  return folder / f'{plain}-{checksum:08x}.npz'
+
+
+def _read(path: pathlib.Path, like: Any) -> tuple[Any, Array] | None:
+  """Parameters of the tree and shapes of `like`, and the accuracy; None if bad."""
+  like = traverse_util.flatten_dict(like, sep='/')
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      arrays = {name: file[name] for name in file.files}
+  except Exception:  # whatever a damaged file can raise
+    return None
+  accuracy = arrays.pop('accuracy', np.array(np.nan))
+  same = arrays.keys() == like.keys() and all(
+    (arrays[n].shape, arrays[n].dtype) == (like[n].shape, like[n].dtype)
+    and np.isfinite(arrays[n]).all()
+    for n in like
+  )
+  if not same or accuracy.shape != () or not 0 <= accuracy <= 1:
+    return None
+  params = traverse_util.unflatten_dict(arrays, sep='/')
+  return jax.tree.map(jnp.asarray, params), jnp.asarray(accuracy)
+
+
+def _write(path: pathlib.Path, params: Any, accuracy: Array) -> None:
+  """Replaces the file in one go; does nothing where that is not possible."""
+  flat = traverse_util.flatten_dict(jax.device_get(params), sep='/')
+  temporary = None
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+      temporary = file.name
+      np.savez(file, accuracy=np.asarray(accuracy), **flat)
+    os.replace(temporary, path)
+  except OSError:
+    if temporary is not None:
+      pathlib.Path(temporary).unlink(missing_ok=True)

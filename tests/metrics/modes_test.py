@@ -120,3 +120,72 @@ def test_wrong_shapes_raise():
     modes.coverage(RING[:, :1], RING, STD)
   with pytest.raises(ValueError, match='must agree'):
     modes.coverage(RING, RING, STD, weights=jnp.ones(7))
+
+
+def test_even_labels_have_every_mode_and_no_divergence():
+  result = modes.stacked_coverage(jnp.tile(jnp.arange(1000), 3))
+  assert int(result.modes) == 1000 and result.modes.dtype == jnp.int32
+  np.testing.assert_allclose(result.reverse_kl, 0.0, atol=1e-6)
+
+
+@pytest.mark.parametrize('num', [1, 7, 250])
+def test_labels_even_over_some_modes_only_are_log_of_the_ratio(num):
+  result = modes.stacked_coverage(jnp.repeat(jnp.arange(num) * 4, 5))
+  assert int(result.modes) == num
+  np.testing.assert_allclose(result.reverse_kl, np.log(1000 / num), rtol=1e-6)
+
+
+def test_the_divergence_is_of_the_labels_from_uniform_and_not_the_other():
+  labels = jnp.repeat(jnp.arange(3), jnp.array([6, 3, 1]))
+  p = np.array([0.6, 0.3, 0.1])
+  result = modes.stacked_coverage(labels, num_modes=3)
+  np.testing.assert_allclose(result.reverse_kl, (p * np.log(3 * p)).sum(), rtol=1e-6)
+  other = -np.log(3 * p).mean()
+  assert abs(float(result.reverse_kl) - other) > 0.03
+
+
+def test_labels_outside_count_for_no_mode():
+  labels = jnp.array([0, 1, -1, 2, 99])
+  result = modes.stacked_coverage(labels, num_modes=2)
+  assert int(result.modes) == 2
+  np.testing.assert_allclose(result.reverse_kl, 0.0, atol=1e-6)
+  assert float(modes.stacked_coverage(jnp.array([5]), num_modes=2).reverse_kl) == np.inf
+  assert float(modes.stacked_coverage(jnp.zeros(0, int)).reverse_kl) == np.inf
+
+
+@pytest.mark.parametrize('num', [25_600, 5_000])
+def test_even_draws_of_finite_number_have_the_known_bias(num):
+  draws = np.random.default_rng(0).integers(1000, size=(40, num))
+  result = jax.vmap(modes.stacked_coverage)(jnp.asarray(draws))
+  # 2 N KL is chi-square of K - 1 degrees, to the next order 1 + (K - 1) / (6 N).
+  bias = 999 / (2 * num) * (1 + 999 / (6 * num))
+  error = np.sqrt(2 * 999) / (2 * num) / np.sqrt(40)
+  assert abs(float(result.reverse_kl.mean()) - bias) < 5 * error
+  expected = 1000 * (1 - (1 - 1 / 1000) ** num)
+  assert abs(float(result.modes.mean()) - expected) < 1
+
+
+def test_stacked_labels_read_channels_as_decimal_digits():
+  digits = np.random.default_rng(0).integers(10, size=(20, 3))
+  images = jnp.asarray(digits, jnp.float32)[:, None, None]  # a channel is its class
+
+  def classify(x):
+    return -jnp.abs(x[:, 0, 0] - jnp.arange(10))
+
+  labels = modes.stacked_labels(classify, images)
+  np.testing.assert_array_equal(labels, digits @ [100, 10, 1])
+  assert labels.dtype == jnp.int32
+  np.testing.assert_array_equal(
+    modes.stacked_labels(classify, images[..., :2]), digits[:, :2] @ [10, 1]
+  )
+
+
+def test_wrong_stacked_shapes_raise():
+  with pytest.raises(ValueError, match='labels must be of rank 1'):
+    modes.stacked_coverage(jnp.zeros((3, 1), int))
+  with pytest.raises(ValueError, match='num_modes'):
+    modes.stacked_coverage(jnp.zeros(3, int), num_modes=0)
+  with pytest.raises(ValueError, match='rank 4'):
+    modes.stacked_labels(lambda x: x, jnp.zeros((3, 8, 8)))
+  with pytest.raises(ValueError, match='must give'):
+    modes.stacked_labels(lambda x: x[:, 0, 0], jnp.zeros((3, 8, 8, 3)))
