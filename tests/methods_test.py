@@ -43,8 +43,8 @@ def plane(num):
   return lambda key: {'x': CENTER + 0.3 * jax.random.normal(key, (num, 2))}
 
 
-def images(num, size=8):
-  return lambda key: {'x': jax.random.uniform(key, (num, size, size, 1), minval=-1.0)}
+def images(num):
+  return lambda key: {'x': jax.random.uniform(key, (num, 8, 8, 1), minval=-1.0)}
 
 
 def players():
@@ -90,7 +90,7 @@ def frugal_image_gan(wrap, prior):
   tx = optax.sgd(0.1)  # Adam would make a full step of a rounding error
   frugal = dict(base_features=4, dtype=jnp.bfloat16, remat=True)
   return gan.gan(
-    dcgan.Generator(16, 1, **frugal),
+    dcgan.Generator(8, 1, **frugal),
     dcgan.Discriminator(**frugal),
     wrap(tx),
     wrap(tx),
@@ -123,7 +123,7 @@ ROWS = {
   'gan': Row(plain_gan, plane(64)),
   'gan_penalized': Row(penalized_gan, plane(128)),
   'gan_images': Row(image_gan, images(16), falls=False),
-  'gan_images_frugal': Row(frugal_image_gan, images(16, 16), falls=False, rounding=20),
+  'gan_images_frugal': Row(frugal_image_gan, images(16), falls=False, rounding=20),
   'unrolled_gan': Row(functools.partial(unrolled, False), plane(64)),
   'unrolled_gan_fresh': Row(functools.partial(unrolled, True), plane(256)),
   'unrolled_gan_images': Row(unrolled_image_gan, images(16), falls=False),

@@ -8,10 +8,10 @@ parameters; parameters and statistics stay float32, and so does what a network
 of `models` returns (`at_least_float32`), so that losses are float32.
 
 The convolutions of stride 2 are written as matrix products, because XLA's own
-are slow on a CPU: the kernel's gradient of a transposed one everywhere, and
-that of a strided one inside a loop (`jax.lax.scan`), where every step of
-training stands (jax-ml/jax issue 12868; 945 ms against 14 ms here, for 64 images
-of 14x14x64 to 7x7x128 on two cores).
+have slow gradients on a CPU: that of a transposed one's kernel everywhere, and
+that of a strided one's kernel inside a loop (`jax.lax.scan`), where every step of
+training stands (jax-ml/jax issue 12868; there 945 ms, against 33 ms for both
+gradients here, for 64 images of 14x14x64 to 7x7x128 on two cores).
 """
 
 import functools

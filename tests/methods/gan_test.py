@@ -156,10 +156,49 @@ def test_batch_statistics_of_the_generator_follow_its_own_step_only():
   )
 
 
+@pytest.mark.parametrize('game', ['NON_SATURATING', 'RELATIVISTIC'])
+def test_accumulated_step_is_the_step(game):
+  def r1(critic, key, real, fake):
+    return penalties.r1(critic, real)
+
+  tx = optax.sgd(0.5)  # moves by the gradient itself
+  x = jax.random.normal(jax.random.key(0), (24, 2))
+  found = {}
+  for num in (1, 4):
+    method = gan.gan(
+      mlp.MLP((5, 2), nn.tanh), mlp.MLP((6, 1), nn.tanh), tx, tx,
+      prior=priors.normal(3), game=getattr(adversarial, game), penalty=r1,
+      num_critic=2, num_accumulate=num,
+    )  # fmt: skip
+    state = method.init(jax.random.key(1), {'x': x})
+    found[num] = jax.jit(method.step)(state, jax.random.key(2), {'x': x})
+  chex.assert_trees_all_close(found[4], found[1], rtol=1e-5, atol=1e-6)
+
+
+def test_batch_normalization_sees_the_slices_one_after_the_other():
+  generator, critic = dcgan.Generator(8, 1, base_features=4), mlp.MLP((1,))
+  tx, prior, key = optax.sgd(0.0), priors.normal(4), jax.random.key(2)
+  method = gan.gan(generator, critic, tx, tx, prior=prior, num_accumulate=2)
+  x = jax.random.normal(jax.random.key(0), (16, 8, 8, 1))
+  state = method.init(jax.random.key(1), {'x': x})
+  new, _ = method.step(state, key, {'x': x})
+  z = prior(jax.random.split(key, 3)[1], 16)
+  share = players.collections(state.extra, 'generator')
+  for part in (z[::2], z[1::2]):
+    _, share = players.apply(generator, state.params['generator'], share, part)
+  chex.assert_trees_all_close(
+    players.collections(new.extra, 'generator'), share, atol=1e-6
+  )
+
+
 def test_refusals():
   tx = optax.sgd(0.1)
   with pytest.raises(ValueError, match='num_critic must be >= 1, got 0'):
     gan.gan(mlp.MLP((2,)), mlp.MLP((1,)), tx, tx, prior=priors.normal(2), num_critic=0)
+  with pytest.raises(ValueError, match='num_slices must be >= 1, got 0'):
+    gan.gan(
+      mlp.MLP((2,)), mlp.MLP((1,)), tx, tx, prior=priors.normal(2), num_accumulate=0
+    )
   two = gan.gan(
     mlp.MLP((2,)), mlp.MLP((2,)), tx, tx, prior=priors.normal(2), num_critic=3
   )

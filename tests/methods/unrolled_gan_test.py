@@ -115,6 +115,20 @@ def test_gradient_is_that_of_f_k_by_finite_differences(k, fresh):
     )
 
 
+@pytest.mark.parametrize('fresh', [False, True])
+@pytest.mark.parametrize('k', [0, 2])
+def test_accumulated_gradient_is_the_gradient(k, fresh):
+  with jax.enable_x64(True):
+    found = []
+    for num in (1, 4):
+      method = make(k, fresh=fresh, num_accumulate=num)
+      x, state = start(method, 8 * (1 + k) if fresh else 8)
+      gradient, new, _ = generator_gradient(method, x, state)
+      found.append((flat(gradient), flat(new.params['discriminator'])))
+  for one, four in zip(*found, strict=True):
+    np.testing.assert_allclose(four, one, rtol=1e-10, atol=1e-14)
+
+
 def test_real_term_belongs_to_the_gradient():
   with jax.enable_x64(True):
     method = make(5)
