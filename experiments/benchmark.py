@@ -2,9 +2,15 @@
 
   python experiments/benchmark.py unroll [--ks=0,1,5,10,20,50] [--repeats=20] \
       [--json=PATH] [--quick]
+  python experiments/benchmark.py steps [--methods=NAME,...] [--repeats=20] [--quick]
+  python experiments/benchmark.py data [--data_dir=PATH] [--repeats=20] [--quick]
 
   unroll   one full training step of the unrolled GAN, by the number k of steps
            it looks ahead, beside eager PyTorch and the floating-point floor
+  steps    one training step and one sampling of every method at a named size,
+           beside eager PyTorch; --methods picks rows
+  data     examples a second of every data source, beside PyTorch's DataLoader;
+           --data_dir adds MNIST and Fashion-MNIST as TensorFlow Datasets keeps them
 
 PyTorch is optional: pip install 'gm_jax[bench]'. Exit codes: 0 measured,
 1 the measurement went wrong, 2 the command did.
@@ -20,9 +26,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # for experiments.bench
 
 _KS = flags.DEFINE_list('ks', ['0', '1', '5', '10', '20', '50'], 'Steps to unroll.')
-_REPEATS = flags.DEFINE_integer('repeats', 20, 'Timed steps.', lower_bound=1)
+_REPEATS = flags.DEFINE_integer('repeats', 20, 'Timings of each.', lower_bound=1)
+_METHODS = flags.DEFINE_list('methods', [], 'Rows of `steps`; by default all.')
+_DATA_DIR = flags.DEFINE_string('data_dir', None, 'Of TensorFlow Datasets.')
 _JSON = flags.DEFINE_string('json', None, 'File for every number.')
-_QUICK = flags.DEFINE_bool('quick', False, 'k = 0 and 10, five steps, two goals.')
+_QUICK = flags.DEFINE_bool('quick', False, 'Less of all: k = 0 and 10, five steps.')
 
 
 def _fail(message: str, code: int):
@@ -51,7 +59,35 @@ def _unroll() -> dict:
   return unroll.run(sorted({int(k) for k in ks}), repeats=repeats)
 
 
-COMMANDS = {'unroll': _unroll}  # each prints its table and returns every number
+def _steps() -> dict:
+  from experiments.bench import steps
+
+  quick, known = _QUICK.value, list(steps.SETTINGS)
+  for name in _METHODS.value:
+    if name not in known:
+      _fail(f'--methods: unknown {name!r}; there are: {", ".join(known)}', 2)
+  names = _METHODS.value or (steps.QUICK if quick else known)
+  few = quick and not flags.FLAGS['repeats'].present
+  return steps.run(list(dict.fromkeys(names)), repeats=5 if few else _REPEATS.value)
+
+
+def _data() -> dict:
+  data_dir = _DATA_DIR.value
+  if data_dir and not pathlib.Path(data_dir).is_dir():
+    _fail(f'--data_dir={data_dir}: no such folder', 2)
+  from experiments.bench import data
+
+  if _QUICK.value:
+    repeats = _REPEATS.value if flags.FLAGS['repeats'].present else 1
+    return data.run(repeats=repeats, data_dir=data_dir, num=2000)
+  return data.run(repeats=_REPEATS.value, data_dir=data_dir)
+
+
+COMMANDS = {
+  'unroll': _unroll,
+  'steps': _steps,
+  'data': _data,
+}  # each prints its table and returns every number
 
 
 def main(argv):

@@ -25,6 +25,23 @@ def synchronize(where: torch.device) -> None:
     torch.cuda.synchronize()
 
 
+def full_float32() -> None:
+  """Turns TF32 off where PyTorch would use it, in convolutions too."""
+  torch.set_float32_matmul_precision('highest')
+  torch.backends.cudnn.allow_tf32 = False
+
+
+def conditions(where: torch.device) -> str:
+  """What PyTorch's times depend on."""
+  name = torch.cuda.get_device_name() if where.type == 'cuda' else 'cpu'
+  tf32 = torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32
+  return (
+    f'{torch.__version__}, {name}, {torch.get_num_threads()} threads,'
+    f' float32 products {torch.get_float32_matmul_precision()},'
+    f' TF32 {"on" if tf32 else "off"}'
+  )
+
+
 def init_adam(params: list[torch.Tensor]) -> tuple:
   """(count, first moments, second moments)."""
   zeros = [torch.zeros_like(p) for p in params]

@@ -1,8 +1,9 @@
-"""How many floating-point operations one step of the unrolled GAN must take.
+"""How many floating-point operations one step of a GAN must take.
 
 Only matrix products are counted, two operations a multiply-add. With B examples
-of each kind, s_l = in * out of layer l and S = sum_l s_l, N = 2B rows (real and
-fake) through the discriminator cost
+of each kind, s_l the multiply-adds of layer l for one example (in * out, times
+the places that a convolution's kernel is laid on, borders included) and
+S = sum_l s_l, N = 2B rows (real and fake) through the discriminator cost
 
   F  = 2 N S          a forward pass; as much the gradient of the weights;
   F' = 2 N (S - s_1)  the gradient of the inputs, which the data do not need.
@@ -26,7 +27,9 @@ with it every real row, which leaves (F + 3F') / 2 + 2x. In sum
   reverse(k)   (k - 1) (2F + 4F' + 2x) + (F + 3F') / 2 + 2x   for k >= 1.
 
 Rematerialization repeats each inner step once, k (2F + F') more; it is no part
-of the floor.
+of the floor. Of the ordinary GAN, whose generator's loss needs no real examples,
+
+  G's step     G + F / 2 + F' / 2 + x + G + G'.
 """
 
 from collections.abc import Sequence
@@ -37,6 +40,33 @@ def products(sizes: Sequence[int]) -> list[int]:
   return [a * b for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
 
 
+def convolutions(sides: Sequence[int], channels: Sequence[int]) -> list[int]:
+  """Multiply-adds of 4x4 convolutions between images of these sides, in order.
+
+  Up or down, every pixel of the smaller image meets the whole kernel.
+  """
+  pairs = zip(sides[:-1], sides[1:], channels[:-1], channels[1:], strict=True)
+  return [min(a, b) ** 2 * 16 * i * o for a, b, i, o in pairs]
+
+
+def gan(g: Sequence[int], d: Sequence[int], batch_size: int) -> int:
+  """Operations of one step of the ordinary GAN.
+
+  Args:
+    g: multiply-adds of the generator's layers for one example, first to last.
+    d: of the discriminator's.
+    batch_size: B.
+
+  Returns:
+    The number of floating-point operations in matrix products.
+  """
+  g_forward, g_inputs = 2 * batch_size * sum(g), 2 * batch_size * sum(g[1:])
+  forward, inputs = 4 * batch_size * sum(d), 4 * batch_size * sum(d[1:])
+  total = g_forward + 2 * forward + inputs  # the discriminator's step
+  total += g_forward + (forward + inputs) // 2 + 2 * batch_size * d[0]
+  return total + g_forward + g_inputs
+
+
 def step(
   k: int,
   generator: Sequence[int],
@@ -45,19 +75,31 @@ def step(
   *,
   rematerialized: bool = False,
 ) -> int:
-  """Operations of one training step, by the formulae above.
+  """`unrolled` of two perceptrons, given by the sizes of their layers."""
+  g, d = products(generator), products(discriminator)
+  return unrolled(k, g, d, batch_size, rematerialized=rematerialized)
+
+
+def unrolled(
+  k: int,
+  g: Sequence[int],
+  d: Sequence[int],
+  batch_size: int,
+  *,
+  rematerialized: bool = False,
+) -> int:
+  """Operations of one step of the unrolled GAN, by the formulae above.
 
   Args:
     k: inner steps.
-    generator: sizes of its layers, input first.
-    discriminator: likewise.
+    g: multiply-adds of the generator's layers for one example, first to last.
+    d: of the discriminator's.
     batch_size: B.
     rematerialized: counts the inner steps' second forward pass too.
 
   Returns:
     The number of floating-point operations in matrix products.
   """
-  g, d = products(generator), products(discriminator)
   g_forward, g_inputs = 2 * batch_size * sum(g), 2 * batch_size * sum(g[1:])
   forward, inputs = 4 * batch_size * sum(d), 4 * batch_size * sum(d[1:])
   fake = 2 * batch_size * d[0]

@@ -1,4 +1,4 @@
-"""What the unrolled GAN's step is meant to reach, and whether it did."""
+"""What the steps are meant to reach, and whether they did."""
 
 NOISY = 1.5  # median / best beyond which a time is not judged
 
@@ -36,14 +36,40 @@ def judged(rows: dict, plain_mb: float | None, platform: str) -> list[dict]:
   found = []
   for what, sign, bound, where, value in wanted:
     names = ('step', 'torch') if 'PyTorch' in what else ('step',)
-    if value is None or not here[where]:
-      value, verdict = None, 'not measured'
-    elif 'k = 10' in what and noisy(ten, *names):
-      verdict = 'not judged: noisy'
-    else:
-      met = value >= bound if sign == '>=' else value <= bound
-      verdict = 'met' if met else 'NOT MET'
-    found.append(
-      {'goal': f'{what} {sign} {bound:g}', 'value': value, 'verdict': verdict}
-    )
+    spoiled = 'k = 10' in what and noisy(ten, *names)
+    value = value if here[where] else None
+    found.append(_judge(what, sign, bound, value, spoiled))
   return found
+
+
+def steps_judged(rows: dict, platform: str) -> list[dict]:
+  """The goals of `steps`, judged as by `judged`; `rows` by name."""
+  plain, half = rows.get('gan_dcgan_28', {}), rows.get('gan_dcgan_28_bf16', {})
+  what = "DCGAN 28x28, {}: our time / PyTorch's"
+  wanted = [
+    (what.format('two CPU cores'), 1.8, plain, platform == 'cpu'),
+    (what.format('accelerator, float32'), 1.0, plain, platform != 'cpu'),
+    (what.format('accelerator, bfloat16'), 1.0, half, platform != 'cpu'),
+  ]
+  return [
+    _judge(
+      name,
+      '<=',
+      bound,
+      row.get('times_torch') if here else None,
+      noisy(row, 'step', 'torch'),
+    )
+    for name, bound, row, here in wanted
+  ]
+
+
+def _judge(what, sign, bound, value, spoiled) -> dict:
+  """A goal with its number (None: not measured) and verdict."""
+  if value is None:
+    verdict = 'not measured'
+  elif spoiled:
+    verdict = 'not judged: noisy'
+  else:
+    met = value >= bound if sign == '>=' else value <= bound
+    verdict = 'met' if met else 'NOT MET'
+  return {'goal': f'{what} {sign} {bound:g}', 'value': value, 'verdict': verdict}

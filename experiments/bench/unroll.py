@@ -11,9 +11,7 @@ Other work on the machine spoils the numbers, PyTorch's most (its threads spin
 while they wait): where a median is far from the best, nothing is judged by it.
 """
 
-import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -21,24 +19,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.bench import flops, goals
+from experiments.bench import flops, goals, timing
 from gm_jax import base, priors, unroll
 from gm_jax.methods import unrolled_gan
 from gm_jax.models import mlp
 from gm_jax.players import DISCRIMINATOR, GENERATOR
 from gm_jax.training import report
 
-try:
-  from experiments.bench import eager
-except ImportError:
-  eager = None
+eager = timing.eager
 
 SIZES = {GENERATOR: (256, 128, 128, 2), DISCRIMINATOR: (2, 128, 128, 1)}
 BATCH_SIZE = 512
 RATES = (1e-3, 0.5, 0.999, 1e-8, 1e-8)  # of Adam: rate, b1, b2, eps, eps_root
-MATMULS = ((2 * BATCH_SIZE, 128, 128), (1024, 1024, 1024))  # [a, b] times [b, c]
 AGREEMENT = 1e-3  # relative difference of the gradients that is let pass
-SECONDS = 20.0  # of timing for each k, at most
 COLUMNS = {
   'k': 'k',
   'step ms': 'step_ms',
@@ -88,18 +81,6 @@ def example() -> tuple[base.State, base.Array, base.Batch]:
   return make_method(0).init(jax.random.key(1), batch), jax.random.key(2), batch
 
 
-def compiled(method: base.Method, args: tuple) -> tuple[Callable, float]:
-  """A compiled step, and the seconds that tracing and compiling took."""
-  start = time.perf_counter()
-  program = jax.jit(method.step).lower(*args).compile()
-  return program, time.perf_counter() - start
-
-
-def temporary_megabytes(program) -> float:
-  """The most temporary memory the program holds at once."""
-  return program.memory_analysis().temp_size_in_bytes / 1e6
-
-
 def flat(params: base.Params) -> list[np.ndarray]:
   """An MLP's parameters as kernel, bias, kernel, ..."""
   layers = [params[f'Dense_{i}'] for i in range(len(params))]
@@ -130,67 +111,31 @@ def gradient_difference(k: int, args: tuple) -> float:
   theirs = eager.first_gradient(
     *players, np.asarray(batch['x']), np.asarray(z), k, RATES
   )
-  ours, theirs = (np.concatenate([g.ravel() for g in gs]) for gs in (ours, theirs))
-  return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
-
-
-def matmul_rates(repeats: int = 30) -> list[float]:
-  """The best rate of each product in MATMULS, in operations a second."""
-  rates = []
-  multiply = jax.jit(jnp.matmul)
-  for a, b, c in MATMULS:
-    left, right = jnp.ones((a, b)), jnp.ones((b, c))
-    seconds = [timed(lambda: multiply(left, right)) for _ in range(repeats)]  # noqa: B023
-    rates.append(2 * a * b * c / min(seconds[1:]))
-  return rates
-
-
-def timed(function: Callable) -> float:
-  """Seconds of one call, until its result is there."""
-  start = time.perf_counter()
-  jax.block_until_ready(function())
-  return time.perf_counter() - start
-
-
-def step_seconds(program, args: tuple, peer: Callable | None, repeats: int):
-  """Seconds of `repeats` steps of ours and of the peer's, taken in turn."""
-  state, key, batch = args
-
-  def ours():
-    nonlocal state
-    state, metrics = program(state, key, batch)
-    return state, metrics
-
-  seconds, start = [], time.perf_counter()
-  while len(seconds) < 2 + repeats:  # two to warm up
-    seconds.append((timed(ours), timed(peer) if peer else float('nan')))
-    if len(seconds) >= 5 and time.perf_counter() - start > SECONDS:
-      break
-  return np.asarray(seconds[2:]).T
+  return timing.difference(ours, theirs)
 
 
 def measure(k: int, program, args: tuple, where, repeats: int) -> dict:
   """Every number about one k but the floor and the compile time."""
-  state, _, batch = args
+  state, key, batch = args
   peer, difference = None, None
   if where is not None:
     difference = gradient_difference(k, args)
     players = (flat(state.params[name]) for name in SIZES)
     real, latent_size = np.asarray(batch['x']), SIZES[GENERATOR][0]
     peer = eager.stepper(*players, real, latent_size, k, RATES, where)
-  ours, theirs = step_seconds(program, args, peer, repeats)
-  row = {'k': k, 'temp_mb': temporary_megabytes(program), **summary('step', ours)}
+
+  def step():
+    nonlocal state
+    state, metrics = program(state, key, batch)
+    return state, metrics
+
+  ours, theirs = timing.in_turn(step, peer, repeats)
+  row = {'k': k, 'temp_mb': timing.temporary_megabytes(program)}
+  row |= timing.summary('step', ours)
   if peer:
-    row |= {'gradient_diff': difference, **summary('torch', theirs)}
+    row |= {'gradient_diff': difference, **timing.summary('torch', theirs)}
     row['times_faster'] = row['torch_ms'] / row['step_ms']
   return row
-
-
-def summary(name: str, seconds: np.ndarray) -> dict:
-  """Median, best and all of some times, in milliseconds."""
-  ms = 1e3 * seconds
-  middle, best = float(np.median(ms)), float(ms.min())
-  return {f'{name}_ms': middle, f'{name}_ms_best': best, f'{name}_ms_all': ms.tolist()}
 
 
 def add_floor(row: dict, rates: Sequence[float]) -> None:
@@ -203,31 +148,13 @@ def add_floor(row: dict, rates: Sequence[float]) -> None:
   row['times_own_floor'] = row['step_ms'] * rates[0] / row['flops'] / 1e3
 
 
-def conditions(where) -> dict[str, str]:
-  """What the numbers depend on."""
-  facts = report.versions()
-  facts['cpu cores'] = str(len(os.sched_getaffinity(0)))
-  facts['float32 products'] = f'{jax.config.jax_default_matmul_precision or "default"}'
-  facts['torch'] = 'not measured'
-  if where is not None:
-    torch = eager.torch
-    name = torch.cuda.get_device_name() if where.type == 'cuda' else 'cpu'
-    precision = torch.get_float32_matmul_precision()
-    facts['torch'] = (
-      f'{torch.__version__}, {name}, {torch.get_num_threads()} threads,'
-      f' float32 products {precision}'
-    )
-  return facts
-
-
 def show(rates: Sequence[float], numbers: dict) -> None:
   """Prints the table, what it rests on, and the goals."""
   rows = numbers['rows']
   cells = [[row.get(name, '-') for name in COLUMNS.values()] for row in rows]
   print(report.text_table(list(COLUMNS), cells))
   print(f'\nG {SIZES[GENERATOR]}, D {SIZES[DISCRIMINATOR]}, tanh, batch {BATCH_SIZE}')
-  for (a, b, c), rate in zip(MATMULS, rates, strict=True):
-    print(f'product [{a}, {b}] x [{b}, {c}]: {rate / 1e9:.0f} Gflop/s')
+  timing.show_rates(rates)
   more = rows[-1]['flops_rematerialized'] / rows[-1]['flops']
   print(
     f'floor: {rows[-1]["flops"] / 1e9:.2f} Gflop at k = {rows[-1]["k"]}, at the faster'
@@ -245,28 +172,16 @@ def show(rates: Sequence[float], numbers: dict) -> None:
       )
   if numbers['plain_scan_mb'] is not None:
     print(f'plain scan at k = 50: {numbers["plain_scan_mb"]:.1f} MB')
-  if eager is None:
-    print("PyTorch is not installed: pip install 'gm_jax[bench]'")
-  for name, value in numbers['conditions'].items():
-    print(f'{name}: {value}')
-  lines = [
-    [g['goal'], '-' if g['value'] is None else g['value'], g['verdict']]
-    for g in numbers['goals']
-  ]
-  print('\n' + report.text_table(('goal', 'measured', 'verdict'), lines))
+  timing.show_end(numbers)
 
 
 def run(ks: Sequence[int], *, repeats: int) -> dict:
   """Measures, prints, and returns every number."""
-  jax.config.update('jax_enable_compilation_cache', False)  # compile times are real
-  platform = jax.default_backend()
-  if platform != 'cpu':  # a GPU would use TF32, PyTorch does not
-    jax.config.update('jax_default_matmul_precision', 'highest')
-  where = eager.device(platform) if eager else None
-  args, rates = example(), matmul_rates()
-  compiled(make_method(0), args)  # the first compilation loads the compiler
+  where, platform = timing.prepare(), jax.default_backend()
+  args, rates = example(), timing.matmul_rates()
+  timing.compiled(make_method(0).step, args)  # the first compilation loads the compiler
   builds = [
-    {k: compiled(make_method(k), args) for k in ks}
+    {k: timing.compiled(make_method(k).step, args) for k in ks}
     for _ in range(3 if repeats > 5 else 1)
   ]
   rows = []
@@ -274,17 +189,18 @@ def run(ks: Sequence[int], *, repeats: int) -> dict:
     row = measure(k, builds[0][k][0], args, where, repeats)
     row['compile_s'] = min(build[k][1] for build in builds)
     rows.append(row)
-  rates = [max(pair) for pair in zip(rates, matmul_rates(), strict=True)]
+  rates = [max(pair) for pair in zip(rates, timing.matmul_rates(), strict=True)]
   for row in rows:
     add_floor(row, rates)
   plain_mb = None
   if 50 in ks:
-    plain_mb = temporary_megabytes(compiled(make_method(50, plain_scan), args)[0])
+    plain = timing.compiled(make_method(50, plain_scan).step, args)[0]
+    plain_mb = timing.temporary_megabytes(plain)
   numbers = {
     'rows': rows,
-    'matmul_flops_per_second': dict(zip(map(str, MATMULS), rates, strict=True)),
+    'matmul_flops_per_second': timing.named(rates),
     'plain_scan_mb': plain_mb,
-    'conditions': conditions(where),
+    'conditions': timing.conditions(where),
     'goals': goals.judged({row['k']: row for row in rows}, plain_mb, platform),
   }
   show(rates, numbers)

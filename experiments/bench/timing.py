@@ -1,0 +1,147 @@
+"""What the benchmarks share: programs, their times and memory, what these rest on.
+
+Ours and the peer are timed in turn, in one process, so that other work on the
+machine meets both; a median far from the best is not judged (`goals`).
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gm_jax.training import report
+
+try:
+  from experiments.bench import eager
+except ImportError:
+  eager = None
+
+NO_TORCH = "PyTorch is not installed: pip install 'gm_jax[bench]'"
+SECONDS = 20.0  # of timing for each row, at most
+
+
+def prepare():
+  """Makes both sides compute alike; where PyTorch runs beside JAX, or None.
+
+  Compile times are real, and float32 products are float32: a GPU would use TF32
+  in JAX's products and in PyTorch's convolutions.
+  """
+  jax.config.update('jax_enable_compilation_cache', False)
+  platform = jax.default_backend()
+  if platform != 'cpu':
+    jax.config.update('jax_default_matmul_precision', 'highest')
+  where = eager.device(platform) if eager else None
+  if where is not None:
+    eager.full_float32()
+  return where
+
+
+def compiled(function: Callable, args: tuple, **options) -> tuple[Callable, float]:
+  """A compiled function, and the seconds that tracing and compiling took."""
+  start = time.perf_counter()
+  program = jax.jit(function, **options).lower(*args).compile()
+  return program, time.perf_counter() - start
+
+
+def temporary_megabytes(program) -> float:
+  """The most temporary memory the program holds at once."""
+  return program.memory_analysis().temp_size_in_bytes / 1e6
+
+
+def peak_megabytes(program) -> float:
+  """Arguments, outputs and temporary memory, what is donated counted once."""
+  sizes = program.memory_analysis()
+  total = sizes.argument_size_in_bytes + sizes.output_size_in_bytes
+  return (total + sizes.temp_size_in_bytes - sizes.alias_size_in_bytes) / 1e6
+
+
+def device_peak_megabytes() -> float | None:
+  """The most the device has held so far in this process; None on a CPU."""
+  stats = jax.devices()[0].memory_stats() or {}
+  peak = stats.get('peak_bytes_in_use')
+  return None if peak is None else peak / 1e6
+
+
+def matmuls() -> tuple[tuple[int, int, int], ...]:
+  """[a, b] times [b, c] products that are timed; the first is a small net's."""
+  large = () if jax.default_backend() == 'cpu' else ((8192, 8192, 8192),)
+  return (1024, 128, 128), (1024, 1024, 1024), *large
+
+
+def named(rates: Sequence[float]) -> dict[str, float]:
+  """Rates by product, as JSON has them."""
+  return dict(zip(map(str, matmuls()), rates, strict=True))
+
+
+def matmul_rates(repeats: int = 30, dtype=jnp.float32) -> list[float]:
+  """The best rate of each product of `matmuls`, in operations a second."""
+  rates = []
+  multiply = jax.jit(jnp.matmul)
+  for a, b, c in matmuls():
+    left, right = jnp.ones((a, b), dtype), jnp.ones((b, c), dtype)
+    seconds = [timed(lambda: multiply(left, right)) for _ in range(repeats)]  # noqa: B023
+    rates.append(2 * a * b * c / min(seconds[1:]))
+  return rates
+
+
+def timed(function: Callable) -> float:
+  """Seconds of one call, until its result is there."""
+  start = time.perf_counter()
+  jax.block_until_ready(function())
+  return time.perf_counter() - start
+
+
+def in_turn(ours: Callable, peer: Callable | None, repeats: int) -> np.ndarray:
+  """[2, repeats] seconds of calls of ours and of the peer's (NaN without one)."""
+  seconds, start = [], time.perf_counter()
+  while len(seconds) < 2 + repeats:  # two to warm up
+    seconds.append((timed(ours), timed(peer) if peer else float('nan')))
+    if len(seconds) >= 5 and time.perf_counter() - start > SECONDS:
+      break
+  return np.asarray(seconds[2:]).T
+
+
+def summary(name: str, seconds: np.ndarray) -> dict:
+  """Median, best and all of some times, in milliseconds."""
+  ms = 1e3 * seconds
+  middle, best = float(np.median(ms)), float(ms.min())
+  return {f'{name}_ms': middle, f'{name}_ms_best': best, f'{name}_ms_all': ms.tolist()}
+
+
+def difference(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> float:
+  """|ours - theirs| / |theirs|, over all arrays at once."""
+  ours, theirs = (np.concatenate([np.ravel(g) for g in gs]) for gs in (ours, theirs))
+  return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+
+
+def conditions(where) -> dict[str, str]:
+  """What the numbers depend on."""
+  facts = report.versions()
+  facts['cpu cores'] = str(len(os.sched_getaffinity(0)))
+  facts['float32 products'] = f'{jax.config.jax_default_matmul_precision or "default"}'
+  facts['torch'] = 'not measured'
+  if where is not None:
+    facts['torch'] = eager.conditions(where)
+  return facts
+
+
+def show_rates(rates: Sequence[float], what: str = '') -> None:
+  """Prints the rates of `matmul_rates`."""
+  for (a, b, c), rate in zip(matmuls(), rates, strict=True):
+    print(f'product {what}[{a}, {b}] x [{b}, {c}]: {rate / 1e9:.0f} Gflop/s')
+
+
+def show_end(numbers: dict) -> None:
+  """Prints the conditions and the goals."""
+  if eager is None:
+    print(NO_TORCH)
+  for name, value in numbers['conditions'].items():
+    print(f'{name}: {value}')
+  lines = [
+    [g['goal'], '-' if g['value'] is None else g['value'], g['verdict']]
+    for g in numbers['goals']
+  ]
+  print('\n' + report.text_table(('goal', 'measured', 'verdict'), lines))
