@@ -94,6 +94,7 @@ def _path(value: str) -> str:
 def _parse(argv):
   """Flags; whatever is wrong with them is one line and exit code 2."""
   warnings.filterwarnings('ignore', category=DeprecationWarning)
+  warnings.filterwarnings('ignore', module='PIL')  # of damage that does no harm
   sys.stdout.reconfigure(errors='backslashreplace')  # paths may hold any byte
   for signum in (signal.SIGINT, signal.SIGTERM):
     signal.signal(signum, _interrupted)

@@ -169,16 +169,18 @@ def _listed(root: str, where: str) -> tuple[list[str], list[str]]:
     raise dataset.DataError(f'{where or root}: {error.strerror}') from error
   for entry in entries:
     image = os.path.splitext(entry.name)[1].lower() in SUFFIXES
-    if entry.name.startswith('.') or not (image or entry.is_dir()):
+    # Not entry.is_dir(), which raises for links in a circle.
+    is_folder = os.path.isdir(entry.path)
+    if entry.name.startswith('.') or not (image or is_folder):
       continue
     path = os.path.join(where, entry.name)
     if entry.is_symlink():
       target = os.path.realpath(entry.path)
       if os.path.commonpath([target, root]) != root:
         raise dataset.DataError(f'{path}: a link that leaves the folder')
-    if entry.is_dir():
+    if is_folder:
       folders.append(entry.name)
-    elif entry.is_file():
+    elif os.path.isfile(entry.path):
       files.append(entry.name)
     else:
       raise dataset.DataError(f'{path}: neither a file nor a folder, or a dead link')

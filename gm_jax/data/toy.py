@@ -21,7 +21,8 @@ from gm_jax.data import dataset as dataset_lib
 from gm_jax.data import transforms
 
 SPLITS = ('train', 'validation', 'test')
-AHEAD = 64  # batches drawn in one dispatch
+AHEAD = 64  # batches drawn in one dispatch, of no more than
+BLOCK = 2**24  # numbers
 MAX_SIZE = 10_000  # of whatever is counted
 MAX_NODES = 4000  # of a quadrature: seconds, and error below float32's
 
@@ -399,11 +400,12 @@ def dataset(toy: Toy) -> dataset_lib.Dataset:
     return jax.vmap(lambda n: toy.sample(jax.random.fold_in(key, n), num))(positions)
 
   def drawn(key, batch_size, start, mine):
-    first = start - start % AHEAD  # blocks are the same wherever a run begins
+    ahead = max(1, min(AHEAD, BLOCK // (batch_size * toy.dim)))
+    first = start - start % ahead  # blocks are the same wherever a run begins
     while True:
-      block = np.asarray(draw(key, first + np.arange(AHEAD), batch_size))
+      block = np.asarray(draw(key, first + np.arange(ahead), batch_size))
       yield from ({'x': x[mine]} for x in block[max(start - first, 0) :])
-      first += AHEAD
+      first += ahead
 
   def batches(split, batch_size, *, seed, start=0, shard=(0, 1)):
     mine = dataset_lib.part(batch_size, shard)

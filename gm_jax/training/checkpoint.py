@@ -233,6 +233,14 @@ class Checkpoints:
     # The seals alone: as dicts, records that hold NaN differ from themselves.
     if _seal(**content)['seal'] != record.get('seal'):
       raise Damaged('its record was altered')
+    try:
+      for name, dtype, shape, crc in record['leaves']:
+        if not (isinstance(name, str) and isinstance(crc, int)):
+          raise TypeError
+        np.empty((0, *shape), _dtype(dtype))
+      dict(record['meta']), dict(record['metrics'])
+    except Exception as error:  # sealed, but by somebody else
+      raise Damaged('its record makes no sense') from error
     return record
 
   def _read(self, step: int, template: base.PyTree) -> tuple[int, base.PyTree, dict]:

@@ -9,6 +9,7 @@ elsewhere. The same command again goes on where the last one stopped.
 
 import ast
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -23,6 +24,7 @@ from gm_jax.training import checkpoint, host, log, loop, parallel
 from gm_jax.training import setup as setup_lib
 
 DEFAULT = setup_lib.DEFAULT
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, not the command
 LOCK = '.lock'  # held by the one run that trains here
 # What may differ when a run goes on: how long, and how often it looks up.
 CHANGEABLE = frozenset(
@@ -307,7 +309,7 @@ def _claimed(workdir: pathlib.Path, config: Any) -> Iterator[None]:
     if jax.process_index() == 0:
       try:
         _claim(stack, workdir, config)
-      except setup_lib.UsageError as error:
+      except (setup_lib.UsageError, WriteError) as error:
         wrong = error
     if parallel.any_process(wrong is not None):
       raise wrong or setup_lib.UsageError('process 0 cannot use the workdir')
@@ -327,7 +329,8 @@ def _claim(stack, workdir, config) -> None:
       ' --workdir'
     ) from error
   except OSError as error:
-    raise setup_lib.UsageError(
+    kind = WriteError if error.errno in FULL else setup_lib.UsageError
+    raise kind(
       f'cannot write to {workdir}: {error.strerror}; use another --workdir'
     ) from error
 

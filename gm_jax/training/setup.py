@@ -134,8 +134,10 @@ def prepare(experiment: Any, config: Any, options: Options = DEFAULT) -> Setup:
     evaluation = make(config, data) if make else None
     if evaluation:
       _try_evaluation(method, model, evaluation, config.best)
-  except (UsageError, dataset_lib.DataError):
+  except UsageError:
     raise
+  except dataset_lib.DataError as error:  # a path may hold any character
+    raise dataset_lib.DataError(' '.join(str(error).split())) from error
   except Exception as error:  # a config's functions may raise anything
     raise UsageError(_line(error, experiment)) from error
   return setup._replace(evaluation=evaluation)

@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec
 from gm_jax import base, gradient
 from gm_jax.training import parallel
 
+ROOT = pathlib.Path(__file__).parents[2]
 DEVICES = 4
 COLLECTIVE = 'all-gather|all-to-all|all-reduce|collective-permute'
 
@@ -175,15 +176,15 @@ EIGHT = """
 import json
 import jax, jax.numpy as jnp, numpy as np, optax
 from gm_jax import base, priors
-from gm_jax.methods import unrolled_gan
+from gm_jax.methods import gan
 from gm_jax.models import mlp
 from gm_jax.training import loop, parallel
 from gm_jax.data import dataset, transforms
 
 tx = optax.sgd(0.05, momentum=0.5)
-method = unrolled_gan.unrolled_gan(
+method = gan.gan(
   mlp.MLP((128, 128, 2)), mlp.MLP((64, 1)), tx, tx, prior=priors.normal(128),
-  num_unroll=2, fresh=True)
+  num_critic=3)
 spec = base.DataSpec((2,), jnp.float32, None, None, None, transforms.identity())
 
 def make_batches(phase, seed, start):
@@ -207,15 +208,14 @@ def gap(one, other):
   return max(jax.tree.leaves(gaps))
 
 one, seeds, found = run(1, 1), run(1, 1, split_seeds=False), {}
-for data, model in ((2, 1), (4, 1), (8, 1), (1, 2), (2, 2), (4, 2), (2, 4), (1, 8)):
+for data, model in ((2, 1), (4, 1), (8, 1), (2, 2), (1, 4), (2, 4)):
   state = run(data, model)
   kernel = state.params['generator']['Dense_1']['kernel']
   trace = state.opt_state['generator'][0].trace['Dense_1']['kernel']
-  shards = kernel.addressable_shards[0].data.size, trace.addressable_shards[0].data.size
-  found[f'{data}x{model}'] = gap(one, state), kernel.size // shards[0], shards[0] == shards[1]
+  mine, its = (x.addressable_shards[0].data.size for x in (kernel, trace))
+  found[f'{data}x{model}'] = gap(one, state), kernel.size // mine, mine == its
 start = method.init(jax.random.key(0), {'x': jnp.zeros((4, 2))})
 found['moved'] = gap(one, start), 0, True
-found['seeds'] = gap(seeds, run(8, 1, split_seeds=True)), 0, True
 found['seeds 4x2'] = gap(seeds, run(4, 2, split_seeds=True)), 0, True
 print(json.dumps(found))
 """
@@ -224,8 +224,8 @@ print(json.dumps(found))
 def test_training_on_up_to_eight_devices_equals_one():
   done = subprocess.run(
     [sys.executable, '-c', EIGHT], capture_output=True, text=True, timeout=400,
-    env=os.environ | {'JAX_NUM_CPU_DEVICES': '8', 'JAX_PLATFORMS': 'cpu'},
-    cwd=pathlib.Path(__file__).parents[2],
+    env=os.environ | {'JAX_NUM_CPU_DEVICES': '8', 'JAX_PLATFORMS': 'cpu'}
+    | {'JAX_COMPILATION_CACHE_DIR': str(ROOT / '.cache' / 'jax')}, cwd=ROOT,
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
   found = json.loads(done.stdout)
