@@ -115,7 +115,7 @@ def state_shardings(layout: Layout, state: base.State) -> base.State:
   size = layout.mesh.shape[MODEL]
 
   def of(x, seeds):
-    names: list = [DATA if layout.split_seeds else None] * seeds
+    names = [DATA if layout.split_seeds else None] * seeds
     names += [None] * (len(x.shape) - seeds)
     free = range(int(seeds), len(x.shape))
     fit = [axis for axis in free if x.shape[axis] % size == 0]
@@ -123,9 +123,8 @@ def state_shardings(layout: Layout, state: base.State) -> base.State:
       names[max(fit, key=lambda axis: (x.shape[axis], axis))] = MODEL
     return NamedSharding(layout.mesh, PartitionSpec(*names))
 
-  rest = state._replace(step=())
-  shardings = jax.tree.map(lambda x: of(x, layout.seeds), rest)
-  return shardings._replace(step=replicated(layout.mesh))
+  shardings = jax.tree.map(lambda x: of(x, layout.seeds), tuple(state[1:]))
+  return base.State._make((replicated(layout.mesh), *shardings))
 
 
 def batch_sharding(layout: Layout, leading: int = 0) -> NamedSharding:
