@@ -164,6 +164,7 @@ def _join():
 def _run(experiment, config, workdir):
   from gm_jax.data import dataset
   from gm_jax.training import launch, loop, setup
+  from gm_jax.training import workdir as workdir_lib
 
   logging.set_verbosity(logging.WARNING)
   options = setup.Options(_DATA_DIR.value, _MODEL_DEVICES.value, _SPLIT_SEEDS.value)
@@ -182,7 +183,7 @@ def _run(experiment, config, workdir):
       launch.sample(*given, num=_NUM.value, best=_BEST.value)
   except setup.UsageError as error:
     _fail(str(error), 2)
-  except (dataset.DataError, launch.WriteError, launch.RunError) as error:
+  except (dataset.DataError, workdir_lib.WriteError, workdir_lib.RunError) as error:
     _fail(str(error), 1)
   except loop.Diverged as error:
     _fail(f'{error}; checkpoints in {workdir} are from before', 1)

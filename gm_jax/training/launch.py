@@ -1,43 +1,25 @@
 """The launcher's modes: train, evaluate, sample, list.
 
-An experiment is a module as `training.setup` describes.
-
-The working directory holds `config.json`, `checkpoints/`, `samples/`,
-`train.csv`, `evaluate.csv` and TensorBoard events, and nothing is written
-elsewhere. The same command again goes on where the last one stopped.
+An experiment is a module as `training.setup` describes, a working directory a
+folder as `training.workdir` does. The same command again goes on where the last
+one stopped.
 """
 
 import ast
-import contextlib
-import errno
 import json
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
 from gm_jax import base
-from gm_jax.training import checkpoint, host, log, loop, parallel
+from gm_jax.training import log, loop
 from gm_jax.training import setup as setup_lib
+from gm_jax.training import workdir as workdir_lib
 
 DEFAULT = setup_lib.DEFAULT
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, not the command
-LOCK = '.lock'  # held by the one run that trains here
-# What may differ when a run goes on: how long, and how often it looks up.
-CHANGEABLE = frozenset(
-  ('steps', 'log_every', 'evaluate_every', 'sample_every', 'checkpoint_every')
-)
-
-
-class WriteError(Exception):
-  """The working directory could not be written to; one line says why."""
-
-
-class RunError(Exception):
-  """What is in the working directory cannot be used; one line says why."""
 
 
 def train(
@@ -68,13 +50,13 @@ def train(
   """
   setup = setup_lib.prepare(experiment, config, options)
   workdir = pathlib.Path(workdir)
-  with _claimed(workdir, config):
+  with workdir_lib.claimed(workdir, config):
     try:
       return _train(setup, config, workdir)
     except BrokenPipeError:  # of the standard output
       raise
     except OSError as error:
-      raise WriteError(
+      raise workdir_lib.WriteError(
         f'cannot write to {workdir}: {error.strerror or error}; checkpoints from'
         ' before are as they were'
       ) from error
@@ -87,19 +69,21 @@ def _train(setup, config, workdir) -> base.State:
   saves = setup.settings.checkpoint_every > 0
   checkpoints = None
   if saves or (workdir / 'checkpoints').is_dir():
-    checkpoints = _checkpoints(config, workdir)
+    checkpoints = workdir_lib.checkpoints(config, workdir)
   bar = log.progress(setup.settings.steps)
   scores = setup_lib.once(lambda method: setup_lib.scorer(setup, method))
   pictures = setup_lib.once(lambda method: setup_lib.painter(setup, method))
 
   def restore(template):
-    restored = _read(checkpoints, workdir, template) if checkpoints else None
+    restored = (
+      workdir_lib.restored(checkpoints, workdir, template) if checkpoints else None
+    )
     done = restored[0] if restored else 0
     if primary:
       try:
         logger.trim(done)
       except ValueError as error:
-        raise RunError(str(error)) from error
+        raise workdir_lib.RunError(str(error)) from error
     if restored and primary:
       over = '' if done < setup.settings.steps else ': no step is left to do'
       print(f'going on from step {done}{over}', flush=True)
@@ -184,7 +168,7 @@ def evaluate(
     for k, v in values.items()
   }
   path = pathlib.Path(workdir) / 'evaluation.json'
-  with _writing(path):
+  with workdir_lib.writing(path):
     path.write_text(json.dumps({'step': int(state.step), **record}, indent=2) + '\n')
   print(f'step {int(state.step)}, {setup.settings.num_seeds} seed(s)')
   for name, value in values.items():
@@ -226,7 +210,7 @@ def sample(
   method, state = _restored(setup, config, workdir, best)
   samples = setup_lib.drawer(setup, method, num)(state)
   workdir = pathlib.Path(workdir)
-  with _writing(workdir / 'samples.npz'):
+  with workdir_lib.writing(workdir / 'samples.npz'):
     with log.replacing(workdir / 'samples.npz') as temporary, temporary.open('wb') as f:
       np.savez(f, x=samples)
     setup_lib.painter(setup, method)(workdir / 'samples.png', state)
@@ -266,92 +250,6 @@ def describe(folder: str | pathlib.Path) -> list[tuple[str, str]]:
   return rows
 
 
-def _check_owner(workdir: pathlib.Path, config: Any) -> None:
-  """Raises if the workdir is another config's, or no run's; reads only."""
-  path = workdir / 'config.json'
-  if not os.path.exists(path):
-    if os.path.isdir(workdir) and set(os.listdir(workdir)) - {LOCK}:
-      raise setup_lib.UsageError(
-        f'{workdir} is not empty and not the workdir of a run (no config.json); use'
-        ' a new or empty --workdir'
-      )
-    return
-  try:
-    found = json.loads(path.read_text())
-    if not isinstance(found, dict):
-      raise ValueError('not a config')
-  except (ValueError, OSError) as error:
-    raise setup_lib.UsageError(
-      f'{path} is damaged ({error}); write the config of the run there again, or use'
-      ' another --workdir'
-    ) from error
-  asked = json.loads(json.dumps(config.to_dict()))
-  differing = [
-    f'{k} = {found.get(k)!r} there, {asked.get(k)!r} asked'
-    for k in sorted(found.keys() | asked.keys())
-    if k not in CHANGEABLE and found.get(k) != asked.get(k)
-  ]
-  if differing:
-    raise setup_lib.UsageError(
-      f'{workdir} belongs to another config ({"; ".join(differing)}); use another'
-      f' --workdir; on resume only {", ".join(sorted(CHANGEABLE))} may change'
-    )
-
-
-@contextlib.contextmanager
-def _claimed(workdir: pathlib.Path, config: Any) -> Iterator[None]:
-  """Makes the workdir this config's and this process's, or raises if it is another's.
-
-  Of several processes the first does so for all.
-  """
-  with contextlib.ExitStack() as stack:
-    wrong = None
-    if jax.process_index() == 0:
-      try:
-        _claim(stack, workdir, config)
-      except (setup_lib.UsageError, WriteError) as error:
-        wrong = error
-    if parallel.any_process(wrong is not None):
-      raise wrong or setup_lib.UsageError('process 0 cannot use the workdir')
-    yield
-
-
-def _claim(stack, workdir, config) -> None:
-  _check_owner(workdir, config)
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    stack.enter_context(host.lock(workdir / LOCK))
-    with log.replacing(workdir / 'config.json') as temporary:
-      temporary.write_text(json.dumps(config.to_dict(), indent=2) + '\n')
-  except host.Locked as error:
-    raise setup_lib.UsageError(
-      f'another run is at work in {workdir} ({error}); wait for it, or use another'
-      ' --workdir'
-    ) from error
-  except OSError as error:
-    kind = WriteError if error.errno in FULL else setup_lib.UsageError
-    raise kind(
-      f'cannot write to {workdir}: {error.strerror}; use another --workdir'
-    ) from error
-
-
-@contextlib.contextmanager
-def _writing(path: pathlib.Path) -> Iterator[None]:
-  try:
-    yield
-  except OSError as error:
-    raise WriteError(f'cannot write {path}: {error.strerror or error}') from error
-
-
-def _checkpoints(config: Any, workdir: pathlib.Path) -> checkpoint.Checkpoints:
-  best = None
-  if config.best:
-    best = (config.best[1:], 'max' if config.best[0] == '+' else 'min')
-  return checkpoint.Checkpoints(
-    workdir / 'checkpoints', keep=config.keep_checkpoints, best=best
-  )
-
-
 def _restored(setup, config, workdir, best):
   """The method and state of a checkpoint of a finished or stopped run."""
   workdir = pathlib.Path(workdir)
@@ -359,15 +257,15 @@ def _restored(setup, config, workdir, best):
     raise setup_lib.UsageError(
       f'{workdir} has no checkpoints; run --mode=train there first'
     )
-  _check_owner(workdir, config)
-  checkpoints = _checkpoints(config, workdir)
+  workdir_lib.check_owner(workdir, config)
+  checkpoints = workdir_lib.checkpoints(config, workdir)
   step = checkpoints.best_step() if best else None
   if best and step is None:
     raise setup_lib.UsageError(
       "no best checkpoint: the config's `best` names no metric"
     )
   phases = setup.make_phases(0)
-  restored = _read(
+  restored = workdir_lib.restored(
     checkpoints,
     workdir,
     lambda at: loop.template(phases, setup_lib.batches(setup), setup.settings, at),
@@ -381,16 +279,6 @@ def _restored(setup, config, workdir, best):
   step, state, _ = restored
   phase = next((p for p in phases if step <= p.until), phases[-1])
   return phase.method, state
-
-
-def _read(checkpoints, workdir, template, step=None):
-  try:
-    return checkpoints.restore(template, step=step)
-  except (checkpoint.Damaged, ValueError) as error:
-    raise RunError(
-      f'{workdir}/checkpoints: {error}; all is as it was: bring back what it was'
-      ' written as, or use another --workdir'
-    ) from error
 
 
 def _flat(metrics: dict) -> dict[str, float]:

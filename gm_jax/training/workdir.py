@@ -1,0 +1,138 @@
+"""The folder of a run: whose it is, who may write, and what can be read again.
+
+It holds `config.json`, `checkpoints/`, `samples/`, `train.csv`, `evaluate.csv` and
+TensorBoard events. A run writes nowhere else, and one run writes at a time.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+from gm_jax import base
+from gm_jax.training import checkpoint, host, log, parallel
+from gm_jax.training import setup as setup_lib
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, not the command
+LOCK = '.lock'  # held by the one run that trains here
+# What may differ when a run goes on: how long, and how often it looks up.
+CHANGEABLE = frozenset(
+  ('steps', 'log_every', 'evaluate_every', 'sample_every', 'checkpoint_every')
+)
+
+
+class WriteError(Exception):
+  """The working directory could not be written to; one line says why."""
+
+
+class RunError(Exception):
+  """What is in the working directory cannot be used; one line says why."""
+
+
+def check_owner(workdir: pathlib.Path, config: Any) -> None:
+  """Raises if the workdir is another config's, or no run's; reads only."""
+  path = workdir / 'config.json'
+  if not os.path.exists(path):
+    if os.path.isdir(workdir) and set(os.listdir(workdir)) - {LOCK}:
+      raise setup_lib.UsageError(
+        f'{workdir} is not empty and not the workdir of a run (no config.json); use'
+        ' a new or empty --workdir'
+      )
+    return
+  try:
+    found = json.loads(path.read_text())
+    if not isinstance(found, dict):
+      raise ValueError('not a config')
+  except (ValueError, OSError) as error:
+    raise setup_lib.UsageError(
+      f'{path} is damaged ({error}); write the config of the run there again, or use'
+      ' another --workdir'
+    ) from error
+  asked = json.loads(json.dumps(config.to_dict()))
+  differing = [
+    f'{k} = {found.get(k)!r} there, {asked.get(k)!r} asked'
+    for k in sorted(found.keys() | asked.keys())
+    if k not in CHANGEABLE and found.get(k) != asked.get(k)
+  ]
+  if differing:
+    raise setup_lib.UsageError(
+      f'{workdir} belongs to another config ({"; ".join(differing)}); use another'
+      f' --workdir; on resume only {", ".join(sorted(CHANGEABLE))} may change'
+    )
+
+
+@contextlib.contextmanager
+def claimed(workdir: pathlib.Path, config: Any) -> Iterator[None]:
+  """Makes the workdir this config's and this process's, or raises if it is another's.
+
+  Of several processes the first does so for all.
+  """
+  with contextlib.ExitStack() as stack:
+    wrong = None
+    if jax.process_index() == 0:
+      try:
+        _claim(stack, workdir, config)
+      except (setup_lib.UsageError, WriteError) as error:
+        wrong = error
+    if parallel.any_process(wrong is not None):
+      raise wrong or setup_lib.UsageError('process 0 cannot use the workdir')
+    yield
+
+
+def _claim(stack, workdir, config) -> None:
+  check_owner(workdir, config)
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    stack.enter_context(host.lock(workdir / LOCK))
+    with log.replacing(workdir / 'config.json') as temporary:
+      temporary.write_text(json.dumps(config.to_dict(), indent=2) + '\n')
+  except host.Locked as error:
+    raise setup_lib.UsageError(
+      f'another run is at work in {workdir} ({error}); wait for it, or use another'
+      ' --workdir'
+    ) from error
+  except OSError as error:
+    kind = WriteError if error.errno in FULL else setup_lib.UsageError
+    raise kind(
+      f'cannot write to {workdir}: {error.strerror}; use another --workdir'
+    ) from error
+
+
+@contextlib.contextmanager
+def writing(path: pathlib.Path) -> Iterator[None]:
+  """Raises WriteError, naming the path, where the block cannot write."""
+  try:
+    yield
+  except OSError as error:
+    raise WriteError(f'cannot write {path}: {error.strerror or error}') from error
+
+
+def checkpoints(config: Any, workdir: pathlib.Path) -> checkpoint.Checkpoints:
+  """The run's checkpoints, kept as its config says."""
+  best = None
+  if config.best:
+    best = (config.best[1:], 'max' if config.best[0] == '+' else 'min')
+  return checkpoint.Checkpoints(
+    workdir / 'checkpoints', keep=config.keep_checkpoints, best=best
+  )
+
+
+def restored(
+  checkpoints: checkpoint.Checkpoints,
+  workdir: pathlib.Path,
+  template: Callable,
+  step: int | None = None,
+) -> tuple[int, base.State, dict] | None:
+  """`checkpoints.restore`, whose errors become RunErrors."""
+  try:
+    return checkpoints.restore(template, step=step)
+  except (checkpoint.Damaged, ValueError) as error:
+    raise RunError(
+      f'{workdir}/checkpoints: {error}; all is as it was: bring back what it was'
+      ' written as, or use another --workdir'
+    ) from error
