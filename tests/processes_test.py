@@ -89,7 +89,8 @@ def test_two_processes_killed_go_on_as_one_of_four_devices_and_of_one(
     time.sleep(0.01)
   os.killpg(run.pid, signal.SIGKILL)
   run.wait()
-  reached = max(int(p.name) for p in workdir.glob('checkpoints/*') if p.name.isdecimal())
+  names = [p.name for p in workdir.glob('checkpoints/*')]
+  reached = max(int(name) for name in names if name.isdecimal())
   assert 20 <= reached <= 40
   for devices, steps in ((4, 50), (1, 60)):
     done = call(command(workdir, steps=steps), devices)
