@@ -1,20 +1,34 @@
-"""What configs share, against closed forms: optimizers, schedules, attempts."""
+"""Configs build and say what they cost; what they share is right."""
 
+import ast
+import importlib
 import pathlib
 import sys
 import types
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gm_jax import base
+from gm_jax.data import dataset, registry, stacked, transforms
 from gm_jax.training import setup
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from experiments.configs import common, gan_ring  # noqa: E402
+
+CONFIGS = sorted(
+  path.stem
+  for path in (ROOT / 'experiments' / 'configs').glob('*.py')
+  if path.stem != 'common'
+)
+SHAPES = {'digits': (8, 8, 1), 'stacked:digits': (8, 8, 3), 'toy:ring': (2,),
+          'tfds:fashion_mnist': (28, 28, 1)}  # fmt: skip
+every_config = pytest.mark.parametrize('name', CONFIGS)
 
 RATE, B1, B2, EPS, EPS_ROOT = 0.03, 0.4, 0.999, 1e-8, 1e-8
 PARAMS = {'large': np.zeros(3), 'small': np.zeros((2, 2))}
@@ -121,3 +135,168 @@ def test_every_attempt_halves_the_update_and_keeps_the_state():
     chex.assert_trees_all_close(updates, expected, rtol=1e-6)
     chex.assert_trees_all_close(state, plain_state, rtol=1e-6)  # and structures
   assert np.abs(plain[-1]['large']).max() > 0.001
+
+
+def experiment_of(name):
+  return importlib.import_module(f'experiments.configs.{name}')
+
+
+def spec_of(data):
+  transform = transforms.identity() if data == 'toy:ring' else transforms.scaling(256)
+  return base.DataSpec(SHAPES[data], jnp.float32, None, None, None, transform)
+
+
+@every_config
+def test_header_says_how_to_run_it_what_it_costs_and_what_comes_out(name):
+  text = ast.get_docstring(importlib_source(name))
+  first, blank, command, *rest = text.splitlines()
+  assert first.endswith('.') and not blank
+  assert command.strip().startswith('python experiments/main.py')
+  assert f'--config=experiments/configs/{name}.py' in text
+  assert f'--workdir=runs/{name}' in text
+  assert 'CPU core' in ' '.join(rest), 'the cost is missing'
+  assert len(text) > 250, 'what to expect is missing'
+
+
+def importlib_source(name):
+  return ast.parse((ROOT / 'experiments' / 'configs' / f'{name}.py').read_text())
+
+
+@every_config
+def test_config_is_a_short_list_of_numbers_and_names(name):
+  config = experiment_of(name).get_config()
+  assert len(config) <= 25
+  assert all(isinstance(leaf, int | float | str) for leaf in config.values())
+
+
+@every_config
+@pytest.mark.parametrize('arg', ['default', 'other'])
+def test_config_makes_a_method_that_fits_its_data(name, arg):
+  experiment = experiment_of(name)
+  other = '2' if name.startswith('unrolled') else 'hinge'
+  config = experiment.get_config(None if arg == 'default' else other)
+  if arg == 'other':
+    assert other in (config.get('game'), str(config.get('num_unroll')))
+  spec = spec_of(config.data)
+  method = experiment.make_method(config, spec)
+  num = getattr(experiment, 'batch_size', lambda c: c.batch_size)(config)
+  batch = {'x': jax.ShapeDtypeStruct((num, *spec.shape), spec.dtype)}
+  key = jax.random.key(0)
+  state = jax.eval_shape(method.init, key, batch)
+  after, _ = jax.eval_shape(method.step, state, key, batch)
+  assert jax.tree.structure(after) == jax.tree.structure(state)
+  model = base.Model(state.params, state.extra)
+  samples = jax.eval_shape(lambda m, k: method.sample(m, k, 3), model, key)
+  assert samples.shape == (3, *spec.shape)
+
+
+@pytest.mark.parametrize('name', [c for c in CONFIGS if 'fashion' in c])
+@pytest.mark.parametrize('shape', [(28, 28, 1), (28, 28, 3), (32, 32, 3)])
+def test_fashion_configs_fit_other_images(name, shape):
+  experiment = experiment_of(name)
+  config = experiment.get_config()
+  spec = spec_of(config.data)._replace(shape=shape)
+  method = experiment.make_method(config, spec)
+  batch = {'x': jax.ShapeDtypeStruct((config.batch_size, *shape), spec.dtype)}
+  state = jax.eval_shape(method.init, jax.random.key(0), batch)
+  jax.eval_shape(method.step, state, jax.random.key(0), batch)
+
+
+def test_bfloat16_and_accumulation_keep_the_states_dtypes():
+  experiment = experiment_of('dcgan_digits')
+  config = experiment.get_config()
+  config.update({'bfloat16': True, 'accumulate': 4})
+  method = experiment.make_method(config, spec_of('digits'))
+  batch = {'x': jnp.zeros((64, 8, 8, 1))}
+  state = jax.eval_shape(method.init, jax.random.key(0), batch)
+  after, metrics = jax.eval_shape(method.step, state, jax.random.key(0), batch)
+  chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+  assert {leaf.dtype for leaf in jax.tree.leaves(after.params)} == {np.dtype('f')}
+  text = str(jax.make_jaxpr(method.step)(state, jax.random.key(0), batch))
+  assert 'bf16' in text
+
+
+@pytest.mark.parametrize(
+  ('changes', 'word'),
+  [({'data': 'toy:ring'}, 'images'), ({'g_features': 0}, 'g_features'),
+   ({'game': 'hing'}, 'hinge'), ({'accumulate': 0}, 'accumulate'),
+   ({'accumulate': 5}, 'divide')],
+)  # fmt: skip
+def test_wrong_leaves_of_a_dcgan_are_one_line(changes, word):
+  experiment = experiment_of('dcgan_digits')
+  config = experiment.get_config()
+  config.update(changes)
+  with pytest.raises(setup.UsageError, match=word) as error:
+    setup.prepare(experiment, config)
+  assert '\n' not in str(error.value)
+
+
+def images_of(data, split):
+  return dataset.transformed(data.spec, data.arrays(split))['x']
+
+
+def method_that_samples(x):
+  """A method whose samples are the rows of x, drawn with replacement."""
+
+  def sample(model, key, num):
+    return x[jax.random.randint(key, (num,), 0, len(x))]
+
+  return types.SimpleNamespace(sample=sample)
+
+
+def test_image_evaluation_orders_images_by_their_distance(monkeypatch):
+  data = registry.load('digits')
+  config = types.SimpleNamespace(data='digits')
+  evaluation = common.dcgan_evaluation(config, data)
+  train, noise = images_of(data, 'train'), jax.random.uniform(
+    jax.random.key(0), (360, 8, 8, 1), minval=-1.0
+  )  # fmt: skip
+  good, blurred, bad = (
+    jax.jit(lambda k, x=x: evaluation(method_that_samples(x), None, k))(
+      jax.random.key(1)
+    )
+    for x in (train, 0.7 * train - 0.3, noise)
+  )
+  assert good.keys() == {'mmd2', 'frechet'}
+  for name in good:
+    assert float(good[name]) < float(blurred[name]) < float(bad[name])
+  assert abs(float(good['mmd2'])) < 0.005
+
+
+def test_images_without_classes_have_no_frechet_distance():
+  data = registry.load('digits')
+  data = data._replace(spec=data.spec._replace(num_classes=None))
+  assert common.image_distances(data)(images_of(data, 'test')).keys() == {'mmd2'}
+
+
+def test_stacked_evaluation_finds_all_modes_of_the_data_and_ten_of_gray(
+  monkeypatch, tmp_path, capsys
+):
+  monkeypatch.setenv('GM_JAX_CACHE', str(tmp_path))
+  data = registry.load('stacked:digits')
+  config = types.SimpleNamespace(data='stacked:digits')
+  evaluation = jax.jit(
+    common.dcgan_evaluation(config, data), static_argnums=0, static_argnames='method'
+  )
+  line = capsys.readouterr().out
+  assert line.startswith('classifier digits: 9') and '360 held-out' in line
+  assert float(line.split()[2].rstrip('%')) >= 98
+  x = dataset.transformed(data.spec, data.arrays('test', 20_000))['x']
+
+  class Method:  # hashable
+    def __init__(self, x):
+      self.sample = method_that_samples(x).sample
+
+  real = evaluation(Method(x), None, jax.random.key(0))
+  assert int(real['modes']) == 1000
+  assert 0.015 < float(real['reverse_kl']) < 0.1
+  gray = jnp.repeat(x[..., :1], 3, axis=-1)  # three times the same digit
+  few = evaluation(Method(gray), None, jax.random.key(0))
+  assert int(few['modes']) == 10
+  np.testing.assert_allclose(few['reverse_kl'], np.log(100), atol=0.05)
+
+
+def test_classifier_of_stacked_images_sees_the_bases_splits():
+  data = registry.load('stacked:digits')
+  for split, num, size in (('train', 20_000, 1257), ('test', 10_000, 360)):
+    assert len(stacked.unstacked(data.arrays(split, num))['x']) == size

@@ -101,11 +101,36 @@ def add_adam(
     config.clip = 0.0  # of the gradient's global norm; 0 for none
 
 
-def add_dcgan(config, *, generator: int, discriminator: int):
-  """The leaves that `dcgan_networks` reads: the width of each network."""
+def images(
+  data: str,
+  *,
+  steps: int,
+  batch_size: int,
+  rate: float,
+  generator: int,
+  discriminator: int,
+) -> ml_collections.ConfigDict:
+  """The leaves of a DCGAN's networks and training, the ordinary or the unrolled one.
+
+  Rates decay to 0 over `steps`, and what is measured and shown is the average of
+  the parameters.
+
+  Args:
+    data: name of the images.
+    steps: of training.
+    batch_size: examples a step.
+    rate: Adam's, of both players.
+    generator: its channels before the last doubling.
+    discriminator: its channels after the first halving.
+  """
+  config = run(data, steps=steps, batch_size=batch_size)
+  add_adam(config, generator=rate, discriminator=rate, b1=0.5, extras=False)
+  config.decay_steps = steps
+  config.ema_decay = 0.99
   config.latent_size = 64
   config.g_features = generator
   config.d_features = discriminator
+  return config
 
 
 def dcgan_networks(config, spec, *, normalize: bool = True, dtype=None) -> dict:
@@ -126,11 +151,9 @@ def dcgan_networks(config, spec, *, normalize: bool = True, dtype=None) -> dict:
   }
 
 
-def dcgan_config(data: str, arg, *, steps: int, batch_size: int, rate: float, **widths):
+def dcgan_config(data: str, arg: str | None, **sizes) -> ml_collections.ConfigDict:
   """The config of a DCGAN; the argument is the name of the game."""
-  config = run(data, steps=steps, batch_size=batch_size)
-  add_adam(config, generator=rate, discriminator=rate, b1=0.5, extras=False)
-  add_dcgan(config, **widths)
+  config = images(data, **sizes)
   config.game = arg or 'non_saturating'
   config.bfloat16 = False
   config.accumulate = 1  # slices of a batch, one after another, to save memory
@@ -139,6 +162,11 @@ def dcgan_config(data: str, arg, *, steps: int, batch_size: int, rate: float, **
 
 def dcgan_method(config, spec, *, wrap=lambda tx: tx):
   """A GAN of a DCGAN's networks."""
+  if config.accumulate < 1 or config.batch_size % config.accumulate:
+    raise ValueError(
+      f'accumulate must be >= 1 and divide batch_size = {config.batch_size}, got'
+      f' {config.accumulate}'
+    )
   dtype = jnp.bfloat16 if config.bfloat16 else None
   return gan.gan(
     **dcgan_networks(config, spec, dtype=dtype),
@@ -150,12 +178,10 @@ def dcgan_method(config, spec, *, wrap=lambda tx: tx):
 
 
 def unrolled_config(
-  data: str, arg, *, steps: int, batch_size: int, rate: float, num_unroll: int, **widths
-):
+  data: str, arg: str | None, *, num_unroll: int, **sizes
+) -> ml_collections.ConfigDict:
   """The config of an unrolled DCGAN; the argument is the number of steps."""
-  config = run(data, steps=steps, batch_size=batch_size)
-  add_adam(config, generator=rate, discriminator=rate, b1=0.5, extras=False)
-  add_dcgan(config, **widths)
+  config = images(data, **sizes)
   config.num_unroll = num_unroll if arg is None else int(arg)
   config.how = 'full'
   return config
@@ -272,9 +298,8 @@ def stacked_classify(data, key=None):
   return functools.partial(classifier.logits, classifier.params)
 
 
-def stacked_evaluation(config, data):
-  """Modes of 1,000 and reverse KL of 25,600 samples, by a classifier of channels."""
-  classify = stacked_classify(data)
+def stacked_counter(classify):
+  """The evaluation that counts modes of 25,600 samples with such a classifier."""
 
   def evaluation(method, model, key):
     def chunk(key):
@@ -284,6 +309,11 @@ def stacked_evaluation(config, data):
     return modes.stacked_coverage(labels.ravel())._asdict()
 
   return evaluation
+
+
+def stacked_evaluation(config, data):
+  """Modes of 1,000 and reverse KL of 25,600 samples, by a classifier of channels."""
+  return stacked_counter(stacked_classify(data))
 
 
 def dcgan_evaluation(config, data):

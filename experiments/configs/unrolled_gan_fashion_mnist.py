@@ -1,4 +1,14 @@
-"""Unrolled"""
+"""Unrolled GAN of DCGAN's networks on Fashion-MNIST, 28x28.
+
+  python experiments/main.py --workdir=runs/unrolled_gan_fashion_mnist \
+      --config=experiments/configs/unrolled_gan_fashion_mnist.py --data_dir=PATH \
+      [--config.num_unroll=10] [--data=tfds:mnist]
+
+PATH is where TensorFlow Datasets prepared the set. CPU cores TODO The discriminator
+has no batch normalization: with it, it won within 500 steps (loss 0.06) and the
+minimax game left the generator no gradient (Frechet distance 283, against 78
+without).
+"""
 
 from experiments.configs import common
 
@@ -8,13 +18,15 @@ make_method = common.unrolled_method
 
 def get_config(arg=None):
   """The config; the argument is the number of unrolled steps."""
-  return common.unrolled_config(
+  config = common.unrolled_config(
     'tfds:fashion_mnist',
     arg,
     steps=2000,
     batch_size=64,
-    rate=2e-4,
-    num_unroll=5,
+    rate=5e-4,
     generator=32,
     discriminator=16,
+    num_unroll=5,
   )
+  config.steps_per_dispatch = 10
+  return config

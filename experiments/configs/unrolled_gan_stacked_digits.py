@@ -1,4 +1,15 @@
-"""Unrolled"""
+"""Unrolled GAN of DCGAN's networks on stacked digits: 1,000 modes to be counted.
+
+  python experiments/main.py --workdir=runs/unrolled_gan_stacked_digits \
+      --config=experiments/configs/unrolled_gan_stacked_digits.py \
+      [--config.num_unroll=10] [--config.how=partial] [--config.seeds=4]
+
+About two minutes on two CPU cores. 999 of 1,000 modes in 25,600 samples and a reverse
+KL of 0.28 nats, seed 0, with a discriminator of half the generator's width; test
+examples give 1,000 and 0.020. The comparison by k, with its controls, is
+experiments/reproduce.py stacked. On stacked MNIST: --data_dir=PATH
+--data=stacked:tfds:mnist.
+"""
 
 from experiments.configs import common
 
@@ -11,10 +22,10 @@ def get_config(arg=None):
   return common.unrolled_config(
     'stacked:digits',
     arg,
-    steps=8000,
+    steps=4000,
     batch_size=64,
-    rate=5e-4,
+    rate=1e-3,
+    generator=32,
+    discriminator=16,
     num_unroll=5,
-    generator=64,
-    discriminator=32,
   )

@@ -1,0 +1,87 @@
+"""Runs a comparison that a paper made, and prints its table beside the paper's.
+
+  python experiments/reproduce.py stacked [--budget=laptop|full] [--data_dir=PATH] \
+      [--json=PATH] [--out=runs/reproduce]
+
+  stacked   modes of stacked digits that a GAN reaches, by the number k of steps it
+            looks ahead; `full` on stacked MNIST, for an accelerator
+
+The laptop's budget is about ten minutes on two CPU cores. Exit codes: 0 done, 1 the
+run or its data went wrong, 2 the command did.
+"""
+
+import json
+import pathlib
+import sys
+
+from absl import app, flags, logging
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # for experiments.ledger
+
+_BUDGET = flags.DEFINE_enum('budget', 'laptop', ['laptop', 'full'], 'What to afford.')
+_DATA_DIR = flags.DEFINE_string('data_dir', None, 'Folder of prepared data sets.')
+_JSON = flags.DEFINE_string('json', None, 'File for every number.')
+_OUT = flags.DEFINE_string('out', 'runs/reproduce', 'Folder for pictures.')
+
+
+def _fail(message: str, code: int):
+  """Ends with one line on stderr."""
+  print('error:', ' '.join(message.split()), file=sys.stderr)
+  sys.exit(code)
+
+
+def _parse(argv):
+  """Flags; whatever is wrong with them is one line and exit code 2."""
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    _fail(str(error), 2)
+
+
+def _stacked() -> dict:
+  from experiments.ledger import stacked
+
+  out = pathlib.Path(_OUT.value)
+  return stacked.run(_BUDGET.value, data_dir=_DATA_DIR.value, out=out)
+
+
+COMMANDS = {'stacked': _stacked}  # each prints its table and returns every number
+
+
+def main(argv):
+  logging.set_verbosity(logging.ERROR)
+  known = ', '.join(COMMANDS)
+  if len(argv) != 2:
+    _fail(f'expected one comparison of: {known}; got {len(argv) - 1}', 2)
+  if argv[1] not in COMMANDS:
+    _fail(f'unknown comparison {argv[1]!r}; there are: {known}', 2)
+  if _JSON.value and not pathlib.Path(_JSON.value).resolve().parent.is_dir():
+    _fail(f'--json={_JSON.value}: no such folder', 2)
+  try:
+    pathlib.Path(_OUT.value).mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    _fail(f'--out={_OUT.value} is no folder and cannot be made: {error.strerror}', 2)
+  _run(COMMANDS[argv[1]])
+
+
+def _run(command):
+  from gm_jax.data import dataset
+  from gm_jax.training import launch, loop, setup
+
+  launch.use_compilation_cache()
+  try:
+    numbers = command()
+    if _JSON.value:
+      pathlib.Path(_JSON.value).write_text(json.dumps(numbers, indent=2) + '\n')
+      print(f'numbers: {_JSON.value}')
+  except setup.UsageError as error:
+    _fail(str(error), 2)
+  except (dataset.DataError, loop.Diverged, OSError) as error:
+    _fail(str(error), 1)
+  except loop.Stopped as error:
+    _fail(str(error), 128 + error.signum)
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=_parse)

@@ -1,0 +1,109 @@
+"""The comparison's command, its rows and what stands beside them."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from experiments.ledger import stacked  # noqa: E402
+
+REPRODUCE = [sys.executable, str(ROOT / 'experiments' / 'reproduce.py')]
+
+
+@pytest.mark.parametrize(
+  ('args', 'word'),
+  [
+    ([], 'stacked'),
+    (['stackd'], 'stackd'),
+    (['stacked', 'more'], 'one comparison'),
+    (['stacked', '--budget=large'], 'budget'),
+    (['stacked', '--budgt=full'], 'budgt'),
+    (['stacked', '--json=/none/such/file'], 'no such folder'),
+    (['stacked', '--out=/dev/null/folder'], '--out'),
+  ],
+)
+def test_wrong_command_is_one_line_and_exit_code_2(args, word):
+  done = subprocess.run([*REPRODUCE, *args], capture_output=True, text=True, timeout=60)
+  assert done.returncode == 2
+  assert done.stdout == ''
+  assert len(done.stderr.splitlines()) == 1
+  assert word in done.stderr
+
+
+def test_missing_data_are_one_line_and_exit_code_1(tmp_path):
+  args = ['stacked', '--budget=full', f'--data_dir={tmp_path}', f'--out={tmp_path}/out']
+  done = subprocess.run(
+    [*REPRODUCE, *args], capture_output=True, text=True, timeout=120
+  )
+  assert done.returncode == 1
+  assert len(done.stderr.splitlines()) == 1
+  assert str(tmp_path) in done.stderr
+
+
+def row(name, k, modes, kl):
+  return stacked.Row(
+    divisor=4,
+    name=name,
+    k=k,
+    modes=np.array(modes),
+    reverse_kl=np.array(kl),
+    steps=100,
+    seconds=12.4,
+    samples=np.zeros((8, 8, 8, 3)),
+  )
+
+
+def test_cells_are_mean_and_standard_error_beside_the_papers_row():
+  cells = stacked._cells(row('k = 5', 5, [900, 980, 940], [0.5, 0.7, 0.6]))
+  error = 40 / np.sqrt(3), 0.1 / np.sqrt(3)
+  ours = f'940.0 +- {error[0]:.1f}', f'0.600 +- {error[1]:.3f}'
+  paper = '236.4 +- 63.30', '4.67 +- 0.43'
+  assert stacked._cells(row('k = 5', 5, [900, 980, 940], [0.5, 0.7, 0.6])) == [
+    '1/4', 'k = 5', *ours, '3', '100', '12', *paper
+  ]  # fmt: skip
+  assert len(cells) == len(stacked.HEADER)
+  alone = stacked._cells(row('partial', None, [900], [0.5]))
+  assert alone == ['1/4', 'partial', '900.0', '0.500', '1', '100', '12', '', '']
+
+
+def test_every_k_stands_beside_a_row_of_the_paper():
+  assert all(tuple(rows) == stacked.KS for rows in stacked.PAPER.values())
+  more = stacked.PAPER[4], stacked.PAPER[2]
+  quarter, half = ([float(r[0].split()[0]) for r in rows.values()] for rows in more)
+  assert quarter == sorted(quarter) and all(np.less(quarter, half))
+
+
+@pytest.mark.slow
+@pytest.mark.slow
+def test_all_rows_train_and_their_numbers_are_json(monkeypatch, tmp_path, capsys):
+  monkeypatch.setenv('GM_JAX_CACHE', str(tmp_path / 'cache'))
+  tiny = stacked.BUDGETS['laptop']._replace(
+    steps=2 * stacked.DISPATCH, seeds=2, batch_size=8, g_features=8
+  )
+  monkeypatch.setitem(stacked.BUDGETS, 'laptop', tiny)
+  monkeypatch.setattr(stacked, 'KS', (0, 5))
+  monkeypatch.setattr(stacked, 'PAPER', {4: stacked.PAPER[4]})
+  numbers = stacked.run('laptop', data_dir=None, out=tmp_path / 'out')
+  assert json.loads(json.dumps(numbers))['budget'] == 'laptop'
+  assert [(r['divisor'], r['name']) for r in numbers['rows']] == [
+    (4, 'k = 0'),
+    (4, 'k = 5'),
+    (4, 'k = 0, seconds of k = 5'),
+    (4, 'k = 0, 6 critic steps'),
+    (4, 'k = 5, partial gradient'),
+  ]
+  for one in numbers['rows']:
+    assert len(one['modes']) == len(one['reverse_kl']) == 2
+    assert all(1 <= m <= 1000 for m in one['modes'])
+    assert all(0 <= kl <= np.log(1000) + 1e-3 for kl in one['reverse_kl'])
+  assert numbers['test_examples']['modes'] == 1000
+  assert 0.015 < numbers['test_examples']['reverse_kl'] < 0.05
+  out = capsys.readouterr().out
+  assert 'another protocol' in out and '4 seeds' not in out and 'classifier' in out
+  assert (tmp_path / 'out' / 'stacked.png').read_bytes()[:4] == b'\x89PNG'
