@@ -16,6 +16,7 @@ The same command again goes on from the last checkpoint. Exit codes: 0 done,
 SIGTERM (with one more checkpoint if the config writes any).
 """
 
+import contextlib
 import importlib.util
 import os
 import pathlib
@@ -72,9 +73,15 @@ _CACHE = flags.DEFINE_string(
 
 
 def _interrupted(signum, frame):
-  """Outside the training loop, which has handlers of its own."""
+  """Outside the training loop, which has handlers of its own.
+
+  At once, because an exception may be caught by whatever is being imported; there is
+  nothing half-written outside the loop.
+  """
   del frame
-  _fail('stopped; the same command begins again or goes on', 128 + signum)
+  print('error: stopped; the same command begins again or goes on', file=sys.stderr)
+  sys.stderr.flush()
+  os._exit(128 + signum)
 
 
 def _experiment():
@@ -130,6 +137,8 @@ def main(argv):
     _fail('--config is missing; --mode=list shows the configs', 2)
   if not _WORKDIR.value:
     _fail('--workdir is missing: the folder that the run is kept in', 2)
+  if any('\ud800' <= letter <= '\udfff' for letter in _WORKDIR.value):
+    _fail(f'--workdir={_WORKDIR.value!r} is no UTF-8 text; give it such a name', 2)
   if _LOCAL.value > 1:
     from experiments import processes
 
@@ -172,6 +181,8 @@ def _run(experiment, config, workdir):
   _join()
   try:
     if _CACHE.value:
+      fonts = os.path.join(_CACHE.value, 'matplotlib')  # else it has its own in ~
+      os.environ.setdefault('MPLCONFIGDIR', fonts)
       given_cache = _CACHE.value if flags.FLAGS['compilation_cache'].present else ''
       launch.use_compilation_cache(given_cache)
     if _MODE.value == 'train':
@@ -183,8 +194,13 @@ def _run(experiment, config, workdir):
       launch.sample(*given, num=_NUM.value, best=_BEST.value)
   except setup.UsageError as error:
     _fail(str(error), 2)
-  except (dataset.DataError, workdir_lib.WriteError, workdir_lib.RunError) as error:
+  except (dataset.DataError, workdir_lib.RunError) as error:
     _fail(str(error), 1)
+  except workdir_lib.WriteError as error:
+    with contextlib.suppress(SystemExit):
+      _fail(str(error), 1)
+    sys.stderr.flush()
+    os._exit(1)  # at once: what waits to be written would fail again, and complain
   except loop.Diverged as error:
     _fail(f'{error}; checkpoints in {workdir} are from before', 1)
   except BrokenPipeError:  # as of `| head`

@@ -18,7 +18,6 @@ sys.path.insert(0, str(ROOT))
 
 from experiments.configs import (  # noqa: E402
   gan_digits,
-  gan_ring,
   unrolled_gan_ring,
 )
 
@@ -240,14 +239,12 @@ def test_divergence_ends_with_one_line_and_writes_no_bad_checkpoint(tmp_path):
   assert not list((tmp_path / 'run' / 'checkpoints').iterdir())
 
 
-def test_every_config_has_few_leaves_and_a_header():
-  for experiment in (gan_digits, gan_ring, unrolled_gan_ring):
-    assert len(experiment.get_config()) <= 25
-    assert '--config=' in experiment.__doc__ and 'CPU cores' in experiment.__doc__
-  listed = dict(launch.describe(ROOT / 'experiments' / 'configs'))
-  assert set(listed) == {'gan_digits.py', 'gan_ring.py', 'unrolled_gan_ring.py'}
+def test_list_names_every_config():
+  folder = ROOT / 'experiments' / 'configs'
+  names = {p.name for p in folder.glob('*.py')} - {'common.py', '__init__.py'}
+  assert {name for name, _ in launch.describe(folder)} == names and len(names) >= 9
   done = call([*MAIN, '--mode=list'])
-  assert done.returncode == 0 and all(name in done.stdout for name in listed)
+  assert done.returncode == 0 and all(name in done.stdout for name in names)
 
 
 def arrays(workdir):

@@ -303,13 +303,16 @@ class _Best:
 
 def _not_chatter(record: python_logging.LogRecord) -> bool:
   """Lets orbax speak in the log only of errors."""
-  ours = f'{os.sep}orbax{os.sep}' not in record.pathname
-  return ours or record.levelno >= python_logging.ERROR
+  return _not_orbax(record) or record.levelno >= python_logging.ERROR
+
+
+def _not_orbax(record: python_logging.LogRecord) -> bool:
+  return f'{os.sep}orbax{os.sep}' not in record.pathname
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-  """Keeps what a failing read prints besides its error off the console.
+  """Keeps what a failing read or write prints besides its error off the console.
 
   When one array cannot be read, the reads of the others still under way find
   their event loop closed and print a traceback each, in threads of their own;
@@ -318,6 +321,7 @@ def _quiet() -> Iterator[None]:
   logger = python_logging.getLogger('asyncio')
   disabled, hook = logger.disabled, sys.unraisablehook
   logger.disabled, sys.unraisablehook = True, lambda unraisable: None
+  logging.get_absl_logger().addFilter(_not_orbax)
   try:
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')
@@ -328,6 +332,7 @@ def _quiet() -> Iterator[None]:
     raise
   finally:
     logger.disabled, sys.unraisablehook = disabled, hook
+    logging.get_absl_logger().removeFilter(_not_orbax)
 
 
 def _leaves(tree: base.PyTree) -> list[tuple[str, Any]]:

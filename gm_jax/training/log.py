@@ -13,6 +13,7 @@ import math
 import os
 import pathlib
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -116,20 +117,28 @@ class Log:
   def _events(self, split: str, row: Mapping[str, Any]) -> None:
     if self._tensorboard and self._writer is None:
       try:
-        import tensorboardX
+        from tensorboardX import event_file_writer
       except ImportError:
         self._tensorboard = False
         return
       folder = self._workdir / 'tensorboard'
-      self._writer = tensorboardX.SummaryWriter(
-        str(folder), purge_step=self._purge_step, flush_secs=30
-      )
+      folder.mkdir(exist_ok=True)
+      # Not SummaryWriter: a full disk ends its thread, and the run waits for ever.
+      self._writer = event_file_writer.EventsWriter(str(folder / 'events'))
+      if self._purge_step is not None:
+        self._event(self._purge_step, session_log={'status': 'START'})
       self._purge_step = None
     if self._writer is not None:
-      for name, value in row.items():
-        # Of others tensorboardX complains on the console, each time.
-        if name != 'step' and math.isfinite(value):
-          self._writer.add_scalar(f'{split}/{name}', value, row['step'])
+      finite = {k: v for k, v in row.items() if k != 'step' and math.isfinite(v)}
+      values = [{'tag': f'{split}/{k}', 'simple_value': v} for k, v in finite.items()]
+      self._event(row['step'], summary={'value': values})
+      self._writer.flush()
+
+  def _event(self, step: int, **content: Any) -> None:
+    from tensorboardX.proto import event_pb2
+
+    event = event_pb2.Event(wall_time=time.time(), step=step, **content)
+    self._writer.write_event(event)
 
 
 class Progress(NamedTuple):

@@ -97,10 +97,10 @@ def _claim(stack, workdir, config) -> None:
       ' --workdir'
     ) from error
   except OSError as error:
-    kind = WriteError if error.errno in FULL else setup_lib.UsageError
-    raise kind(
-      f'cannot write to {workdir}: {error.strerror}; use another --workdir'
-    ) from error
+    line = f'cannot write to {workdir}: {error.strerror}'
+    if error.errno in FULL:
+      raise WriteError(f'{line}; checkpoints from before are as they were') from error
+    raise setup_lib.UsageError(f'{line}; use another --workdir') from error
 
 
 @contextlib.contextmanager

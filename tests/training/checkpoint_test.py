@@ -179,7 +179,10 @@ def test_nan_in_metrics_meta_and_state_restores_and_is_the_same_again(tmp_path):
   assert (tmp_path / '1').stat().st_ino == before
   record = tmp_path / '1' / 'record' / 'metadata'
   record.write_text(record.read_text().replace('NaN', '0.5'))
-  assert checkpoint.Checkpoints(tmp_path, **options).restore(state) is None
+  altered = record.read_bytes()
+  with pytest.raises(checkpoint.Damaged, match='every checkpoint is damaged'):
+    checkpoint.Checkpoints(tmp_path, **options).restore(state)
+  assert record.read_bytes() == altered  # it is left for the user to see
 
 
 def test_a_record_is_whole_whichever_nan_its_reader_makes(tmp_path, monkeypatch):
