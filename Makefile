@@ -4,16 +4,20 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 CONFIG := requirements.txt setup.cfg pyproject.toml
 
-.PHONY: demo test test-slow lint format benchmark clean
+.PHONY: demo test test-slow drills lint format benchmark clean
 
 demo: $(VENV)/.run
 	$(PY) experiments/demo.py
 
 test: $(VENV)/.test
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -m "not slow and not drill"
 
 test-slow: $(VENV)/.test
 	$(PY) -m pytest -m slow
+
+# Not yet part of .ci/run: not yet seen to pass as a whole on a quiet machine.
+drills: $(VENV)/.test
+	$(PY) -m pytest -m drill
 
 lint: $(VENV)/.test
 	$(PY) -m ruff check .
