@@ -238,7 +238,11 @@ class Checkpoints:
         if not (isinstance(name, str) and isinstance(crc, int)):
           raise TypeError
         np.empty((0, *shape), _dtype(dtype))
-      dict(record['meta']), dict(record['metrics'])
+      if not isinstance(record['meta'], dict):
+        raise TypeError
+      for metric in record['metrics'].values():
+        if not isinstance(metric, int | float):
+          raise TypeError
     except Exception as error:  # sealed, but by somebody else
       raise Damaged('its record makes no sense') from error
     return record
