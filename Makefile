@@ -9,13 +9,14 @@ CONFIG := requirements.txt setup.cfg pyproject.toml
 demo: $(VENV)/.run
 	$(PY) experiments/demo.py
 
+# Compiling is most of the work: two workers, and programs hardly optimized.
 test: $(VENV)/.test
-	$(PY) -m pytest -m "not slow and not drill"
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PY) -m pytest -n 2 --dist loadfile \
+	  -m "not slow and not drill"
 
 test-slow: $(VENV)/.test
-	$(PY) -m pytest -m slow
+	$(PY) -m pytest -n 2 --dist load -m slow
 
-# Not yet part of .ci/run: not yet seen to pass as a whole on a quiet machine.
 drills: $(VENV)/.test
 	$(PY) -m pytest -m drill
 

@@ -9,6 +9,7 @@ import tempfile
 import time
 
 GRACE = 10.0  # seconds between asking a process to end and ending it
+TOGETHER = 3.0  # seconds within which processes fail of the same cause
 
 
 def _free_port() -> int:
@@ -68,10 +69,18 @@ def _first_failure(children) -> int | None:
     codes = [child.poll() for child in children]
     failed = [index for index, code in enumerate(codes) if code]
     if failed:
-      return failed[0]
+      return 0 if _fails(children[0]) else failed[0]
     if all(code == 0 for code in codes):
       return None
     time.sleep(0.05)
+
+
+def _fails(first) -> bool:
+  """Whether the first process, the one that is heard, ends by itself too."""
+  try:
+    return bool(first.wait(TOGETHER))
+  except subprocess.TimeoutExpired:
+    return False
 
 
 def _end(children) -> None:

@@ -231,6 +231,17 @@ def test_wrong_leaves_of_a_dcgan_are_one_line(changes, word):
   assert '\n' not in str(error.value)
 
 
+def test_mixture_options_reach_the_evaluation():
+  config = types.SimpleNamespace(data='toy:ring?num_modes=12&radius=5')
+  data = registry.load(config.data)
+  found = common.modes_evaluation(config, data)(
+    method_that_samples(data.arrays('test', 2500)['x']), None, jax.random.key(0)
+  )
+  assert int(found['modes']) == 12
+  assert float(found['high_quality']) > 0.97  # 1 - exp(-9 / 2) = 0.989
+  assert float(found['reverse_kl']) < 0.02
+
+
 def images_of(data, split):
   return dataset.transformed(data.spec, data.arrays(split))['x']
 
@@ -261,6 +272,15 @@ def test_image_evaluation_orders_images_by_their_distance(monkeypatch):
   for name in good:
     assert float(good[name]) < float(blurred[name]) < float(bad[name])
   assert abs(float(good['mmd2'])) < 0.005
+
+
+def test_images_that_are_all_the_same_are_refused_by_name():
+  data = registry.load('digits')
+  one = data.arrays('test', 1)['x']
+  same = data._replace(arrays=lambda *_: {'x': np.repeat(one, 8, axis=0)})
+  same = same._replace(spec=data.spec._replace(num_classes=None))
+  with pytest.raises(dataset.DataError, match='most test images are identical'):
+    common.image_distances(same)
 
 
 def test_images_without_classes_have_no_frechet_distance():

@@ -8,7 +8,7 @@ import ml_collections
 import optax
 
 from gm_jax import priors, unroll
-from gm_jax.data import dataset, stacked, toy
+from gm_jax.data import dataset, registry, stacked
 from gm_jax.losses import adversarial, discrepancy
 from gm_jax.methods import gan, unrolled_gan
 from gm_jax.metrics import features, frechet, kernel_distance, modes
@@ -57,6 +57,13 @@ def choose(table, name: str, leaf: str):
   if name not in table:
     raise ValueError(f'{leaf} = {name!r} is not one of {", ".join(sorted(table))}')
   return table[name]
+
+
+def check_sizes(config, *names: str) -> None:
+  """Raises ValueError unless these leaves are at least 1."""
+  for name in names:
+    if config[name] < 1:
+      raise ValueError(f'{name} must be >= 1, got {config[name]}')
 
 
 def adam(config, learning_rate: float) -> optax.GradientTransformation:
@@ -141,9 +148,7 @@ def dcgan_networks(config, spec, *, normalize: bool = True, dtype=None) -> dict:
   if len(spec.shape) != 3:
     raise ValueError(f'data = {config.data!r} are not images, which a DCGAN needs')
   size, _, channels = spec.shape
-  for name in ('latent_size', 'g_features', 'd_features'):
-    if config[name] < 1:
-      raise ValueError(f'{name} must be >= 1, got {config[name]}')
+  check_sizes(config, 'latent_size', 'g_features', 'd_features')
   return {
     'generator': dcgan.Generator(size, channels, config.g_features, dtype=dtype),
     'discriminator': dcgan.Discriminator(config.d_features, normalize, dtype=dtype),
@@ -210,8 +215,7 @@ def ring_networks() -> dict:
 
 def modes_evaluation(config, data):
   """Mode coverage of a mixture: 2,500 samples, 3 standard deviations, 20 hits."""
-  make = toy.TOYS.get(config.data.removeprefix('toy:'))
-  mixture = make() if make else None
+  mixture = registry.toy_density(config.data)
   if mixture is None or mixture.means is None or mixture.std is None:
     raise ValueError(
       f'data = {config.data!r} has no modes to count; use toy:ring or toy:grid'
@@ -252,7 +256,13 @@ def image_distances(data):
   def flat(x):
     return x.reshape(len(x), -1)
 
-  kernel = discrepancy.gaussian(std=float(kernel_distance.median_bandwidth(flat(test))))
+  median = float(kernel_distance.median_bandwidth(flat(test)))
+  if not median > 0:
+    raise dataset.DataError(
+      f'{data.name}: most test images are identical, so that no distance between'
+      ' samples and them can be measured; evaluate_every=0 trains without it'
+    )
+  kernel = discrepancy.gaussian(std=median)
   if classifier is not None:
     inner = functools.partial(classifier.features, classifier.params)
     test_moments = frechet.moments(inner(test))

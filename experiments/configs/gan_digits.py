@@ -41,6 +41,7 @@ def r1_penalty(gamma):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """A DCGAN generator of the data's size, and a small dense discriminator."""
+  common.check_sizes(config, 'latent_size', 'base_features')
   return gan.gan(
     generator=dcgan.Generator(spec.shape[0], spec.shape[-1], config.base_features),
     discriminator=mlp.MLP((256, 256, 1)),

@@ -70,8 +70,10 @@ def _check_header(file, member: zipfile.ZipInfo) -> None:
   shape, _, dtype = read_header(file)
   if dtype.hasobject:
     raise ValueError('it holds Python objects; save numbers or strings')
+  if min(shape, default=0) < 0:
+    raise ValueError(f'its header claims the shape {shape}')
   claimed, held = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
-  if min(shape, default=0) < 0 or claimed != held:
+  if claimed != held:
     raise ValueError(f'its header claims {claimed} bytes, the file holds {held}')
   if member.file_size > RATIO * member.compress_size + RATIO:
     raise ValueError(f'{member.compress_size} bytes cannot unpack to {held}')

@@ -51,6 +51,23 @@ def load(name: str, *, data_dir: str | None = None, **options) -> dataset.Datase
   plain, options = _options(name, options)
   kind, _, rest = plain.partition(':')
   factory = _factory(kind, rest, plain, data_dir)
+  return _made(factory, plain, options)
+
+
+def toy_density(name: str) -> toy.Toy | None:
+  """The density behind a toy data set's name, with its options; None for others.
+
+  Raises:
+    ValueError: an option makes no sense.
+  """
+  plain, options = _options(name, {})
+  kind, _, rest = plain.partition(':')
+  factory = toy.TOYS.get(rest) if kind == 'toy' else None
+  return _made(factory, plain, options) if factory else None
+
+
+def _made(factory: Callable, plain: str, options: Mapping):
+  """What the factory makes of options that may be text."""
   known = inspect.signature(factory).parameters
   if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
     options = {key: _typed(plain, key, v, known) for key, v in options.items()}
@@ -108,7 +125,8 @@ def _unknown(plain: str) -> str:
   sought = plain if kind == 'toy' or not colon else kind + colon
   near = _nearest(sought, [*exact, *kinds])
   known = ', '.join(sorted([*exact, *(kind + need for kind, need in kinds.items())]))
-  return f'no data set {plain!r}; did you mean {near!r}? One of: {known}'
+  guess = f'; did you mean {near!r}?' if plain else '.'
+  return f'no data set {plain!r}{guess} One of: {known}'
 
 
 def _options(name: str, given: Mapping) -> tuple[str, dict]:

@@ -90,8 +90,8 @@ class Checkpoints:
     for step in self._manager.all_steps() if best else ():
       try:
         self._note_score(step, self._record(step)['metrics'])
-      except Damaged:
-        continue  # restore will say so, if it comes to that
+      except Damaged as error:
+        logging.warning('Checkpoint %d has no score for `best`: %s', step, error)
 
   def save(
     self,

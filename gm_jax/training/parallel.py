@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from absl import logging
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gm_jax import base
@@ -58,8 +59,10 @@ def initialize(
   """
   if coordinator is not None and not re.fullmatch(r'.+:\d+', coordinator):
     raise ValueError(f'the coordinator must be given as host:port, got {coordinator!r}')
+  if coordinator is not None and index:
+    logging.info('Waiting for process 0 at %s, at most 5 minutes', coordinator)
   try:
-    jax.distributed.initialize(coordinator, num, index)
+    jax.distributed.initialize(coordinator, num, index, initialization_timeout=300)
   except (ValueError, RuntimeError) as error:
     raise ValueError(
       f'cannot join the processes of this run: {str(error).splitlines()[0]}; give'
