@@ -211,7 +211,7 @@ def test_header_that_claims_more_than_the_file_holds(tmp_path):
     np.lib.format.write_array_header_1_0(file, header)
     with zipfile.ZipFile(path, 'w') as archive:
       archive.writestr('x.npy', file.getvalue() + POINTS.tobytes())
-    with pytest.raises(dataset.DataError, match='x: .*its header claims (.* bytes|the shape)'):
+    with pytest.raises(dataset.DataError, match='header claims (.* bytes|the shape)'):
       npz.npz(str(path))
 
 
