@@ -24,7 +24,7 @@ def files(tmp_path):
 
 def test_every_source_loads_and_streams_whole_batches(files):
   names = bench.sources(files, None)
-  assert len(names) == 6
+  assert len(names) == 8
   for name in names:
     sizes = list(itertools.islice(bench.ours(registry.load(name)), 3))
     assert sizes == [bench.BATCH_SIZE] * 3
@@ -37,9 +37,10 @@ def test_peers_give_every_example_once_an_epoch():
     assert list(itertools.islice(stream, 6)) == [128, 128, 44] * 2
 
 
-def test_decoding_peer_reads_the_same_files(files):
-  peer = bench.Files(str(files / 'pets'))
-  x = registry.load(f'folder:{files}/pets').arrays('train')['x']
+@pytest.mark.parametrize('folder', ['icons', 'pets'])
+def test_decoding_peer_reads_the_same_files(files, folder):
+  peer = bench.Files(str(files / folder))
+  x = registry.load(f'folder:{files}/{folder}').arrays('train')['x']
   assert len(peer) == 40
   every = {peer[i][0].tobytes() for i in range(40)}
   assert {image.tobytes() for image in x} <= every

@@ -43,28 +43,29 @@ COLUMNS = {
 
 
 def make_files(folder: pathlib.Path, *, num: int) -> None:
-  """An .npz file of 28x28 images, a folder of 256x256 JPEG files, and a text."""
+  """An .npz file, a folder of 32x32 PNG and one of 256x256 JPEG files, and a text."""
   from PIL import Image  # heavy
 
   rng = np.random.default_rng(0)
   x = rng.integers(0, 256, (num, 28, 28), dtype=np.uint8)
   np.savez(folder / 'images.npz', x=x, y=rng.integers(0, 10, num))
-  for name in ('cat', 'dog'):
-    (folder / 'pets' / name).mkdir(parents=True)
-    for i in range(num // 20):
-      # Smooth, as photographs are. Smaller ones would measure PIL's own overhead in
-      # Python, for which worker processes are better than our threads.
-      pixels = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
-      image = Image.fromarray(pixels).resize((256, 256))
-      image.save(folder / 'pets' / name / f'{i}.jpg', quality=90)
+  for of, side, suffix in (('icons', 32, 'png'), ('pets', 256, 'jpg')):
+    for name in ('cat', 'dog'):
+      (folder / of / name).mkdir(parents=True)
+      for i in range(num // 20):
+        # Smooth, as photographs are: noise would measure the decompression alone.
+        pixels = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        image = Image.fromarray(pixels).resize((side, side))
+        image.save(folder / of / name / f'{i}.{suffix}')
   letters = rng.integers(97, 123, 100 * num, dtype=np.uint8)
   (folder / 'story.txt').write_bytes(letters.tobytes())
 
 
 def sources(folder: pathlib.Path, data_dir: str | None) -> list[str]:
   """Names of what is measured."""
-  names = ['digits', 'toy:ring', f'npz:{folder}/images.npz', f'folder:{folder}/pets']
-  names += [f'folder:{folder}/pets{STREAMED}', f'text:{folder}/story.txt']
+  names = ['digits', 'toy:ring', f'npz:{folder}/images.npz', f'text:{folder}/story.txt']
+  for of in ('icons', 'pets'):
+    names += [f'folder:{folder}/{of}', f'folder:{folder}/{of}{STREAMED}']
   if data_dir:
     for name in ('mnist', 'fashion_mnist'):
       if (pathlib.Path(data_dir) / name).is_dir():
@@ -127,10 +128,10 @@ def decoding_peers(name: str, data_dir: str | None) -> dict[str, Iterator[int]]:
 
 
 class Files:
-  """The JPEG files of a folder, decoded one by one, as PyTorch wants them."""
+  """The image files of a folder, decoded one by one, as PyTorch wants them."""
 
   def __init__(self, folder: str):
-    self.paths = sorted(map(str, pathlib.Path(folder).glob('*/*.jpg')))
+    self.paths = sorted(map(str, pathlib.Path(folder).glob('*/*.*')))
 
   def __len__(self):
     return len(self.paths)

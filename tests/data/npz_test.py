@@ -205,13 +205,18 @@ def test_damage_anywhere_is_found(tmp_path, compressed):
 
 def test_header_that_claims_more_than_the_file_holds(tmp_path):
   path = tmp_path / 'x.npz'
-  for shape in ((10**12, 3), (2**62, 2**62), (5, -3), (19, 3)):
+  for shape, claim in (
+    ((10**12, 3), r'\d+ bytes'),
+    ((2**62, 2**62), r'\d+ bytes'),
+    ((5, -3), r'the shape \(5, -3\)'),
+    ((19, 3), '228 bytes, the file holds'),
+  ):
     file = io.BytesIO()
     header = {'descr': '<f4', 'fortran_order': False, 'shape': shape}
     np.lib.format.write_array_header_1_0(file, header)
     with zipfile.ZipFile(path, 'w') as archive:
       archive.writestr('x.npy', file.getvalue() + POINTS.tobytes())
-    with pytest.raises(dataset.DataError, match='header claims (.* bytes|the shape)'):
+    with pytest.raises(dataset.DataError, match=f'x: .*its header claims {claim}'):
       npz.npz(str(path))
 
 
