@@ -21,6 +21,7 @@ ALLOWED = {
   'players': {'base', 'gradient', 'priors'},
   'samplers': {'base', *FOUNDATION},
   'metrics': {'base', 'losses', 'samplers'},
+  'theory': {'losses'},
   'methods': {'base', *FOUNDATION, 'players', 'samplers', 'metrics'},
   'tasks': {'base', *FOUNDATION, 'players', 'samplers', 'metrics'},
   'data': {'base'},
@@ -28,6 +29,7 @@ ALLOWED = {
 }
 ALLOWED_FILES = {'training/setup.py': ALLOWED['training'] | {'data'}}
 LOSSES_IMPORT = {'jax', 'chex', 'gm_jax', 'typing', 'collections', 'functools', 'math'}
+LOSSES_IMPORT |= {'itertools'}
 HEAVY = {
   'tensorflow_datasets', 'orbax', 'grain', 'matplotlib', 'sklearn', 'scipy', 'torch',
   'PIL', 'tensorboardX', 'tqdm',

@@ -3,10 +3,13 @@
 x [N, D] are draws from p and y [M, D] draws from q; images are flattened by the
 caller. A kernel is a function (x [N, D], y [M, D]) -> [N, M], positive definite.
 Kernel widths are standard deviations or lengths in the unit of the data, never
-variances. Every discrepancy is a [] scalar and batch-coupled: an estimate from
-the batch it is given, which under sharded jit is the global one.
+variances: the lists of `sigma` in public GMMN code are variances, in some copies
+standard deviations. Every discrepancy is a [] scalar and batch-coupled: an estimate
+from the batch it is given, which under sharded jit is the global one. What is named
+`wasserstein` is the distance to its power p, whose gradient exists at zero.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import chex
@@ -15,6 +18,18 @@ import jax.numpy as jnp
 
 Array = jax.Array
 Kernel = Callable[[Array, Array], Array]
+
+
+def _check_rows(x: Array, y: Array) -> None:
+  for name, rows in (('x', x), ('y', y)):
+    message = f'{name} must be [number, D]: flatten images first'
+    chex.assert_rank(rows, 2, custom_message=message, exception_type=ValueError)
+  chex.assert_equal_shape(
+    [x, y],
+    dims=1,
+    custom_message='x and y must have the same D',
+    exception_type=ValueError,
+  )
 
 
 def squared_distances(x: Array, y: Array) -> Array:
@@ -36,15 +51,7 @@ def squared_distances(x: Array, y: Array) -> Array:
   Raises:
     ValueError: an argument is not of rank 2, or the two differ in D.
   """
-  for name, rows in (('x', x), ('y', y)):
-    message = f'{name} must be [number, D]: flatten images first'
-    chex.assert_rank(rows, 2, custom_message=message, exception_type=ValueError)
-  chex.assert_equal_shape(
-    [x, y],
-    dims=1,
-    custom_message='x and y must have the same D',
-    exception_type=ValueError,
-  )
+  _check_rows(x, y)
   center = jax.lax.stop_gradient(y.mean(axis=0))
   x, y = x - center, y - center
   product = jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
@@ -74,6 +81,36 @@ def gaussian(*, std: float) -> Kernel:
 
   def kernel(x: Array, y: Array) -> Array:
     return jnp.exp(-squared_distances(x, y) / (2.0 * std**2))
+
+  return kernel
+
+
+def gaussian_mixture(*, stds: Sequence[float]) -> Kernel:
+  """A sum of Gaussian kernels, one a width.
+
+  k(x, y) = sum_s exp(-|x - y|^2 / (2 s^2))
+
+  Source: Generative Moment Matching Networks, Li et al., 2015, arXiv:1502.02761.
+  The authors' code has 2 sigma where 2 s^2 stands here: its list [2, 5, 10, 20, 40,
+  80] for MNIST holds variances, stds of their square roots.
+
+  Args:
+    stds: one positive standard deviation a kernel, in the unit of the data.
+
+  Returns:
+    The kernel, (x [N, D], y [M, D]) -> [N, M] in (0, number of stds].
+
+  Raises:
+    ValueError: there are no stds, or one is not positive.
+  """
+  stds = tuple(stds)
+  if not stds or not all(std > 0 for std in stds):
+    raise ValueError(f'stds must be one or more numbers > 0, got {stds}')
+
+  def kernel(x: Array, y: Array) -> Array:
+    squares = squared_distances(x, y)
+    terms = (jnp.exp(-squares / (2.0 * std**2)) for std in stds)
+    return sum(terms, start=jnp.zeros_like(squares))
 
   return kernel
 
@@ -111,6 +148,99 @@ def rational_quadratic(*, alphas: Sequence[float]) -> Kernel:
   return kernel
 
 
+def polynomial(
+  *, degree: int = 3, scale: float | None = None, offset: float = 1.0
+) -> Kernel:
+  """The polynomial kernel; its defaults are those of the kernel inception distance.
+
+  k(x, y) = (scale <x, y> + offset)^degree
+
+  Not characteristic: it sees moments up to `degree` and no more.
+
+  Source: Demystifying MMD GANs, Binkowski et al., 2018, arXiv:1801.01401,
+  section 4.
+
+  Args:
+    degree: a whole number >= 1.
+    scale: > 0, in 1 / unit of the data squared; 1 / D if None.
+    offset: >= 0.
+
+  Returns:
+    The kernel, (x [N, D], y [M, D]) -> [N, M].
+
+  Raises:
+    ValueError: a number out of its range.
+  """
+  if degree < 1 or int(degree) != degree:
+    raise ValueError(f'degree must be a whole number >= 1, got {degree}')
+  if offset < 0 or scale is not None and not scale > 0:
+    raise ValueError(f'scale must be > 0 and offset >= 0, got {scale} and {offset}')
+
+  def kernel(x: Array, y: Array) -> Array:
+    _check_rows(x, y)
+    product = jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
+    factor = 1.0 / x.shape[1] if scale is None else scale
+    return (factor * product + offset) ** int(degree)
+
+  return kernel
+
+
+def distances(x: Array, y: Array) -> Array:
+  """Euclidean distances between rows, with a gradient of 0 where two coincide.
+
+  Rows coincide where their squared distance is within the rounding of
+  `squared_distances`: else a point would be some 1e-4 of the spread from itself.
+
+  x [N, D], y [M, D] -> [N, M] in the unit of the data.
+  """
+  squares = squared_distances(x, y)
+  center = jax.lax.stop_gradient(y.mean(axis=0))
+  norms = (jnp.square(rows - center).sum(axis=1) for rows in (x, y))
+  rounding = 4.0 * jnp.finfo(squares.dtype).eps * sum(jnp.ix_(*norms))
+  apart = squares > jax.lax.stop_gradient(rounding)
+  return jnp.where(apart, jnp.sqrt(jnp.where(apart, squares, 1.0)), 0.0)
+
+
+def distance_induced() -> Kernel:
+  """The kernel whose squared MMD is half of the energy distance.
+
+  k(x, y) = (|x| + |y| - |x - y|) / 2
+
+  Unbounded and without a width. Both estimates of the MMD are the same for any
+  other origin in place of 0.
+
+  Source: Equivalence of distance-based and RKHS-based statistics in hypothesis
+  testing, Sejdinovic et al., 2013, arXiv:1207.6076.
+
+  Returns:
+    The kernel, (x [N, D], y [M, D]) -> [N, M] in the unit of the data.
+  """
+
+  def kernel(x: Array, y: Array) -> Array:
+    origin = jnp.zeros_like(y[:1])
+    from_origin = distances(x, origin) + distances(y, origin).T
+    return (from_origin - distances(x, y)) / 2.0
+
+  return kernel
+
+
+def deep(kernel: Kernel, features: Callable[[Array], Array]) -> Kernel:
+  """A kernel of features: k(phi(x), phi(y)).
+
+  Characteristic only if the features are injective (and the kernel is).
+
+  Source: MMD GAN, Li et al., 2017, arXiv:1705.08584.
+
+  Args:
+    kernel: of the features.
+    features: [N, ...] -> [N, K].
+
+  Returns:
+    The kernel, (x [N, ...], y [M, ...]) -> [N, M].
+  """
+  return lambda x, y: kernel(features(x), features(y))
+
+
 def _mean(gram: Array) -> Array:
   # In two steps: a float32 sum of N * M terms at once would lose digits.
   return gram.mean(axis=1).mean()
@@ -120,6 +250,65 @@ def _mean_off_diagonal(gram: Array) -> Array:
   num = gram.shape[0]
   off_diagonal = jnp.where(jnp.eye(num, dtype=bool), 0.0, gram)
   return (off_diagonal.sum(axis=1) / (num - 1)).mean()
+
+
+def mmd2_biased(kernel: Kernel, x: Array, y: Array) -> Array:
+  """The biased estimate of the squared maximum mean discrepancy.
+
+  1/N^2 sum_{i, j} k(x_i, x_j) + 1/M^2 sum_{i, j} k(y_i, y_j)
+    - 2/(NM) sum_{i, j} k(x_i, y_j)
+
+  The squared distance of two empirical means in the kernel's space, never negative
+  but for rounding; a step of a generator sees no difference to `mmd2_unbiased` but
+  in how it repels samples from one another. Batch-coupled.
+
+  Source: A Kernel Two-Sample Test, Gretton et al., 2012, JMLR 13, eq. 5.
+
+  Args:
+    kernel: (x [N, D], y [M, D]) -> [N, M].
+    x: [N, D] draws from p.
+    y: [M, D] draws from q.
+
+  Returns:
+    [] in the unit of the kernel.
+
+  Raises:
+    ValueError: a shape that the kernel refuses.
+  """
+  within = _mean(kernel(x, x)) + _mean(kernel(y, y))
+  return within - 2.0 * _mean(kernel(x, y))
+
+
+def mmd2_linear(kernel: Kernel, x: Array, y: Array) -> Array:
+  """The unbiased estimate of the squared MMD in linear time, of larger variance.
+
+  2/N sum_i k(x_2i, x_2i+1) + k(y_2i, y_2i+1) - k(x_2i, y_2i+1) - k(x_2i+1, y_2i)
+
+  Batch-coupled, in pairs of neighbors; the last of an odd number is left out.
+
+  Source: A Kernel Two-Sample Test, Gretton et al., 2012, JMLR 13, lemma 14.
+
+  Args:
+    kernel: (x [N, D], y [M, D]) -> [N, M].
+    x: [N, D] draws from p, N >= 2.
+    y: [N, D] draws from q.
+
+  Returns:
+    [] in the unit of the kernel.
+
+  Raises:
+    ValueError: x and y differ in shape, or have fewer than two rows.
+  """
+  if x.shape != y.shape or x.shape[0] < 2:
+    raise ValueError(f'x and y must both be [N >= 2, D], got {x.shape} and {y.shape}')
+
+  def of_pairs(a, b):
+    return jax.vmap(lambda a, b: kernel(a[None], b[None])[0, 0])(a, b)
+
+  even, odd = slice(0, x.shape[0] // 2 * 2, 2), slice(1, None, 2)
+  within = of_pairs(x[even], x[odd]) + of_pairs(y[even], y[odd])
+  across = of_pairs(x[even], y[odd]) + of_pairs(x[odd], y[even])
+  return (within - across).mean()
 
 
 def mmd2_unbiased(kernel: Kernel, x: Array, y: Array) -> Array:
@@ -150,3 +339,226 @@ def mmd2_unbiased(kernel: Kernel, x: Array, y: Array) -> Array:
     )
   within = _mean_off_diagonal(kernel(x, x)) + _mean_off_diagonal(kernel(y, y))
   return within - 2.0 * _mean(kernel(x, y))
+
+
+def energy_distance(x: Array, y: Array) -> Array:
+  """The energy distance of two empirical distributions.
+
+  2 E|X - Y| - E|X - X'| - E|Y - Y'|
+
+  Twice `mmd2_biased` of `distance_induced`; on the line, 2 int (F - G)^2.
+  Batch-coupled. The name is sometimes given to its root, which is a metric.
+
+  Source: Energy statistics: a class of statistics based on distances, Szekely and
+  Rizzo, 2013.
+
+  Args:
+    x: [N, D] draws from p.
+    y: [M, D] draws from q.
+
+  Returns:
+    [] in the unit of the data, never negative but for rounding.
+
+  Raises:
+    ValueError: an argument is not of rank 2, or the two differ in D.
+  """
+  within = _mean(distances(x, x)) + _mean(distances(y, y))
+  return 2.0 * _mean(distances(x, y)) - within
+
+
+def wasserstein_1d(x: Array, y: Array, *, power: float = 1.0) -> Array:
+  """The Wasserstein distance W_p^p between samples on the line.
+
+  int_0^1 |F_x^-1(u) - F_y^-1(u)|^p du
+
+  by sorting; the two may differ in number. Batch-coupled.
+
+  Args:
+    x: [N] draws from p.
+    y: [M] draws from q.
+    power: p >= 1.
+
+  Returns:
+    [] in the unit of the data to the power p.
+
+  Raises:
+    ValueError: a rank other than 1, no samples, or `power` below 1.
+  """
+  if not power >= 1:
+    raise ValueError(f'power must be >= 1, got {power}')
+  if x.ndim != 1 or y.ndim != 1 or not x.size or not y.size:
+    raise ValueError(f'x and y must be [N] and [M], got {x.shape} and {y.shape}')
+  num, other = len(x), len(y)
+  # Levels at which a quantile function steps, in units of 1 / (N M), N M being last.
+  levels = sorted(
+    {*range(other, num * other, other), *range(num, num * other + 1, num)}
+  )
+  widths = [(b - a) / (num * other) for a, b in itertools.pairwise([0, *levels])]
+  of_x = jnp.sort(x)[jnp.array([(level - 1) // other for level in levels])]
+  of_y = jnp.sort(y)[jnp.array([(level - 1) // num for level in levels])]
+  return (jnp.array(widths, of_x.dtype) * jnp.abs(of_x - of_y) ** power).sum()
+
+
+def sliced_wasserstein(
+  key: Array, x: Array, y: Array, *, num_projections: int = 100, power: float = 2.0
+) -> Array:
+  """The mean of W_p^p over random directions.
+
+  E_{|w| = 1} W_p^p(<w, x>, <w, y>)
+
+  For isotropic Gaussians and p = 2 it is |m1 - m2|^2 / D + (s1 - s2)^2.
+  Batch-coupled.
+
+  Source: Sliced and Radon Wasserstein Barycenters of Measures, Bonneel et al., 2015.
+
+  Args:
+    key: of the directions.
+    x: [N, D] draws from p.
+    y: [M, D] draws from q.
+    num_projections: directions drawn.
+    power: p >= 1.
+
+  Returns:
+    [] in the unit of the data to the power p.
+
+  Raises:
+    ValueError: wrong shapes, `power` or `num_projections` below 1.
+  """
+  _check_rows(x, y)
+  if num_projections < 1:
+    raise ValueError(f'num_projections must be >= 1, got {num_projections}')
+  direction = jax.random.normal(key, (num_projections, x.shape[1]), x.dtype)
+  direction /= jnp.linalg.norm(direction, axis=1, keepdims=True)
+
+  def on(w):
+    return wasserstein_1d(x @ w, y @ w, power=power)
+
+  return jax.vmap(on)(direction).mean()
+
+
+def _soft_minimum(cost: Array, potential: Array, epsilon: float) -> Array:
+  """-eps ln E_j exp((g_j - C_ij) / eps), [N]."""
+  inner = (potential[None, :] - cost) / epsilon
+  return -epsilon * (jax.nn.logsumexp(inner, axis=1) - jnp.log(cost.shape[1]))
+
+
+def sinkhorn_potentials(
+  cost: Array, *, epsilon: float, num_iterations: int = 200
+) -> tuple[Array, Array]:
+  """The dual potentials of entropic transport between uniform weights.
+
+  f_i = -eps ln 1/M sum_j exp((g_j - C_ij) / eps)   and g_j likewise
+
+  in the log domain, from f = 0. The second equation holds exactly at the end; the
+  plan exp((f_i + g_j - C_ij) / eps) / (NM) meets the other marginal up to an error
+  that shrinks by a constant factor an iteration, slowly where epsilon is far below
+  the costs.
+
+  Source: Sinkhorn Distances: Lightspeed Computation of Optimal Transport, Cuturi,
+  2013, arXiv:1306.0895.
+
+  Args:
+    cost: [N, M].
+    epsilon: > 0, in the unit of the cost.
+    num_iterations: of both equations.
+
+  Returns:
+    f [N] and g [M], in the unit of the cost; their gradient is stopped.
+
+  Raises:
+    ValueError: cost not of rank 2, `epsilon` <= 0 or `num_iterations` below 1.
+  """
+  chex.assert_rank(
+    cost, 2, custom_message='cost must be [N, M]', exception_type=ValueError
+  )
+  if not epsilon > 0 or num_iterations < 1:
+    raise ValueError(
+      f'epsilon must be > 0 and num_iterations >= 1, got {epsilon} and {num_iterations}'
+    )
+  cost = jax.lax.stop_gradient(cost)
+
+  def iterate(_, potentials):
+    f = _soft_minimum(cost, potentials[1], epsilon)
+    return f, _soft_minimum(cost.T, f, epsilon)
+
+  zeros = jnp.zeros_like(cost[:, 0]), jnp.zeros_like(cost[0])
+  return jax.lax.fori_loop(0, num_iterations, iterate, zeros)
+
+
+def entropic_transport(
+  x: Array,
+  y: Array,
+  *,
+  epsilon: float,
+  num_iterations: int = 200,
+  cost: Callable[[Array, Array], Array] = squared_distances,
+) -> Array:
+  """The cost of transport with an entropic term.
+
+  min_P <P, C> + eps KL(P || a b^T)  over plans P with marginals a = 1/N, b = 1/M
+
+  by its dual at the potentials of `sinkhorn_potentials`. Its gradient is that of
+  the dual with the potentials held: at convergence <P, dC>, right by the envelope
+  theorem and without a pass back through the iterations. Biased: it is not least
+  where p = q; `sinkhorn_divergence` is. Batch-coupled.
+
+  Source: Learning Generative Models with Sinkhorn Divergences, Genevay et al., 2018,
+  arXiv:1706.00292.
+
+  Args:
+    x: [N, D] draws from p.
+    y: [M, D] draws from q.
+    epsilon: > 0, in the unit of the cost (for the default, of the data squared).
+    num_iterations: of Sinkhorn.
+    cost: (x [N, D], y [M, D]) -> [N, M].
+
+  Returns:
+    [] in the unit of the cost.
+
+  Raises:
+    ValueError: wrong shapes, `epsilon` <= 0 or `num_iterations` below 1.
+  """
+  costs = cost(x, y)
+  f, g = sinkhorn_potentials(costs, epsilon=epsilon, num_iterations=num_iterations)
+  plan = jnp.exp((f[:, None] + g[None, :] - costs) / epsilon)
+  return f.mean() + g.mean() - epsilon * (plan.mean() - 1.0)
+
+
+def sinkhorn_divergence(
+  x: Array,
+  y: Array,
+  *,
+  epsilon: float,
+  num_iterations: int = 200,
+  cost: Callable[[Array, Array], Array] = squared_distances,
+) -> Array:
+  """Entropic transport without its bias: 0 where the samples are the same.
+
+  S(x, y) = OT(x, y) - OT(x, x) / 2 - OT(y, y) / 2
+
+  Between W_2^2 (epsilon -> 0) and half of an MMD^2 with the kernel -C (epsilon ->
+  inf). Batch-coupled.
+
+  Source: Interpolating between Optimal Transport and MMD using Sinkhorn
+  Divergences, Feydy et al., 2019, arXiv:1810.08278, eq. 3.
+
+  Args:
+    x: [N, D] draws from p.
+    y: [M, D] draws from q.
+    epsilon: as in `entropic_transport`.
+    num_iterations: of Sinkhorn.
+    cost: symmetric, (x [N, D], y [M, D]) -> [N, M].
+
+  Returns:
+    [] in the unit of the cost, never negative but for rounding and iterations.
+
+  Raises:
+    ValueError: wrong shapes, `epsilon` <= 0 or `num_iterations` below 1.
+  """
+
+  def transport(x, y):
+    return entropic_transport(
+      x, y, epsilon=epsilon, num_iterations=num_iterations, cost=cost
+    )
+
+  return transport(x, y) - (transport(x, x) + transport(y, y)) / 2.0

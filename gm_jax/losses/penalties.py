@@ -35,19 +35,29 @@ def _squared_gradient_norm(critic: Critic, x: Array) -> Array:
   return jnp.square(jax.grad(total)(x)).sum(axis=tuple(range(1, x.ndim)))
 
 
-def _two_sided(critic: Critic, x: Array, target: float) -> Array:
-  """(|| d critic / d x || - target)^2 per example, [B]."""
+def _gradient_norm(critic: Critic, x: Array) -> Array:
+  """|| d critic / d x || per example, [B]."""
   squares = _squared_gradient_norm(critic, x)
   # The inner `where` keeps the derivative of sqrt away from 0, where it is
   # infinite and times the outer zero would be NaN.
   positive = squares > 0
-  norm = jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1.0)), 0.0)
-  return jnp.square(norm - target)
+  return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1.0)), 0.0)
 
 
 def _per_example(x: Array) -> tuple[int, ...]:
   """The shape [B, 1, ...] that broadcasts against x."""
   return x.shape[:1] + (1,) * (x.ndim - 1)
+
+
+def _between(key: Array, real: Array, fake: Array) -> Array:
+  """Points on the segments between pairs, one uniform fraction an example."""
+  chex.assert_equal_shape(
+    [real, fake],
+    custom_message='real and fake must both be [B, ...] of one shape',
+    exception_type=ValueError,
+  )
+  epsilon = jax.random.uniform(key, _per_example(real), real.dtype)
+  return fake + epsilon * (real - fake)
 
 
 def gradient_penalty(
@@ -80,13 +90,67 @@ def gradient_penalty(
     ValueError: `real` and `fake` differ in shape, or the critic's output is not
       [B].
   """
-  chex.assert_equal_shape(
-    [real, fake],
-    custom_message='real and fake must both be [B, ...] of one shape',
-    exception_type=ValueError,
-  )
-  epsilon = jax.random.uniform(key, _per_example(real), real.dtype)
-  return _two_sided(critic, fake + epsilon * (real - fake), target)
+  norm = _gradient_norm(critic, _between(key, real, fake))
+  return jnp.square(norm - target)
+
+
+def one_sided_gradient_penalty(
+  critic: Critic, key: Array, real: Array, fake: Array, *, target: float = 1.0
+) -> Array:
+  """The gradient penalty that lets a critic be flatter than its bound (WGAN-LP).
+
+  max(0, || grad D(x_hat) || - target)^2,  x_hat as in `gradient_penalty`
+
+  The optimal critic of W_1 has norm 1 only along the transport; elsewhere it may be
+  less, which the two-sided penalty punishes. Batch-coupled where the critic is.
+
+  Source: On the regularization of Wasserstein GANs, Petzka et al., 2017,
+  arXiv:1709.08894, eq. 8.
+
+  Args:
+    critic: x [B, ...] -> [B] logits.
+    key: of the interpolation.
+    real: [B, ...] data.
+    fake: [B, ...] samples, paired with the data by position.
+    target: the bound, in logits per unit of x.
+
+  Returns:
+    [B] in (logits per unit of x)^2.
+
+  Raises:
+    ValueError: `real` and `fake` differ in shape, or the critic's output is not
+      [B].
+  """
+  norm = _gradient_norm(critic, _between(key, real, fake))
+  return jnp.square(jax.nn.relu(norm - target))
+
+
+def zero_centered_gradient_penalty(
+  critic: Critic, key: Array, real: Array, fake: Array
+) -> Array:
+  """The squared gradient norm between data and samples.
+
+  || grad D(x_hat) ||^2,  x_hat as in `gradient_penalty`
+
+  Batch-coupled where the critic is.
+
+  Source: Improving Generalization and Stability of Generative Adversarial Networks,
+  Thanh-Tung et al., 2019, arXiv:1902.03984.
+
+  Args:
+    critic: x [B, ...] -> [B] logits.
+    key: of the interpolation.
+    real: [B, ...] data.
+    fake: [B, ...] samples, paired with the data by position.
+
+  Returns:
+    [B] in (logits per unit of x)^2.
+
+  Raises:
+    ValueError: `real` and `fake` differ in shape, or the critic's output is not
+      [B].
+  """
+  return _squared_gradient_norm(critic, _between(key, real, fake))
 
 
 def dragan(critic: Critic, key: Array, real: Array, *, scale: float) -> Array:
@@ -116,7 +180,7 @@ def dragan(critic: Critic, key: Array, real: Array, *, scale: float) -> Array:
     ValueError: the critic's output is not [B].
   """
   delta = scale * jax.random.normal(key, real.shape, real.dtype)
-  return _two_sided(critic, real + delta, 1.0)
+  return jnp.square(_gradient_norm(critic, real + delta) - 1.0)
 
 
 def r1(critic: Critic, real: Array) -> Array:
@@ -165,3 +229,34 @@ def r2(critic: Critic, fake: Array) -> Array:
     ValueError: the critic's output is not [B].
   """
   return r1(critic, fake)
+
+
+def r1_r2(critic: Critic, real: Array, fake: Array) -> Array:
+  """Both squared gradient norms, as R3GAN adds them to the relativistic game.
+
+  || grad D(x) ||^2 + || grad D(G(z)) ||^2
+
+  With the weight gamma / 2, half included, which is the caller's. Batch-coupled
+  where the critic is.
+
+  Source: The GAN is dead; long live the GAN! A Modern GAN Baseline, Huang et al.,
+  2025, arXiv:2501.05441, eq. 5.
+
+  Args:
+    critic: x [B, ...] -> [B] logits.
+    real: [B, ...] data.
+    fake: [B, ...] samples.
+
+  Returns:
+    [B] in (logits per unit of x)^2.
+
+  Raises:
+    ValueError: `real` and `fake` differ in shape, or the critic's output is not
+      [B].
+  """
+  chex.assert_equal_shape(
+    [real, fake],
+    custom_message='real and fake must both be [B, ...] of one shape',
+    exception_type=ValueError,
+  )
+  return r1(critic, real) + r2(critic, fake)

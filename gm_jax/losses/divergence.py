@@ -1,0 +1,248 @@
+"""Divergences between distributions that are known: tables, densities, Gaussians.
+
+Everything is in nats. p and q are probabilities [..., K], or densities on a grid
+with the quadrature weights beside them; the sum runs over the last axis. What has
+no mass costs nothing (0 ln 0 = 0), and mass where the other has none costs +inf.
+Standard deviations are `std`, never variances; covariances are `cov`.
+
+A divergence is not a distance: `theory.axioms` measures which laws hold for which.
+"""
+
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax.scipy import special
+
+Array = jax.Array
+
+
+def _check_same(p: Array, q: Array) -> None:
+  shapes = jnp.shape(p), jnp.shape(q)
+  if shapes[0] != shapes[1] or not shapes[0]:
+    raise ValueError(f'p and q must be [..., K] of one shape, got {shapes}')
+
+
+def entropy(p: Array, *, weights: Array | float = 1.0) -> Array:
+  """Shannon's entropy, or the differential one of a density on a grid.
+
+  H(p) = -sum_i w_i p_i ln p_i      (with its minus: lecture notes have lost it)
+
+  Args:
+    p: [..., K] probabilities, or densities at K points.
+    weights: quadrature weights that broadcast against p; 1 for probabilities.
+
+  Returns:
+    [...] nats; of probabilities in [0, ln K].
+  """
+  return (weights * special.entr(p)).sum(axis=-1)
+
+
+def kl(p: Array, q: Array, *, weights: Array | float = 1.0) -> Array:
+  """The Kullback-Leibler divergence KL(p || q).
+
+  sum_i w_i p_i ln(p_i / q_i)
+
+  Source: On Information and Sufficiency, Kullback and Leibler, 1951.
+
+  Args:
+    p: [..., K] probabilities, or densities at K points.
+    q: [..., K].
+    weights: as in `entropy`.
+
+  Returns:
+    [...] nats, +inf where p has mass that q has not.
+
+  Raises:
+    ValueError: p and q differ in shape, or are scalars.
+  """
+  _check_same(p, q)
+  some = p > 0
+  safe_p, safe_q = jnp.where(some, p, 1.0), jnp.where(some, q, 1.0)
+  terms = jnp.where(some, p * (jnp.log(safe_p) - jnp.log(safe_q)), 0.0)
+  return (weights * terms).sum(axis=-1)
+
+
+def jensen_shannon(
+  p: Array, q: Array, *, pi: float = 0.5, weights: Array | float = 1.0
+) -> Array:
+  """The Jensen-Shannon divergence: the information of a draw about its source.
+
+  JSD(p, q) = pi KL(p || m) + (1 - pi) KL(q || m),  m = pi p + (1 - pi) q
+            = I(X; Y) = H(m) - pi H(p) - (1 - pi) H(q)
+
+  for Y ~ Bernoulli(pi) and X drawn from p where Y = 1, else from q. It lies in
+  [0, H(Y)], so in [0, ln 2] for the fair mixture; its root is a metric.
+
+  Source: Divergence Measures Based on the Shannon Entropy, Lin, 1991.
+
+  Args:
+    p: [..., K] probabilities, or densities at K points.
+    q: [..., K].
+    pi: weight of p, in (0, 1).
+    weights: as in `entropy`.
+
+  Returns:
+    [...] nats.
+
+  Raises:
+    ValueError: p and q differ in shape or are scalars, or `pi` outside (0, 1).
+  """
+  if not 0.0 < pi < 1.0:
+    raise ValueError(f'pi must be in (0, 1), got {pi}')
+  mixture = pi * p + (1.0 - pi) * q
+  left, right = kl(p, mixture, weights=weights), kl(q, mixture, weights=weights)
+  return pi * left + (1.0 - pi) * right
+
+
+def total_variation(p: Array, q: Array, *, weights: Array | float = 1.0) -> Array:
+  """The total variation distance, the greatest gap of the chance of an event.
+
+  1/2 sum_i w_i |p_i - q_i|
+
+  Args:
+    p: [..., K] probabilities, or densities at K points.
+    q: [..., K].
+    weights: as in `entropy`.
+
+  Returns:
+    [...] in [0, 1].
+
+  Raises:
+    ValueError: p and q differ in shape, or are scalars.
+  """
+  _check_same(p, q)
+  return (weights * jnp.abs(p - q)).sum(axis=-1) / 2.0
+
+
+def squared_hellinger(p: Array, q: Array, *, weights: Array | float = 1.0) -> Array:
+  """The squared Hellinger distance, without a factor 1/2.
+
+  sum_i w_i (sqrt p_i - sqrt q_i)^2
+
+  Args:
+    p: [..., K] probabilities, or densities at K points.
+    q: [..., K].
+    weights: as in `entropy`.
+
+  Returns:
+    [...] in [0, 2]; its root is a metric.
+
+  Raises:
+    ValueError: p and q differ in shape, or are scalars.
+  """
+  _check_same(p, q)
+  return (weights * jnp.square(jnp.sqrt(p) - jnp.sqrt(q))).sum(axis=-1)
+
+
+def bernoulli_entropy(p: Array) -> Array:
+  """The entropy of a coin: -p ln p - (1 - p) ln(1 - p), [...] nats for [...]."""
+  return special.entr(p) + special.entr(1.0 - p)
+
+
+def bernoulli_kl(p: Array, q: Array) -> Array:
+  """KL between two coins: p ln(p / q) + (1 - p) ln((1 - p) / (1 - q)), nats.
+
+  p [...], q [...] -> [...], +inf where q excludes what p allows.
+  """
+  p, q = jnp.broadcast_arrays(p, q)
+  return kl(jnp.stack([p, 1.0 - p], -1), jnp.stack([q, 1.0 - q], -1))
+
+
+def gaussian_entropy(std: Array) -> Array:
+  """The differential entropy of N(., std^2).
+
+  1/2 ln(2 pi e) + ln std
+
+  std [...] > 0 -> [...] nats, negative for a small std.
+  """
+  return 0.5 * (1.0 + math.log(2.0 * math.pi)) + jnp.log(std)
+
+
+def gaussian_kl(mean1: Array, std1: Array, mean2: Array, std2: Array) -> Array:
+  """KL(N(mean1, std1^2) || N(mean2, std2^2)), elementwise.
+
+  ln(s2 / s1) + (s1^2 + (m1 - m2)^2) / (2 s2^2) - 1/2
+
+  A diagonal Gaussian's is the sum over its axes, which is the caller's.
+
+  Args:
+    mean1: [...].
+    std1: [...] > 0.
+    mean2: [...].
+    std2: [...] > 0.
+
+  Returns:
+    [...] nats.
+  """
+  squares = jnp.square(std1 / std2) + jnp.square((mean1 - mean2) / std2)
+  return jnp.log(std2) - jnp.log(std1) + 0.5 * (squares - 1.0)
+
+
+def gaussian_squared_hellinger(
+  mean1: Array, std1: Array, mean2: Array, std2: Array
+) -> Array:
+  """The squared Hellinger distance of two Gaussians on the line, elementwise.
+
+  2 - 2 sqrt(2 s1 s2 / (s1^2 + s2^2)) exp(-(m1 - m2)^2 / (4 (s1^2 + s2^2)))
+
+  mean1 [...], std1 [...] > 0, mean2 [...], std2 [...] > 0 -> [...] in [0, 2].
+  """
+  variance = jnp.square(std1) + jnp.square(std2)
+  overlap = jnp.exp(-jnp.square(mean1 - mean2) / (4.0 * variance))
+  return 2.0 - 2.0 * jnp.sqrt(2.0 * std1 * std2 / variance) * overlap
+
+
+def _matmul(a: Array, b: Array) -> Array:
+  return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def _root(cov: Array) -> Array:
+  """The symmetric square root, eigenvalues below zero being rounding."""
+  values, vectors = jnp.linalg.eigh(cov)
+  return _matmul(vectors * jnp.sqrt(jnp.maximum(values, 0.0)), vectors.T)
+
+
+def gaussian_wasserstein2_squared(
+  mean1: Array, cov1: Array, mean2: Array, cov2: Array
+) -> Array:
+  """The squared Wasserstein-2 distance between two Gaussians.
+
+  |m1 - m2|^2 + tr(S1) + tr(S2) - 2 tr (S1^(1/2) S2 S1^(1/2))^(1/2)
+
+  The last trace is the sum of the singular values of S1^(1/2) S2^(1/2), whose
+  squares are the eigenvalues of S1^(1/2) S2 S1^(1/2). There is no square root of
+  an asymmetric matrix with its imaginary parts, nor one of an eigenvalue that
+  should be zero and is rounding: covariances may be singular, and float32 gives
+  about 1e-5 of the traces.
+
+  Source: The Frechet Distance between Multivariate Normal Distributions, Dowson
+  and Landau, 1982.
+
+  Args:
+    mean1: [D].
+    cov1: [D, D], symmetric.
+    mean2: [D].
+    cov2: [D, D], symmetric.
+
+  Returns:
+    [] in the unit of the means squared; rounding below zero is cut off.
+
+  Raises:
+    ValueError: means that are not [D] or covariances that are not [D, D].
+  """
+  chex.assert_rank(
+    mean1, 1, custom_message='mean1 must be [D]', exception_type=ValueError
+  )
+  dim = mean1.shape[0]
+  for name, array, shape in (
+    ('mean2', mean2, (dim,)),
+    ('cov1', cov1, (dim, dim)),
+    ('cov2', cov2, (dim, dim)),
+  ):
+    message = f'{name} must be {shape} beside mean1 {mean1.shape}'
+    chex.assert_shape(array, shape, custom_message=message, exception_type=ValueError)
+  cross = jnp.linalg.svd(_matmul(_root(cov1), _root(cov2)), compute_uv=False).sum()
+  distance = jnp.square(mean1 - mean2).sum() + jnp.trace(cov1) + jnp.trace(cov2)
+  return jnp.maximum(distance - 2.0 * cross, 0.0)

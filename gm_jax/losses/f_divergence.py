@@ -1,0 +1,470 @@
+"""f-divergences, their Fenchel conjugates, and the games made of them.
+
+  D_f(P || Q) = int q(x) f(p(x) / q(x)) dx,   f convex on [0, inf), f(1) = 0
+
+u is the density ratio p / q, t a value of the critic T(x), v the raw output of a
+network (a logit) and t = activation(v) its place in the domain of the conjugate
+
+  conjugate(t) = f*(t) = sup_{u >= 0} (u t - f(u)).
+
+For every critic E_P[T] - E_Q[f*(T)] <= D_f(P || Q), with equality at
+T = f'(p / q): `derivative` is the optimal critic as a function of the ratio. A
+larger v always means "more like data", and activation(v) is above `threshold` =
+f'(1) where the critic takes x for data rather than a sample.
+
+f is +inf below 0 here, which the conjugates remember: those of `TOTAL_VARIATION`,
+`PEARSON` and `alpha(a)` with a > 1 are constant, -f(0), where the formula on all
+of R would turn. P is the data and Q the model: the integrals of `PEARSON` and
+`NEYMAN` are int (p - q)^2 / q and int (p - q)^2 / p. `JENSEN_SHANNON` is 2 JSD,
+`SQUARED_HELLINGER` has no factor 1/2, and `GAN` is 2 JSD - ln 4, not 0 but -ln 4
+where P = Q.
+
+Source: f-GAN: Training Generative Neural Samplers using Variational Divergence
+Minimization, Nowozin et al., 2016, arXiv:1606.00709, tables 1, 2 and 5 (5 and 6 in
+the supplement); the conjugates were checked against the supremum.
+
+  >>> import jax.numpy as jnp
+  >>> from gm_jax.losses import f_divergence
+  >>> p, q = jnp.array([0.5, 0.5, 0.0]), jnp.array([0.0, 0.5, 0.5])
+  >>> print(f'{f_divergence.evaluate(f_divergence.JENSEN_SHANNON, p, q):.4f}')  # ln 2
+  0.6931
+  >>> game = f_divergence.f_gan(f_divergence.KL)
+  >>> zero = jnp.zeros(2)
+  >>> print(f'{game.discriminator(zero, zero).mean():.4f}')  # exp(-1)
+  0.3679
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax.scipy import special
+
+from gm_jax import base
+
+Array = jax.Array
+LN2 = math.log(2.0)
+
+
+class Divergence(NamedTuple):
+  """One convex function and what follows from it; every function is elementwise.
+
+  f: u >= 0 -> f(u), nats; +inf where f(0) is.
+  derivative: u -> f'(u), the optimal critic of the ratio u = p / q; a subgradient
+    where f has a kink.
+  conjugate: t -> f*(t), +inf above the domain.
+  activation: v -> t, increasing, into the domain of the conjugate.
+  conjugate_of_activation: v -> f*(activation(v)), in one stable formula.
+  threshold: f'(1).
+  domain: (lowest t, highest t) of the critic; the highest is f'(inf), the cost of
+    mass that P has where Q has none.
+  """
+
+  f: Callable[[Array], Array]
+  derivative: Callable[[Array], Array]
+  conjugate: Callable[[Array], Array]
+  activation: Callable[[Array], Array]
+  conjugate_of_activation: Callable[[Array], Array]
+  threshold: float
+  domain: tuple[float, float]
+
+
+def _below(limit: float, conjugate: Callable, at_limit: float = math.inf) -> Callable:
+  """The conjugate below a limit, its value there, and +inf above."""
+
+  def extended(t: Array) -> Array:
+    inside = t < limit
+    # The inner `where` keeps NaN out of the gradient of the branch not taken.
+    values = conjugate(jnp.where(inside, t, limit - 1.0))
+    return jnp.where(inside, values, jnp.where(t == limit, at_limit, jnp.inf))
+
+  return extended
+
+
+def _log_softplus_of_minus(v: Array) -> Array:
+  """ln ln(1 + exp(-v)), which is -v where exp(-v) underflows."""
+  far = v > 15.0
+  near = jnp.log(jax.nn.softplus(-jnp.where(far, 0.0, v)))
+  return jnp.where(far, -v - jnp.exp(-jnp.where(far, v, 15.0)) / 2.0, near)
+
+
+@jax.custom_jvp
+def _log_omega(x: Array) -> Array:
+  """The l that solves exp(l) + l = x: ln W(exp(x)), W being Lambert's function."""
+  # Convex and increasing, and begun on its right: Newton's steps only come nearer.
+  start = jnp.where(x > 1.0, jnp.log(jnp.maximum(x, 1.0)), x)
+
+  def newton(_, l):
+    return l - (jnp.exp(l) + l - x) / (jnp.exp(l) + 1.0)
+
+  return jax.lax.fori_loop(0, 6, newton, start)
+
+
+@_log_omega.defjvp
+def _log_omega_jvp(primals, tangents):
+  l = _log_omega(*primals)
+  return l, tangents[0] / (1.0 + jnp.exp(l))
+
+
+def _jeffrey_conjugate(t: Array) -> Array:
+  # The maximizing u is 1 / W(exp(1 - t)) = exp(-l).
+  l = _log_omega(1.0 - t)
+  return jnp.exp(-l) - 1.0 - l
+
+
+TOTAL_VARIATION = Divergence(
+  f=lambda u: jnp.abs(u - 1.0) / 2.0,
+  derivative=lambda u: jnp.sign(u - 1.0) / 2.0,
+  conjugate=_below(0.5, lambda t: jnp.maximum(t, -0.5), 0.5),
+  activation=lambda v: jnp.tanh(v) / 2.0,
+  conjugate_of_activation=lambda v: jnp.tanh(v) / 2.0,
+  threshold=0.0,
+  domain=(-0.5, 0.5),
+)
+KL = Divergence(
+  f=lambda u: special.xlogy(u, u),
+  derivative=lambda u: 1.0 + jnp.log(u),
+  conjugate=lambda t: jnp.exp(t - 1.0),
+  activation=lambda v: v,
+  conjugate_of_activation=lambda v: jnp.exp(v - 1.0),
+  threshold=1.0,
+  domain=(-math.inf, math.inf),
+)
+REVERSE_KL = Divergence(
+  f=lambda u: -jnp.log(u),
+  derivative=lambda u: -1.0 / u,
+  conjugate=_below(0.0, lambda t: -1.0 - jnp.log(-t)),
+  activation=lambda v: -jnp.exp(-v),
+  conjugate_of_activation=lambda v: v - 1.0,
+  threshold=-1.0,
+  domain=(-math.inf, 0.0),
+)
+
+
+def _pearson_conjugate(t: Array) -> Array:
+  t = jnp.maximum(t, -2.0)  # below, the supremum is at u = 0
+  return jnp.square(t) / 4.0 + t
+
+
+PEARSON = Divergence(
+  f=lambda u: jnp.square(u - 1.0),
+  derivative=lambda u: 2.0 * (u - 1.0),
+  conjugate=_pearson_conjugate,
+  activation=lambda v: v,
+  conjugate_of_activation=_pearson_conjugate,
+  threshold=0.0,
+  domain=(-math.inf, math.inf),
+)
+NEYMAN = Divergence(
+  f=lambda u: jnp.square(1.0 - u) / u,
+  derivative=lambda u: 1.0 - 1.0 / jnp.square(u),
+  conjugate=_below(1.0, lambda t: 2.0 - 2.0 * jnp.sqrt(1.0 - t), 2.0),
+  activation=lambda v: 1.0 - jnp.exp(-v),
+  conjugate_of_activation=lambda v: 2.0 - 2.0 * jnp.exp(-v / 2.0),
+  threshold=0.0,
+  domain=(-math.inf, 1.0),
+)
+SQUARED_HELLINGER = Divergence(
+  f=lambda u: jnp.square(jnp.sqrt(u) - 1.0),
+  derivative=lambda u: 1.0 - 1.0 / jnp.sqrt(u),
+  conjugate=_below(1.0, lambda t: t / (1.0 - t)),
+  activation=lambda v: 1.0 - jnp.exp(-v),
+  conjugate_of_activation=jnp.expm1,
+  threshold=0.0,
+  domain=(-math.inf, 1.0),
+)
+JEFFREY = Divergence(
+  f=lambda u: (u - 1.0) * jnp.log(u),
+  derivative=lambda u: 1.0 + jnp.log(u) - 1.0 / u,
+  conjugate=_jeffrey_conjugate,
+  activation=lambda v: v,
+  conjugate_of_activation=_jeffrey_conjugate,
+  threshold=0.0,
+  domain=(-math.inf, math.inf),
+)
+JENSEN_SHANNON = Divergence(
+  f=lambda u: special.xlogy(u, u) - (u + 1.0) * (jnp.log1p(u) - LN2),
+  derivative=lambda u: LN2 - jnp.log1p(1.0 / u),
+  conjugate=_below(LN2, lambda t: -jnp.log(2.0 - jnp.exp(t))),
+  activation=lambda v: LN2 - jax.nn.softplus(-v),
+  conjugate_of_activation=lambda v: jax.nn.softplus(v) - LN2,
+  threshold=0.0,
+  domain=(-math.inf, LN2),
+)
+GAN = Divergence(
+  f=lambda u: special.xlogy(u, u) - (u + 1.0) * jnp.log1p(u),
+  derivative=lambda u: -jnp.log1p(1.0 / u),
+  conjugate=_below(0.0, lambda t: -jnp.log(-jnp.expm1(t))),
+  activation=lambda v: -jax.nn.softplus(-v),
+  conjugate_of_activation=jax.nn.softplus,
+  threshold=-LN2,
+  domain=(-math.inf, 0.0),
+)
+
+
+def weighted_jensen_shannon(pi: float) -> Divergence:
+  """The Jensen-Shannon divergence of an unfair mixture.
+
+  pi KL(P || pi P + (1 - pi) Q) + (1 - pi) KL(Q || pi P + (1 - pi) Q)
+  f(u) = pi u ln u - (1 - pi + pi u) ln(1 - pi + pi u)
+
+  pi is the weight of the data; pi = 1/2 is JSD, half of `JENSEN_SHANNON`.
+
+  Args:
+    pi: a number in (0, 1), the mixture's weight (and not 3.14159, which public
+      code has put here).
+
+  Returns:
+    The divergence, in nats.
+
+  Raises:
+    ValueError: `pi` outside (0, 1).
+  """
+  if not 0.0 < pi < 1.0:
+    raise ValueError(f'pi is the weight of the data, in (0, 1), got {pi}')
+  rest, limit = 1.0 - pi, -pi * math.log(pi)
+
+  def f(u):
+    mixed = rest + pi * u
+    return pi * special.xlogy(u, u) - mixed * jnp.log(mixed)
+
+  def of_activation(v):
+    # pi exp(t / pi) = exp(-s) with s = softplus(-v) / pi.
+    far = v > 15.0
+    s = jax.nn.softplus(-jnp.where(far, 0.0, v)) / pi
+    near = jnp.log(-jnp.expm1(-s))
+    distant = _log_softplus_of_minus(v) - math.log(pi)
+    return rest * (math.log(rest) - jnp.where(far, distant, near))
+
+  return Divergence(
+    f=f,
+    derivative=lambda u: -pi * jnp.log(pi + rest / u),
+    conjugate=_below(
+      limit,
+      lambda t: rest * (math.log(rest) - jnp.log1p(-pi * jnp.exp(t / pi))),
+    ),
+    activation=lambda v: limit - jax.nn.softplus(-v),
+    conjugate_of_activation=of_activation,
+    threshold=0.0,
+    domain=(-math.inf, limit),
+  )
+
+
+def alpha(a: float) -> Divergence:
+  """The family that holds most of the others, with f'(1) = 0 and f''(1) = 1.
+
+  f(u) = (u^a - 1 - a (u - 1)) / (a (a - 1))
+
+  and its limits: a = 1 is KL(P || Q), a = 0 KL(Q || P). Half of `PEARSON` is
+  a = 2, half of `NEYMAN` a = -1, twice `SQUARED_HELLINGER` a = 1/2.
+
+  Args:
+    a: any finite number.
+
+  Returns:
+    The divergence.
+
+  Raises:
+    ValueError: `a` is not finite.
+  """
+  if not math.isfinite(a):
+    raise ValueError(f'a must be a finite number, got {a}')
+
+  def f(u):
+    if a == 1.0:
+      return special.xlogy(u, u) - u + 1.0
+    if a == 0.0:
+      return u - 1.0 - jnp.log(u)
+    return (jnp.power(u, a) - 1.0 - a * (u - 1.0)) / (a * (a - 1.0))
+
+  def derivative(u):
+    if a == 1.0:
+      return jnp.log(u)
+    return jnp.expm1((a - 1.0) * jnp.log(u)) / (a - 1.0)
+
+  def power(log_w):
+    """(w^(a / (a - 1)) - 1) / a, where w = 1 + (a - 1) t."""
+    if a == 0.0:
+      return -log_w
+    return jnp.expm1(a / (a - 1.0) * log_w) / a
+
+  if a == 1.0:
+    domain, conjugate = (-math.inf, math.inf), jnp.expm1
+  elif a > 1.0:
+    domain = (-math.inf, math.inf)
+
+    def conjugate(t):
+      w = 1.0 + (a - 1.0) * t
+      inside = w > 0  # below, the supremum is at u = 0
+      return jnp.where(inside, power(jnp.log(jnp.where(inside, w, 1.0))), -1.0 / a)
+
+  else:
+    domain = (-math.inf, 1.0 / (1.0 - a))
+    at_limit = -1.0 / a if a < 0 else math.inf
+    conjugate = _below(domain[1], lambda t: power(jnp.log1p((a - 1.0) * t)), at_limit)
+
+  def activation(v):
+    return v if a >= 1.0 else domain[1] - jax.nn.softplus(-v)
+
+  def of_activation(v):
+    if a >= 1.0:
+      return conjugate(v)
+    return power(math.log(1.0 - a) + _log_softplus_of_minus(v))
+
+  return Divergence(f, derivative, conjugate, activation, of_activation, 0.0, domain)
+
+
+def _check_logits(*logits: Array) -> None:
+  for values in logits:
+    chex.assert_rank(
+      values,
+      1,
+      custom_message='logits must be [B], one number an example',
+      exception_type=ValueError,
+    )
+  chex.assert_equal_shape(
+    logits,
+    custom_message='real_logits and fake_logits must both be [B] with the same B',
+    exception_type=ValueError,
+  )
+
+
+def saddle_generator(divergence: Divergence) -> Callable:
+  """The generator's side of the saddle point: -f*(activation(v)) on samples.
+
+  Source: f-GAN, Nowozin et al., 2016, arXiv:1606.00709, eq. 6.
+
+  Returns:
+    (real_logits [B] (ignored), fake_logits [B]) -> [B], minimized.
+  """
+
+  def generator(real_logits: Array, fake_logits: Array) -> Array:
+    _check_logits(real_logits, fake_logits)
+    return -divergence.conjugate_of_activation(fake_logits)
+
+  return generator
+
+
+def trick_generator(divergence: Divergence) -> Callable:
+  """The generator that raises the critic on samples: -activation(v).
+
+  It does not saturate where samples are rejected, and has the saddle's fixed point
+  where P = Q, but descends another divergence elsewhere; of `GAN` it is the
+  non-saturating loss.
+
+  Source: f-GAN, Nowozin et al., 2016, arXiv:1606.00709, section 3.2.
+
+  Returns:
+    (real_logits [B] (ignored), fake_logits [B]) -> [B], minimized.
+  """
+
+  def generator(real_logits: Array, fake_logits: Array) -> Array:
+    _check_logits(real_logits, fake_logits)
+    return -divergence.activation(fake_logits)
+
+  return generator
+
+
+def f_gan(
+  divergence: Divergence,
+  *,
+  generator: Callable[[Divergence], Callable] = saddle_generator,
+) -> base.Game:
+  """The game whose critic estimates a divergence and whose generator descends it.
+
+  discriminator  -activation(r) + f*(activation(f)), minus the variational bound
+  generator      `saddle_generator`, or `trick_generator`
+
+  `f_gan(GAN)` is `adversarial.MINIMAX`, and by the trick `NON_SATURATING`.
+
+  Source: f-GAN, Nowozin et al., 2016, arXiv:1606.00709, eq. 6 and section 3.2.
+
+  Args:
+    divergence: what is estimated, of data from samples.
+    generator: makes the generator's loss of the divergence.
+
+  Returns:
+    The game; both losses give [B] in the divergence's unit.
+  """
+
+  def discriminator(real_logits: Array, fake_logits: Array) -> Array:
+    _check_logits(real_logits, fake_logits)
+    on_fake = divergence.conjugate_of_activation(fake_logits)
+    return on_fake - divergence.activation(real_logits)
+
+  return base.Game(generator(divergence), discriminator)
+
+
+def _product(mass: Array, value: Array | float) -> Array:
+  """mass * value, 0 where there is no mass, whatever the value."""
+  some = mass > 0
+  return jnp.where(some, mass * jnp.where(some, value, 0.0), 0.0)
+
+
+def _check_same(**arrays: Array) -> None:
+  shapes = {name: jnp.shape(array) for name, array in arrays.items()}
+  if len(set(shapes.values())) > 1 or not all(shapes.values()):
+    raise ValueError(f'expected arrays [..., K] of one shape, got {shapes}')
+
+
+def evaluate(
+  divergence: Divergence, p: Array, q: Array, *, weights: Array | float = 1.0
+) -> Array:
+  """D_f(P || Q) of two tables of probabilities, or of densities on a grid.
+
+  sum_i w_i q_i f(p_i / q_i),  and w_i p_i f'(inf) where q_i = 0 < p_i
+
+  Args:
+    divergence: which.
+    p: [..., K] probabilities or densities of the data.
+    q: [..., K] of the model.
+    weights: quadrature weights that broadcast against them; 1 for probabilities.
+
+  Returns:
+    [...], +inf where the divergence is.
+
+  Raises:
+    ValueError: p and q differ in shape, or are scalars.
+  """
+  _check_same(p=p, q=q)
+  both = (p > 0) & (q > 0)
+  ratio = jnp.where(both, p, 1.0) / jnp.where(both, q, 1.0)
+  f = jnp.where(both, divergence.f(ratio), divergence.f(jnp.zeros(())))
+  singular = _product(jnp.where(q > 0, 0.0, p), divergence.domain[1])
+  return (weights * (_product(q, f) + singular)).sum(axis=-1)
+
+
+def variational_bound(
+  divergence: Divergence,
+  p: Array,
+  q: Array,
+  critic: Array,
+  *,
+  weights: Array | float = 1.0,
+) -> Array:
+  """The bound that a critic gives: sum_i w_i (p_i T_i - q_i f*(T_i)) <= D_f.
+
+  It is D_f at T = `divergence.derivative(p / q)` and -inf where T leaves the
+  domain on samples.
+
+  Source: f-GAN, Nowozin et al., 2016, arXiv:1606.00709, eq. 4.
+
+  Args:
+    divergence: which.
+    p: [..., K] probabilities or densities of the data.
+    q: [..., K] of the model.
+    critic: [..., K] its values T, after the activation.
+    weights: as in `evaluate`.
+
+  Returns:
+    [...]
+
+  Raises:
+    ValueError: the shapes differ.
+  """
+  _check_same(p=p, q=q, critic=critic)
+  bound = _product(p, critic) - _product(q, divergence.conjugate(critic))
+  return (weights * bound).sum(axis=-1)

@@ -1,0 +1,216 @@
+"""The theory against quadrature, enumeration and published values."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from gm_jax import theory
+from gm_jax.losses import divergence, f_divergence, mutual_information
+
+LN2, LN4 = math.log(2), math.log(4)
+X = np.linspace(-15.0, 15.0, 60_001)
+STEP = X[1] - X[0]
+
+
+@pytest.fixture(autouse=True)
+def float64():
+  with jax.enable_x64(True):
+    yield
+
+
+def tables(num, size=6, seed=0, zeros=True):
+  rng = np.random.default_rng(seed)
+  raw = rng.exponential(size=(num, size))
+  if zeros:
+    raw *= rng.uniform(size=raw.shape) > 0.3
+  return jnp.array(raw / raw.sum(1, keepdims=True))
+
+
+def gaussians(*pairs):
+  return (jnp.array(stats.norm(m, s).pdf(X)) for m, s in pairs)
+
+
+# p = N(0, 1) against q; V and JSD computed once, apart from this code.
+@pytest.mark.parametrize(
+  ('q', 'value', 'jsd'),
+  [((1, 1), -1.163451, 0.111421), ((2, 0.5), -0.437680, 0.474307),
+   ((6, 0.3), -1.4e-5, 0.693140)],
+)  # fmt: skip
+def test_value_at_the_optimum_is_two_jsd_minus_ln_4(q, value, jsd):
+  p, q = gaussians((0, 1), q)
+  best = theory.gan_value(p, q, theory.optimal_discriminator(p, q), weights=STEP)
+  found = divergence.jensen_shannon(p, q, weights=STEP)
+  np.testing.assert_allclose(best, value, atol=1e-6)
+  np.testing.assert_allclose(found, jsd, atol=1e-6)
+  np.testing.assert_allclose(best, 2 * found - LN4, atol=1e-9)
+  assert abs(best - (found - LN4)) > 0.1  # the lecture's slip
+  # The f-GAN's GAN row is the same number.
+  row = f_divergence.evaluate(f_divergence.GAN, p, q, weights=STEP)
+  np.testing.assert_allclose(row, best, atol=1e-9)
+
+
+def test_no_discriminator_is_better_than_the_optimum():
+  for p, q in itertools.pairwise(tables(8)):
+    best = theory.optimal_discriminator(p, q)
+    top = theory.gan_value(p, q, best)
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+      other = jnp.clip(best + 0.1 * jnp.array(rng.normal(size=p.shape)), 0.0, 1.0)
+      assert theory.gan_value(p, q, other) <= top + 1e-12
+      # Any discriminator bounds the information about the source from below.
+      bound = theory.gan_value(p, q, other) / 2 + LN2
+      assert bound <= theory.source_information(p, q) + 1e-12
+    np.testing.assert_allclose(top / 2 + LN2, theory.source_information(p, q))
+
+
+def test_optimum_is_that_of_mixtures_too():
+  parts = [stats.norm(m, s).pdf(X) for m, s in ((-2, 0.5), (1, 1), (3, 0.3))]
+  p = jnp.array(0.5 * parts[0] + 0.5 * parts[1])
+  q = jnp.array(0.2 * parts[1] + 0.8 * parts[2])
+  d = theory.optimal_discriminator(p, q)
+  slope = jax.grad(lambda d: theory.gan_value(p, q, d, weights=STEP))(d)
+  dense = np.asarray(p + q) > 1e-6
+  np.testing.assert_allclose(np.asarray(slope)[dense], 0, atol=1e-9)
+
+
+def test_information_of_the_source_is_jsd_three_ways():
+  for p, q in itertools.pairwise(tables(10)):
+    by_table = theory.source_information(p, q)
+    entropies = (
+      divergence.entropy((p + q) / 2)
+      - (divergence.entropy(p) + divergence.entropy(q)) / 2
+    )
+    jsd = divergence.jensen_shannon(p, q)
+    np.testing.assert_allclose(by_table, jsd, atol=1e-12)
+    np.testing.assert_allclose(entropies, jsd, atol=1e-12)
+    joint = np.stack([p, q]) / 2  # H(X) + H(Y) - H(X, Y), by hand
+    h = lambda t: -sum(v * math.log(v) for v in np.ravel(t) if v > 0)  # noqa: E731
+    by_hand = h(joint.sum(0)) + h(joint.sum(1)) - h(joint)
+    np.testing.assert_allclose(by_table, by_hand, atol=1e-12)
+
+
+def test_jsd_lies_in_0_ln_2_with_both_ends_reached_and_kl_has_no_bound():
+  several = tables(12)
+  values = jax.vmap(jax.vmap(divergence.jensen_shannon, (None, 0)), (0, None))(
+    several, several
+  )
+  assert (values >= -1e-15).all() and (values <= LN2 + 1e-12).all()
+  np.testing.assert_allclose(values, values.T, atol=1e-12)
+  np.testing.assert_allclose(jnp.diagonal(values), 0, atol=1e-15)
+  p, q = jnp.array([0.3, 0.7, 0.0, 0.0]), jnp.array([0.0, 0.0, 1.0, 0.0])
+  np.testing.assert_allclose(divergence.jensen_shannon(p, q), LN2)
+  assert divergence.kl(p, q) == math.inf
+  for small in (1e-2, 1e-5, 1e-9):
+    pair = jnp.array([0.5, 0.5]), jnp.array([1 - small, small])
+    assert divergence.kl(*pair) > -0.5 * math.log(4.01 * small)
+
+
+def test_entropy_has_its_minus():
+  fair = jnp.full(8, 1 / 8)
+  np.testing.assert_allclose(divergence.entropy(fair), math.log(8))
+  for table in tables(5):
+    assert divergence.entropy(table) >= 0  # without its minus it would be negative
+  (density,) = gaussians((0, 2))
+  np.testing.assert_allclose(
+    divergence.entropy(density, weights=STEP), divergence.gaussian_entropy(2.0)
+  )
+
+
+def test_parameters_of_one_rgb_pixel():
+  # A table of n outcomes has n - 1 free chances; a channel has 256 levels, not 255.
+  outcomes = len(range(256)) ** 3
+  assert outcomes - 1 == 16_777_215 != 255**3
+  # The same at two levels, by the rank of the constraints that a table meets.
+  levels = 2
+  constraints = np.ones((1, levels**3))  # they sum to one
+  free = levels**3 - np.linalg.matrix_rank(constraints)
+  assert free == levels**3 - 1 != (levels - 1) ** 3
+
+
+def test_bounded_divergences_saturate_on_parallel_lines():
+  import pathlib
+  import sys
+
+  sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+  from experiments.ledger import theory as ledger
+
+  thetas = np.array([-1.0, -0.3, 0.3, 2.0])
+  found = ledger.on_lines(thetas)
+  for name, constant in (('JSD', LN2), ('total variation', 1), ('V(G, D*)', 0),
+                         ('KL', math.inf)):  # fmt: skip
+    values, slopes = found[name]
+    np.testing.assert_allclose(values, constant, atol=1e-12)
+    assert not slopes.any()  # nothing to descend, however near the lines are
+  values, slopes = found['W1, straight across']
+  np.testing.assert_allclose(values, abs(thetas))
+  np.testing.assert_allclose(slopes, np.sign(thetas))
+  values, slopes = found['W2^2, straight across']
+  np.testing.assert_allclose(values, thetas**2)
+  np.testing.assert_allclose(slopes, 2 * thetas)
+  values, slopes = found['Sinkhorn, epsilon 0.01']
+  np.testing.assert_allclose(values, thetas**2, rtol=1e-3)
+  np.testing.assert_allclose(slopes, 2 * thetas, rtol=1e-3)
+  # 2 E k(along the line) (1 - exp(-theta^2 / 2 l^2)), l = 1.
+  along = np.asarray(ledger.line(0.0))[:, 1]
+  mean = np.exp(-((along[:, None] - along) ** 2) / 2).mean()
+  values, slopes = found['MMD^2, Gaussian kernel']
+  np.testing.assert_allclose(values, 2 * mean * (1 - np.exp(-(thetas**2) / 2)))
+  np.testing.assert_allclose(slopes, 2 * mean * thetas * np.exp(-(thetas**2) / 2))
+  # At theta = 0 the two are one, and the bounded ones jump.
+  assert ledger.on_lines([0.0])['JSD'][0] == 0
+
+
+def test_table_of_axioms_is_the_literatures():
+  from experiments.ledger import theory as ledger
+
+  held = {row[0]: [cell == 'holds' for cell in row[1:]] for row in ledger.axioms()}
+  metric = [True] * 4
+  for name in ('total variation', 'root of JSD', 'Hellinger', 'W1', 'W2',
+               'MMD, Gaussian kernel', 'root of the energy distance'):  # fmt: skip
+    assert held[name] == metric, name
+  for name in ('KL(p || q)', 'KL(q || p)', 'Pearson chi^2', 'Neyman chi^2'):
+    assert held[name][:3] == [True, True, False], name
+  for name in ('JSD', 'squared Hellinger', 'W2^2', 'MMD^2, Gaussian kernel',
+               'energy distance'):  # fmt: skip
+    assert held[name] == [True, True, True, False], name
+  assert not held['V(G, D*)'][0] and not held['V(G, D*)'][1]
+  assert not held['MMD, linear kernel'][1]  # it sees the mean alone
+  assert not held['entropic transport'][1]  # its bias
+  assert held['Sinkhorn divergence'][:3] == [True] * 3
+
+
+def test_axioms_finds_what_fails_and_nothing_else():
+  points = np.array([0.0, 1.0, 3.0])
+  distance = abs(points[:, None] - points)
+  assert theory.axioms(distance) == (None,) * 4
+  assert theory.axioms(distance**2).triangle == (0, 1, 2, pytest.approx(4.0))
+  assert theory.axioms(distance - 5).non_negative[2] == 5
+  one_way = distance.copy()
+  one_way[0, 1] = 1.5
+  assert theory.axioms(one_way).symmetric == (0, 1, 0.5)
+  merged = distance.copy()
+  merged[0, 1] = merged[1, 0] = 0
+  assert theory.axioms(merged).identity[:2] == (0, 1)
+  infinite = np.where(np.eye(3), 0, np.inf)
+  assert theory.axioms(infinite) == (None,) * 4
+  with pytest.raises(ValueError, match=r'\[N, N\]'):
+    theory.axioms(np.ones((2, 3)))
+
+
+def test_errata_name_tests_that_exist():
+  from experiments.ledger import theory as ledger
+
+  for _, _, test in ledger.ERRATA:
+    file, name = test.split('::')
+    assert file == 'theory_test.py' and callable(globals()[name])
+
+
+def test_mutual_information_of_a_table_by_hand():
+  joint = jnp.array([[0.4, 0.1], [0.1, 0.4]])
+  expected = sum(v * math.log(v / 0.25) for v in (0.4, 0.1, 0.1, 0.4))
+  np.testing.assert_allclose(mutual_information.of_table(joint), expected)
