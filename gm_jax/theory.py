@@ -36,8 +36,22 @@ def optimal_discriminator(p: Array, q: Array) -> Array:
   return jnp.where(some, p / jnp.where(some, total, 1.0), 0.5)
 
 
-def gan_value(p: Array, q: Array, d: Array, *, weights: Array | float = 1.0) -> Array:
-  """The value of the minimax game at any discriminator.
+def optimal_logit(p: Array, q: Array) -> Array:
+  """The log-odds of `optimal_discriminator`, in which nothing rounds to certainty.
+
+  ln p(x) - ln q(x), +-inf where one has no mass and 0 where neither has
+
+  p [..., K], q [..., K] -> [..., K] nats.
+  """
+  some = (p > 0) | (q > 0)
+  ratio = jnp.log(jnp.where(some, p, 1.0)) - jnp.log(jnp.where(some, q, 1.0))
+  return jnp.where(some, ratio, 0.0)
+
+
+def gan_value(
+  p: Array, q: Array, logits: Array, *, weights: Array | float = 1.0
+) -> Array:
+  """The value of the minimax game at any discriminator D = sigmoid(logits).
 
   V(G, D) = E_p[ln D(x)] + E_q[ln(1 - D(x))]
 
@@ -47,18 +61,19 @@ def gan_value(p: Array, q: Array, d: Array, *, weights: Array | float = 1.0) -> 
   Args:
     p: [..., K] probabilities, or densities at K points.
     q: [..., K].
-    d: [..., K] probabilities of being real, in [0, 1].
+    logits: [..., K] log-odds of being real.
     weights: quadrature weights that broadcast against p; 1 for probabilities.
 
   Returns:
     [...] nats, in [-inf, 0]; at most 2 JSD(p, q) - ln 4.
   """
 
-  def expected(mass, probability):
+  def expected(mass, loss):
     some = mass > 0
-    return jnp.where(some, mass * jnp.log(jnp.where(some, probability, 1.0)), 0.0)
+    return jnp.where(some, mass * jnp.where(some, loss, 0.0), 0.0)
 
-  return (weights * (expected(p, d) + expected(q, 1.0 - d))).sum(axis=-1)
+  losses = expected(p, jax.nn.softplus(-logits)) + expected(q, jax.nn.softplus(logits))
+  return -(weights * losses).sum(axis=-1)
 
 
 def source_information(p: Array, q: Array) -> Array:

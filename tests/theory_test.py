@@ -43,7 +43,7 @@ def gaussians(*pairs):
 )  # fmt: skip
 def test_value_at_the_optimum_is_two_jsd_minus_ln_4(q, value, jsd):
   p, q = gaussians((0, 1), q)
-  best = theory.gan_value(p, q, theory.optimal_discriminator(p, q), weights=STEP)
+  best = theory.gan_value(p, q, theory.optimal_logit(p, q), weights=STEP)
   found = divergence.jensen_shannon(p, q, weights=STEP)
   np.testing.assert_allclose(best, value, atol=1e-6)
   np.testing.assert_allclose(found, jsd, atol=1e-6)
@@ -56,11 +56,14 @@ def test_value_at_the_optimum_is_two_jsd_minus_ln_4(q, value, jsd):
 
 def test_no_discriminator_is_better_than_the_optimum():
   for p, q in itertools.pairwise(tables(8)):
-    best = theory.optimal_discriminator(p, q)
+    best = theory.optimal_logit(p, q)
+    np.testing.assert_allclose(
+      jax.nn.sigmoid(best), theory.optimal_discriminator(p, q), atol=1e-12
+    )
     top = theory.gan_value(p, q, best)
     rng = np.random.default_rng(1)
     for _ in range(20):
-      other = jnp.clip(best + 0.1 * jnp.array(rng.normal(size=p.shape)), 0.0, 1.0)
+      other = jnp.clip(best, -9.0, 9.0) + jnp.array(rng.normal(size=p.shape))
       assert theory.gan_value(p, q, other) <= top + 1e-12
       # Any discriminator bounds the information about the source from below.
       bound = theory.gan_value(p, q, other) / 2 + LN2
@@ -72,10 +75,12 @@ def test_optimum_is_that_of_mixtures_too():
   parts = [stats.norm(m, s).pdf(X) for m, s in ((-2, 0.5), (1, 1), (3, 0.3))]
   p = jnp.array(0.5 * parts[0] + 0.5 * parts[1])
   q = jnp.array(0.2 * parts[1] + 0.8 * parts[2])
-  d = theory.optimal_discriminator(p, q)
-  slope = jax.grad(lambda d: theory.gan_value(p, q, d, weights=STEP))(d)
+  logits = theory.optimal_logit(p, q)
+  slope = jax.grad(lambda at: theory.gan_value(p, q, at, weights=STEP))(logits)
   dense = np.asarray(p + q) > 1e-6
-  np.testing.assert_allclose(np.asarray(slope)[dense], 0, atol=1e-9)
+  np.testing.assert_allclose(np.asarray(slope)[dense], 0, atol=1e-15)
+  flat = theory.gan_value(p, q, jnp.zeros_like(p), weights=STEP)
+  np.testing.assert_allclose(flat, -LN4)
 
 
 def test_information_of_the_source_is_jsd_three_ways():

@@ -86,7 +86,7 @@ def _f(one):
 
 
 def _value(p, q):
-  return theory.gan_value(p, q, theory.optimal_discriminator(p, q))
+  return theory.gan_value(p, q, theory.optimal_logit(p, q))
 
 
 _mmd2 = _of_samples(
@@ -207,7 +207,7 @@ def values() -> list[tuple[str, float, float, float]]:
         jnp.exp(-(((x - m) / s) ** 2) / 2) / (s * math.sqrt(2 * math.pi))
         for m, s in (first, second)
       )
-      v = theory.gan_value(p, q, theory.optimal_discriminator(p, q), weights=step)
+      v = theory.gan_value(p, q, theory.optimal_logit(p, q), weights=step)
       jsd = divergence.jensen_shannon(p, q, weights=step)
       rows.append((name, float(v), float(2 * jsd - math.log(4)), float(jsd)))
   return rows

@@ -389,7 +389,7 @@ def wasserstein_1d(x: Array, y: Array, *, power: float = 1.0) -> Array:
   if x.ndim != 1 or y.ndim != 1 or not x.size or not y.size:
     raise ValueError(f'x and y must be [N] and [M], got {x.shape} and {y.shape}')
   num, other = len(x), len(y)
-  # Levels at which a quantile function steps, in units of 1 / (N M), N M being last.
+  # Levels at which a quantile function steps, in units of 1 / (N M).
   levels = sorted(
     {*range(other, num * other, other), *range(num, num * other + 1, num)}
   )

@@ -93,26 +93,26 @@ def _log_softplus_of_minus(v: Array) -> Array:
 
 @jax.custom_jvp
 def _log_omega(x: Array) -> Array:
-  """The l that solves exp(l) + l = x: ln W(exp(x)), W being Lambert's function."""
+  """The y that solves exp(y) + y = x: ln W(exp(x)), W being Lambert's function."""
   # Convex and increasing, and begun on its right: Newton's steps only come nearer.
   start = jnp.where(x > 1.0, jnp.log(jnp.maximum(x, 1.0)), x)
 
-  def newton(_, l):
-    return l - (jnp.exp(l) + l - x) / (jnp.exp(l) + 1.0)
+  def newton(_, y):
+    return y - (jnp.exp(y) + y - x) / (jnp.exp(y) + 1.0)
 
   return jax.lax.fori_loop(0, 6, newton, start)
 
 
 @_log_omega.defjvp
 def _log_omega_jvp(primals, tangents):
-  l = _log_omega(*primals)
-  return l, tangents[0] / (1.0 + jnp.exp(l))
+  y = _log_omega(*primals)
+  return y, tangents[0] / (1.0 + jnp.exp(y))
 
 
 def _jeffrey_conjugate(t: Array) -> Array:
-  # The maximizing u is 1 / W(exp(1 - t)) = exp(-l).
-  l = _log_omega(1.0 - t)
-  return jnp.exp(-l) - 1.0 - l
+  # The maximizing u is 1 / W(exp(1 - t)) = exp(-y).
+  y = _log_omega(1.0 - t)
+  return jnp.exp(-y) - 1.0 - y
 
 
 TOTAL_VARIATION = Divergence(

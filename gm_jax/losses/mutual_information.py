@@ -76,13 +76,13 @@ def categorical(logits: Array, code: Array, *, prior: Array | None = None) -> Ar
       f' {code.shape}'
     )
   if prior is None:
-    entropy = math.log(logits.shape[1])
-  elif prior.shape != logits.shape[1:]:
+    prior = jnp.full(logits.shape[1:], 1.0 / logits.shape[1])
+  if prior.shape != logits.shape[1:]:
     raise ValueError(f'prior must be {logits.shape[1:]}, got {prior.shape}')
-  else:
-    entropy = divergence.entropy(prior)
   log_q = jax.nn.log_softmax(logits)
-  return jnp.take_along_axis(log_q, code[:, None], axis=1)[:, 0] + entropy
+  return jnp.take_along_axis(log_q, code[:, None], axis=1)[:, 0] + divergence.entropy(
+    prior
+  )
 
 
 def _gaussian_log_q(mean: Array, std: Array, code: Array) -> Array:
