@@ -84,11 +84,14 @@ def _below(limit: float, conjugate: Callable, at_limit: float = math.inf) -> Cal
   return extended
 
 
+FAR = 30.0  # logits beyond which softplus(-v) is exp(-v) to the last digit
+
+
 def _log_softplus_of_minus(v: Array) -> Array:
   """ln ln(1 + exp(-v)), which is -v where exp(-v) underflows."""
-  far = v > 15.0
+  far = v > FAR
   near = jnp.log(jax.nn.softplus(-jnp.where(far, 0.0, v)))
-  return jnp.where(far, -v - jnp.exp(-jnp.where(far, v, 15.0)) / 2.0, near)
+  return jnp.where(far, -v, near)
 
 
 @jax.custom_jvp
@@ -233,7 +236,7 @@ def weighted_jensen_shannon(pi: float) -> Divergence:
 
   def of_activation(v):
     # pi exp(t / pi) = exp(-s) with s = softplus(-v) / pi.
-    far = v > 15.0
+    far = v > FAR
     s = jax.nn.softplus(-jnp.where(far, 0.0, v)) / pi
     near = jnp.log(-jnp.expm1(-s))
     distant = _log_softplus_of_minus(v) - math.log(pi)
