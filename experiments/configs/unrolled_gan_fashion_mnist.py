@@ -4,12 +4,12 @@
       --config=experiments/configs/unrolled_gan_fashion_mnist.py --data_dir=PATH \
       [--config.num_unroll=10] [--data=tfds:mnist]
 
-PATH is where TensorFlow Datasets prepared the set. Of the 2,000 steps 200 were
-tried as they stand, in under three minutes on two CPU cores with the loading and
-the evaluation: Frechet distance 101.5, blurred silhouettes. The discriminator has
-no batch normalization: with it, it won within 500 steps (loss 0.06) and the
-minimax game left the generator no gradient (Frechet distance 283, against 78
-without).
+PATH is where TensorFlow Datasets prepared the set. 12 minutes on two CPU cores,
+one seed, other work beside it: Frechet distance 101.5 after 200 steps, 30.9 after
+1,000, 22.4 after 2,000. Shirts, trousers, bags and boots are told apart; a fine
+grid lies over them and shoes come torn. The discriminator has no batch
+normalization: with it, it won within 500 steps (loss 0.06) and the minimax game
+left the generator no gradient (Frechet distance 283, against 78 without).
 """
 
 from experiments.configs import common

@@ -129,11 +129,10 @@ def test_wasserstein_on_the_line_is_the_linear_program(num, other, power):
 
 
 def test_sliced_on_gaussians():
-  # |m1 - m2|^2 / D + (s1 - s2)^2
-  x = points(10_000, 4, 0.0, 1.0)
-  y = points(10_000, 4, 0.5, 1.6, seed=1)
-  ours = discrepancy.sliced_wasserstein(jax.random.key(0), x, y, num_projections=1000)
-  np.testing.assert_allclose(ours, 4 * 0.25 / 4 + 0.6**2, rtol=0.06)
+  x, y = points(4_000, 4, 0.0, 1.0), points(4_000, 4, 0.5, 1.6, seed=1)
+  ours = discrepancy.sliced_wasserstein(jax.random.key(0), x, y, num_projections=400)
+  gap = x.mean(0) - y.mean(0)
+  np.testing.assert_allclose(ours, gap @ gap / 4 + 0.6**2, rtol=0.05)
   on_line = discrepancy.sliced_wasserstein(
     jax.random.key(0), x[:50, :1], y[:70, :1], num_projections=3
   )
@@ -154,13 +153,13 @@ def entropic_of_gaussians(gap, std1, std2, epsilon):
 
 @pytest.mark.parametrize('epsilon', [0.3, 1.0, 5.0])
 def test_entropic_transport_of_gaussians_is_the_closed_form(epsilon):
-  levels = (np.arange(1500) + 0.5) / 1500
+  levels = (np.arange(500) + 0.5) / 500
   x = jnp.array(stats.norm(0.0, 1.0).ppf(levels))[:, None]
   y = jnp.array(stats.norm(1.0, 0.5).ppf(levels))[:, None]
-  ours = discrepancy.entropic_transport(x, y, epsilon=epsilon, num_iterations=300)
+  ours = discrepancy.entropic_transport(x, y, epsilon=epsilon, num_iterations=100)
   expected = entropic_of_gaussians(1.0, 1.0, 0.5, epsilon)
   np.testing.assert_allclose(ours, expected, rtol=4e-3)
-  debiased = discrepancy.sinkhorn_divergence(x, y, epsilon=epsilon, num_iterations=300)
+  debiased = discrepancy.sinkhorn_divergence(x, y, epsilon=epsilon, num_iterations=100)
   expected -= entropic_of_gaussians(0.0, 1.0, 1.0, epsilon) / 2
   expected -= entropic_of_gaussians(0.0, 0.5, 0.5, epsilon) / 2
   np.testing.assert_allclose(debiased, expected, rtol=4e-3)
@@ -201,9 +200,9 @@ def test_sinkhorn_meets_both_marginals_and_its_gradient_is_that_of_the_value():
   )
   primal = (plan * cost).sum() + 0.5 * (plan * jnp.log(plan * 54)).sum()
   np.testing.assert_allclose(value(x, y), primal, rtol=1e-7)
-  for loss in (value, functools.partial(
+  for loss in map(jax.jit, (value, functools.partial(
     discrepancy.sinkhorn_divergence, epsilon=0.5, num_iterations=500
-  )):  # fmt: skip
+  ))):  # fmt: skip
     slope = jax.grad(loss)(x, y)
     for i, j in itertools.product(range(0, 6, 2), range(2)):
       bump = jnp.zeros_like(x).at[i, j].set(1e-5)
