@@ -35,6 +35,7 @@ MAIN = [sys.executable, str(ROOT / 'experiments' / 'main.py')]
 CONFIGS = ROOT / 'experiments' / 'configs'
 RING = str(CONFIGS / 'unrolled_gan_ring.py')
 GAN = str(CONFIGS / 'gan_ring.py')
+F_GAN = str(CONFIGS / 'f_gan_ring.py')
 DIGITS = str(CONFIGS / 'gan_digits.py')
 CACHE = f'--compilation_cache={ROOT / ".cache" / "jax"}'
 SMALL = {
@@ -159,6 +160,12 @@ LEAVES = [
   leaf('warmup_steps=-1', 'warmup_steps must be >= 0', '-1'),
   leaf('warmup_steps=20000', 'decay_steps', 'warmup_steps'),
   leaf('game=poker', "game = 'poker'", 'one of hinge'),
+  leaf('label_smoothing=1', 'smoothing must be in [0, 1)', '1', config=GAN),
+  leaf('label_smoothing=-0.1', 'smoothing must be in [0, 1)', '-0.1', config=GAN),
+  wrong('smoothing of no labels', '--config.label_smoothing=0.1',
+        config=GAN + ':wasserstein', says=('smoothing', 'labels')),
+  leaf('divergence=chi2', "divergence = 'chi2'", 'one of gan, jeffrey', config=F_GAN),
+  leaf('generator=sadle', "generator = 'sadle'", 'saddle, trick', config=F_GAN),
   leaf('how=exactly', "how = 'exactly'", 'one of full'),
   leaf('on_nan=hope', "on_nan must be 'stop', 'skip' or 'restart'", "'hope'"),
   leaf('fresh=perhaps', 'fresh', 'perhaps'),
@@ -530,6 +537,19 @@ def make_method(config, spec, *, wrap):
   {method}
 """
 
+TWO_OUTPUTS = """
+  import optax
+  from gm_jax import priors
+  from gm_jax.methods import gan
+  from gm_jax.models import mlp
+  tx = wrap(optax.adam(1e-3))
+  return gan.gan(mlp.MLP((2,)), mlp.MLP((2,)), tx, tx, prior=priors.normal(3))
+"""
+NO_WIDTH = """
+  from gm_jax.losses import discrepancy
+  return discrepancy.gaussian(std=0.0)
+"""
+
 CONFIG_FILES = [
   wrong('config not there', config='@/no.py', says=('no.py', '--mode=list')),
   wrong('config a folder', config='@', says=('no Python file', '--mode=list')),
@@ -556,6 +576,10 @@ CONFIG_FILES = [
          'a Method or Phases, got 3'),
   config('make_method raises', BODY.format(config='pass', method='return 1 / 0'),
          'ZeroDivisionError', 'c.py, line 8', 'division by zero'),
+  config('a critic of two outputs', BODY.format(config='pass', method=TWO_OUTPUTS),
+         'one logit an example', 'or [128, 1], got [128, 2]'),
+  config('a kernel of no width', BODY.format(config='pass', method=NO_WIDTH),
+         'std must be > 0, got 0.0'),
   config('no wrap', BODY.format(config='pass', method='pass').replace(', *, wrap', ''),
          'in the config', "unexpected keyword argument 'wrap'"),
 ]  # fmt: skip

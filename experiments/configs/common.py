@@ -9,7 +9,7 @@ import optax
 
 from gm_jax import priors, unroll
 from gm_jax.data import dataset, registry, stacked
-from gm_jax.losses import adversarial, discrepancy
+from gm_jax.losses import adversarial, discrepancy, f_divergence
 from gm_jax.methods import gan, unrolled_gan
 from gm_jax.metrics import features, frechet, kernel_distance, modes
 from gm_jax.models import dcgan, mlp
@@ -22,6 +22,21 @@ GAMES = {
   'wasserstein': adversarial.WASSERSTEIN,
   'relativistic': adversarial.RELATIVISTIC,
   'relativistic_average': adversarial.RELATIVISTIC_AVERAGE,
+}
+DIVERGENCES = {
+  'total_variation': f_divergence.TOTAL_VARIATION,
+  'kl': f_divergence.KL,
+  'reverse_kl': f_divergence.REVERSE_KL,
+  'pearson': f_divergence.PEARSON,
+  'neyman': f_divergence.NEYMAN,
+  'squared_hellinger': f_divergence.SQUARED_HELLINGER,
+  'jeffrey': f_divergence.JEFFREY,
+  'jensen_shannon': f_divergence.JENSEN_SHANNON,
+  'gan': f_divergence.GAN,
+}
+F_GENERATORS = {
+  'saddle': f_divergence.saddle_generator,
+  'trick': f_divergence.trick_generator,
 }
 STACKED_SAMPLES = 25_600  # as in the papers
 CHUNK = 512  # samples drawn and classified at once
@@ -57,6 +72,14 @@ def choose(table, name: str, leaf: str):
   if name not in table:
     raise ValueError(f'{leaf} = {name!r} is not one of {", ".join(sorted(table))}')
   return table[name]
+
+
+def game(config):
+  """The game named by `game`, its real labels smoothed by `label_smoothing`."""
+  chosen = choose(GAMES, config.game, 'game')
+  if not config.label_smoothing:
+    return chosen
+  return adversarial.one_sided_label_smoothing(chosen, config.label_smoothing)
 
 
 def check_sizes(config, *names: str) -> None:
@@ -160,6 +183,7 @@ def dcgan_config(data: str, arg: str | None, **sizes) -> ml_collections.ConfigDi
   """The config of a DCGAN; the argument is the name of the game."""
   config = images(data, **sizes)
   config.game = arg or 'non_saturating'
+  config.label_smoothing = 0.0
   config.bfloat16 = False
   config.accumulate = 1  # slices of a batch, one after another, to save memory
   return config
@@ -177,7 +201,7 @@ def dcgan_method(config, spec, *, wrap=lambda tx: tx):
     **dcgan_networks(config, spec, dtype=dtype),
     g_tx=wrap(adam(config, config.g_learning_rate)),
     d_tx=wrap(adam(config, config.d_learning_rate)),
-    game=choose(GAMES, config.game, 'game'),
+    game=game(config),
     num_accumulate=config.accumulate,
   )
 

@@ -27,6 +27,7 @@ def get_config(arg=None):
   config.base_features = 64
   config.r1_gamma = 1.0
   config.game = arg or 'non_saturating'
+  config.label_smoothing = 0.0
   return config
 
 
@@ -49,5 +50,5 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
     d_tx=wrap(common.adam(config, config.d_learning_rate)),
     prior=priors.normal(config.latent_size),
     penalty=r1_penalty(config.r1_gamma),
-    game=common.choose(common.GAMES, config.game, 'game'),
+    game=common.game(config),
   )

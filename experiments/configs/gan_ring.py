@@ -21,6 +21,7 @@ def get_config(arg=None):
   config.decay_steps = 10_000
   config.num_critic = 1
   config.game = arg or 'minimax'
+  config.label_smoothing = 0.0
   return config
 
 
@@ -36,5 +37,5 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
     g_tx=wrap(common.adam(config, config.g_learning_rate)),
     d_tx=wrap(common.adam(config, config.d_learning_rate)),
     num_critic=config.num_critic,
-    game=common.choose(common.GAMES, config.game, 'game'),
+    game=common.game(config),
   )

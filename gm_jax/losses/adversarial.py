@@ -268,13 +268,13 @@ def _check_has_labels(game: base.Game) -> None:
     shift_matters = not jnp.allclose(d(r + 1.0, f + 1.0), d(r, f), 1e-4)
   if not separable:
     raise ValueError(
-      'game must have a discriminator loss a(real) + b(fake), so that real'
-      ' examples have a label of their own to smooth; a relativistic game has none'
+      'smoothing needs a game with a discriminator loss a(real) + b(fake), so that'
+      ' real examples have labels of their own; a relativistic game has none'
     )
   if not shift_matters:
     raise ValueError(
-      'game must have a discriminator loss that a common shift of the logits'
-      ' changes; otherwise (Wasserstein) the smoothed loss has no lower bound'
+      'smoothing needs a game with labels, whose discriminator loss a common shift'
+      ' of the logits changes; otherwise (Wasserstein) it has no lower bound'
     )
 
 

@@ -304,7 +304,7 @@ def test_smoothing_out_of_range_raises(smoothing):
   'name', ['relativistic', 'relativistic_average', 'wasserstein']
 )
 def test_smoothing_a_game_without_labels_raises(name):
-  with pytest.raises(ValueError, match='game must have'):
+  with pytest.raises(ValueError, match='smoothing needs a game'):
     adversarial.one_sided_label_smoothing(GAMES[name], 0.1)
 
 

@@ -1,0 +1,35 @@
+"""A GAN for any f-divergence on a ring of eight Gaussians.
+
+  python experiments/main.py --config=experiments/configs/f_gan_ring.py:kl \
+      --workdir=runs/f_gan_ring [--config.generator=saddle] [--config.seeds=8]
+
+HEADER
+"""
+
+from experiments.configs import common
+from gm_jax.losses import f_divergence
+from gm_jax.methods import gan
+
+make_evaluation = common.modes_evaluation
+
+
+def get_config(arg=None):
+  """The config; the argument is the name of the divergence."""
+  config = common.run('toy:ring', steps=10_000, batch_size=128)
+  common.add_adam(config, generator=2e-3, discriminator=2e-3, b1=0.5)
+  config.decay_steps = 10_000
+  config.divergence = arg or 'pearson'
+  config.generator = 'trick'  # or saddle
+  return config
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """The ring's networks and the divergence's game."""
+  divergence = common.choose(common.DIVERGENCES, config.divergence, 'divergence')
+  generator = common.choose(common.F_GENERATORS, config.generator, 'generator')
+  return gan.gan(
+    **common.ring_networks(),
+    g_tx=wrap(common.adam(config, config.g_learning_rate)),
+    d_tx=wrap(common.adam(config, config.d_learning_rate)),
+    game=f_divergence.f_gan(divergence, generator=generator),
+  )
