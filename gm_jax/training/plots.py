@@ -116,7 +116,8 @@ def curves(
   """
   from matplotlib.figure import Figure
 
-  figure = Figure(figsize=(5.6, 3.4), dpi=DPI)
+  beside = len(lines) > 5  # a legend among so many lines would hide some
+  figure = Figure(figsize=(7.6 if beside else 5.6, 3.4), dpi=DPI)
   axis = figure.subplots()
   styles = ('-', '--', ':')
   for i, (label, (x, y, *band)) in enumerate(lines.items()):
@@ -130,7 +131,8 @@ def curves(
   axis.spines[['top', 'right']].set_visible(False)
   axis.grid(alpha=0.25)
   if lines:
-    axis.legend(fontsize=8, frameon=False)
+    where = {'loc': 'center left', 'bbox_to_anchor': (1.0, 0.5)} if beside else {}
+    axis.legend(fontsize=8, frameon=False, **where)
   figure.tight_layout()
   _save(path, figure)
 
