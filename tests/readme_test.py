@@ -11,12 +11,15 @@ TEXT = (ROOT / 'README.md').read_text()
 
 def test_python_of_the_readme_runs():
   blocks = re.findall(r'```python\n(.*?)```', TEXT, re.DOTALL)
-  assert len(blocks) == 2
+  assert len(blocks) == 3
   names: dict = {}
   for block in blocks:
     exec(compile(block, 'README.md', 'exec'), names)
   softplus = np.log1p(np.exp([1.0, -0.3]))  # -log sigmoid of the fake logits
   np.testing.assert_allclose(names['generator_loss'], softplus.mean(), rtol=1e-6)
+  np.testing.assert_allclose(names['nats'], 1 + np.log(10 / (np.e + 9)), rtol=1e-6)
+  kernel = sum(np.exp(-2 / (2 * s**2)) for s in (0.5, 1.0, 2.0))  # at distance root 2
+  np.testing.assert_allclose(names['mmd2'], 2 * (3 - kernel), rtol=1e-5)
   assert names['state'].step == 1
 
 
