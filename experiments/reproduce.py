@@ -10,7 +10,7 @@
   theory           which laws of a distance hold for what, gradients on parallel
                    lines, the value of the game; nothing is trained
 
-On two CPU cores the laptop's budget is about fourteen, five and one minutes. Exit
+On two CPU cores the laptop's budget is about fourteen, ten and one minutes. Exit
 codes: 0 done, 1 the run or its data went wrong, 2 the command did.
 """
 

@@ -5,13 +5,15 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
+from scipy import stats
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from experiments.ledger import stacked  # noqa: E402
+from experiments.ledger import f_gan_gaussian, stacked  # noqa: E402
 
 REPRODUCE = [sys.executable, str(ROOT / 'experiments' / 'reproduce.py')]
 
@@ -107,3 +109,53 @@ def test_all_rows_train_and_their_numbers_are_json(monkeypatch, tmp_path, capsys
   out = capsys.readouterr().out
   assert 'another protocol' in out and '4 seeds' not in out and 'classifier' in out
   assert (tmp_path / 'out' / 'stacked.png').read_bytes()[:4] == b'\x89PNG'
+
+
+def test_gaussian_nearest_in_kl_has_the_moments_of_the_data():
+  p = f_gan_gaussian
+  weights = 1 - p.WEIGHT, p.WEIGHT
+  mean = np.dot(weights, p.MEANS)
+  std = (np.dot(weights, np.square(p.MEANS) + np.square(p.STDS)) - mean**2) ** 0.5
+  ((depth, *found),) = p.optima(p.DIVERGENCES['KL'])
+  np.testing.assert_allclose(found, [mean, std], rtol=1e-4)
+  # A maximum of entropy under two moments: KL is a difference of entropies.
+  density = np.asarray(p.data_density(p.GRID), float)
+  entropy = -(density * np.log(density)).sum() * (p.GRID[1] - p.GRID[0])
+  gaussian = np.log(std * np.sqrt(2 * np.pi * np.e))
+  np.testing.assert_allclose(depth, gaussian - entropy, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+  ('name', 'expected'),  # computed by others, to four digits
+  [
+    ('reverse KL', (0.2507, 1.5841, 1.6294)),
+    ('Pearson', (0.6616, 0.5663, 1.9268)),
+    ('Neyman', (0.4072, 1.8286, 1.5171)),
+  ],
+)
+def test_optimum_by_quadrature(name, expected):
+  best = f_gan_gaussian.optima(f_gan_gaussian.DIVERGENCES[name])[0]
+  np.testing.assert_allclose(best, expected, atol=6e-5)
+
+
+def test_stratified_draws_have_the_mixtures_law():
+  x = np.sort(np.asarray(f_gan_gaussian.draw(jax.random.key(0), 4096))[:, 0])
+  parts = zip((0.33, 0.67), f_gan_gaussian.MEANS, f_gan_gaussian.STDS, strict=True)
+  levels = sum(w * stats.norm(m, s).cdf(x) for w, m, s in parts)
+  # Off by one stratum in each part, and by the one they share.
+  assert abs(levels - (np.arange(4096) + 0.5) / 4096).max() < 3 / 4096
+  z = np.sort(np.asarray(f_gan_gaussian.noise(jax.random.key(1), 512))[:, 0])
+  assert abs(stats.norm.cdf(z) - (np.arange(512) + 0.5) / 512).max() < 1 / 512
+
+
+@pytest.mark.slow
+def test_adversarial_fit_finds_the_optimum_by_quadrature(monkeypatch):
+  monkeypatch.setattr(f_gan_gaussian, 'BATCH', 256)
+  monkeypatch.setattr(f_gan_gaussian, 'SEEDS', 1)
+  divergence = f_gan_gaussian.DIVERGENCES['Pearson']
+  method = f_gan_gaussian.make_method(divergence, 1000, (0.5, 1.5))
+  _, fit = f_gan_gaussian.fitted(method, 1000)
+  value, mean, std = f_gan_gaussian.optima(divergence)[0]
+  np.testing.assert_allclose(fit['mean'], mean, rtol=0.05)
+  np.testing.assert_allclose(fit['std'], std, rtol=0.05)
+  np.testing.assert_allclose(fit['estimate'], value, rtol=0.05)
