@@ -215,10 +215,10 @@ def run(budget: str, *, out: pathlib.Path) -> dict[str, Any]:
     f'p = {1 - WEIGHT:.2f} N(-1, 0.25^2) + {WEIGHT} N(2, 1.41^2); {SEEDS} seeds from'
     f' {FIRST_SEED}, at once; saddle objective; critic 1-64-64-1 tanh, {NUM_CRITIC}'
     f" steps of Adam 5e-3 a generator's; generator SGD {RATE}/f''(1), warm-up and"
-    f' cosine decay, {steps:,} steps; stratified batches of {BATCH}; mu and sigma averaged (0.99). *'
-    ' marks the optimum, by quadrature; "off" is the mean over seeds against it,'
-    ' relative to it. The estimate is the variational bound over the last'
-    f' {DISPATCH} steps.',
+    f' cosine decay, {steps:,} steps; stratified batches of {BATCH}; mu and'
+    ' sigma averaged (0.99). * marks the optimum, by quadrature; "off" is the mean'
+    ' over seeds against it, relative to it. The estimate is the variational bound'
+    f' over the last {DISPATCH} steps.',
     flush=True,
   )
   numbers, rows, states = {}, [], {}
