@@ -32,24 +32,13 @@ raise ValueError for a rank other than 1, or two batch sizes.
   2.0000
 """
 
-import chex
 import jax
 import jax.numpy as jnp
 
 from gm_jax import base
+from gm_jax.losses import shapes
 
 Array = jax.Array
-
-
-def _check(real_logits: Array, fake_logits: Array) -> None:
-  for name, logits in (('real_logits', real_logits), ('fake_logits', fake_logits)):
-    message = f'{name} must be [B], one number an example'
-    chex.assert_rank(logits, 1, custom_message=message, exception_type=ValueError)
-  chex.assert_equal_shape(
-    [real_logits, fake_logits],
-    custom_message='real_logits and fake_logits must both be [B] with the same B',
-    exception_type=ValueError,
-  )
 
 
 def cross_entropy_discriminator(real_logits: Array, fake_logits: Array) -> Array:
@@ -65,7 +54,7 @@ def cross_entropy_discriminator(real_logits: Array, fake_logits: Array) -> Array
 
   real_logits [B], fake_logits [B], both log-odds -> [B] nats.
   """
-  _check(real_logits, fake_logits)
+  shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return jax.nn.softplus(-real_logits) + jax.nn.softplus(fake_logits)
 
 
@@ -81,7 +70,7 @@ def minimax_generator(real_logits: Array, fake_logits: Array) -> Array:
 
   real_logits [B] (ignored), fake_logits [B] log-odds -> [B] nats.
   """
-  _check(real_logits, fake_logits)
+  shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return -jax.nn.softplus(fake_logits)
 
 
@@ -100,7 +89,7 @@ def non_saturating_generator(real_logits: Array, fake_logits: Array) -> Array:
 
   real_logits [B] (ignored), fake_logits [B] log-odds -> [B] nats.
   """
-  _check(real_logits, fake_logits)
+  shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return jax.nn.softplus(-fake_logits)
 
 
@@ -117,7 +106,7 @@ def least_squares_discriminator(real_logits: Array, fake_logits: Array) -> Array
 
   real_logits [B], fake_logits [B] -> [B] logits squared.
   """
-  _check(real_logits, fake_logits)
+  shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return jnp.square(real_logits - 1.0) + jnp.square(fake_logits)
 
 
@@ -133,7 +122,7 @@ def least_squares_generator(real_logits: Array, fake_logits: Array) -> Array:
 
   real_logits [B] (ignored), fake_logits [B] -> [B] logits squared.
   """
-  _check(real_logits, fake_logits)
+  shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return jnp.square(fake_logits - 1.0)
 
 
@@ -149,7 +138,7 @@ def hinge_discriminator(real_logits: Array, fake_logits: Array) -> Array:
 
   real_logits [B], fake_logits [B] -> [B] logits.
   """
-  _check(real_logits, fake_logits)
+  shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return jax.nn.relu(1.0 - real_logits) + jax.nn.relu(1.0 + fake_logits)
 
 
@@ -166,7 +155,7 @@ def wasserstein_discriminator(real_logits: Array, fake_logits: Array) -> Array:
   real_logits [B], fake_logits [B] -> [B] logits, in the unit of the data where
   the critic is 1-Lipschitz.
   """
-  _check(real_logits, fake_logits)
+  shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return fake_logits - real_logits
 
 
@@ -180,7 +169,7 @@ def linear_generator(real_logits: Array, fake_logits: Array) -> Array:
 
   real_logits [B] (ignored), fake_logits [B] -> [B] logits.
   """
-  _check(real_logits, fake_logits)
+  shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return -fake_logits
 
 
@@ -196,7 +185,7 @@ def relativistic_discriminator(real_logits: Array, fake_logits: Array) -> Array:
 
   real_logits [B], fake_logits [B] -> [B] nats.
   """
-  _check(real_logits, fake_logits)
+  shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return jax.nn.softplus(fake_logits - real_logits)
 
 
@@ -210,7 +199,7 @@ def relativistic_generator(real_logits: Array, fake_logits: Array) -> Array:
 
   real_logits [B] (not ignored), fake_logits [B] -> [B] nats.
   """
-  _check(real_logits, fake_logits)
+  shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return jax.nn.softplus(real_logits - fake_logits)
 
 
@@ -226,7 +215,7 @@ def relativistic_average_discriminator(real_logits: Array, fake_logits: Array) -
 
   real_logits [B], fake_logits [B] -> [B] nats.
   """
-  _check(real_logits, fake_logits)
+  shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   real_margin = real_logits - fake_logits.mean()
   fake_margin = fake_logits - real_logits.mean()
   return jax.nn.softplus(-real_margin) + jax.nn.softplus(fake_margin)

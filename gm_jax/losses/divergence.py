@@ -15,13 +15,9 @@ import jax
 import jax.numpy as jnp
 from jax.scipy import special
 
+from gm_jax.losses import shapes
+
 Array = jax.Array
-
-
-def _check_same(p: Array, q: Array) -> None:
-  shapes = jnp.shape(p), jnp.shape(q)
-  if shapes[0] != shapes[1] or not shapes[0]:
-    raise ValueError(f'p and q must be [..., K] of one shape, got {shapes}')
 
 
 def entropy(p: Array, *, weights: Array | float = 1.0) -> Array:
@@ -57,7 +53,7 @@ def kl(p: Array, q: Array, *, weights: Array | float = 1.0) -> Array:
   Raises:
     ValueError: p and q differ in shape, or are scalars.
   """
-  _check_same(p, q)
+  shapes.check_tables(p=p, q=q)
   some = p > 0
   safe_p, safe_q = jnp.where(some, p, 1.0), jnp.where(some, q, 1.0)
   terms = jnp.where(some, p * (jnp.log(safe_p) - jnp.log(safe_q)), 0.0)
@@ -112,7 +108,7 @@ def total_variation(p: Array, q: Array, *, weights: Array | float = 1.0) -> Arra
   Raises:
     ValueError: p and q differ in shape, or are scalars.
   """
-  _check_same(p, q)
+  shapes.check_tables(p=p, q=q)
   return (weights * jnp.abs(p - q)).sum(axis=-1) / 2.0
 
 
@@ -132,7 +128,7 @@ def squared_hellinger(p: Array, q: Array, *, weights: Array | float = 1.0) -> Ar
   Raises:
     ValueError: p and q differ in shape, or are scalars.
   """
-  _check_same(p, q)
+  shapes.check_tables(p=p, q=q)
   return (weights * jnp.square(jnp.sqrt(p) - jnp.sqrt(q))).sum(axis=-1)
 
 

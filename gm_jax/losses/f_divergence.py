@@ -38,12 +38,12 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax.scipy import special
 
 from gm_jax import base
+from gm_jax.losses import shapes
 
 Array = jax.Array
 LN2 = math.log(2.0)
@@ -320,21 +320,6 @@ def alpha(a: float) -> Divergence:
   return Divergence(f, derivative, conjugate, activation, of_activation, 0.0, domain)
 
 
-def _check_logits(*logits: Array) -> None:
-  for values in logits:
-    chex.assert_rank(
-      values,
-      1,
-      custom_message='logits must be [B], one number an example',
-      exception_type=ValueError,
-    )
-  chex.assert_equal_shape(
-    logits,
-    custom_message='real_logits and fake_logits must both be [B] with the same B',
-    exception_type=ValueError,
-  )
-
-
 def saddle_generator(divergence: Divergence) -> Callable:
   """The generator's side of the saddle point: -f*(activation(v)) on samples.
 
@@ -345,7 +330,7 @@ def saddle_generator(divergence: Divergence) -> Callable:
   """
 
   def generator(real_logits: Array, fake_logits: Array) -> Array:
-    _check_logits(real_logits, fake_logits)
+    shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
     return -divergence.conjugate_of_activation(fake_logits)
 
   return generator
@@ -365,7 +350,7 @@ def trick_generator(divergence: Divergence) -> Callable:
   """
 
   def generator(real_logits: Array, fake_logits: Array) -> Array:
-    _check_logits(real_logits, fake_logits)
+    shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
     return -divergence.activation(fake_logits)
 
   return generator
@@ -394,7 +379,7 @@ def f_gan(
   """
 
   def discriminator(real_logits: Array, fake_logits: Array) -> Array:
-    _check_logits(real_logits, fake_logits)
+    shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
     on_fake = divergence.conjugate_of_activation(fake_logits)
     return on_fake - divergence.activation(real_logits)
 
@@ -405,12 +390,6 @@ def _product(mass: Array, value: Array | float) -> Array:
   """mass * value, 0 where there is no mass, whatever the value."""
   some = mass > 0
   return jnp.where(some, mass * jnp.where(some, value, 0.0), 0.0)
-
-
-def _check_same(**arrays: Array) -> None:
-  shapes = {name: jnp.shape(array) for name, array in arrays.items()}
-  if len(set(shapes.values())) > 1 or not all(shapes.values()):
-    raise ValueError(f'expected arrays [..., K] of one shape, got {shapes}')
 
 
 def evaluate(
@@ -432,7 +411,7 @@ def evaluate(
   Raises:
     ValueError: p and q differ in shape, or are scalars.
   """
-  _check_same(p=p, q=q)
+  shapes.check_tables(p=p, q=q)
   both = (p > 0) & (q > 0)
   ratio = jnp.where(both, p, 1.0) / jnp.where(both, q, 1.0)
   f = jnp.where(both, divergence.f(ratio), divergence.f(jnp.zeros(())))
@@ -468,6 +447,6 @@ def variational_bound(
   Raises:
     ValueError: the shapes differ.
   """
-  _check_same(p=p, q=q, critic=critic)
+  shapes.check_tables(p=p, q=q, critic=critic)
   bound = _product(p, critic) - _product(q, divergence.conjugate(critic))
   return (weights * bound).sum(axis=-1)

@@ -22,7 +22,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from gm_jax.losses import divergence
+from gm_jax.losses import divergence, shapes
 
 Array = jax.Array
 
@@ -179,12 +179,6 @@ def info_nce(scores: Array) -> Array:
   )
 
 
-def _check_scores(joint: Array, apart: Array) -> None:
-  for name, scores in (('joint', joint), ('apart', apart)):
-    message = f'{name} must be [B], one score a pair'
-    chex.assert_rank(scores, 1, custom_message=message, exception_type=ValueError)
-
-
 def nwj(joint: Array, apart: Array) -> Array:
   """The bound of Nguyen, Wainwright and Jordan; unbiased, of high variance.
 
@@ -205,12 +199,7 @@ def nwj(joint: Array, apart: Array) -> Array:
   Raises:
     ValueError: a rank other than 1, or two B.
   """
-  _check_scores(joint, apart)
-  chex.assert_equal_shape(
-    [joint, apart],
-    custom_message='joint and apart must have the same B',
-    exception_type=ValueError,
-  )
+  shapes.check_examples(joint=joint, apart=apart)
   return joint - jnp.exp(apart - 1.0)
 
 
@@ -236,7 +225,8 @@ def donsker_varadhan(joint: Array, apart: Array) -> Array:
   Raises:
     ValueError: a rank other than 1.
   """
-  _check_scores(joint, apart)
+  shapes.check_examples(joint=joint)
+  shapes.check_examples(apart=apart)
   return joint.mean() - jax.nn.logsumexp(apart) + math.log(apart.shape[0])
 
 
@@ -261,10 +251,5 @@ def jensen_shannon(joint: Array, apart: Array) -> Array:
   Raises:
     ValueError: a rank other than 1, or two B.
   """
-  _check_scores(joint, apart)
-  chex.assert_equal_shape(
-    [joint, apart],
-    custom_message='joint and apart must have the same B',
-    exception_type=ValueError,
-  )
+  shapes.check_examples(joint=joint, apart=apart)
   return math.log(4.0) - jax.nn.softplus(-joint) - jax.nn.softplus(apart)

@@ -9,18 +9,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from gm_jax.losses import shapes
+
 Array = jax.Array
-
-
-def _check_logits(**logits: Array) -> None:
-  for name, values in logits.items():
-    message = f'{name} must be [B], one number an example'
-    chex.assert_rank(values, 1, custom_message=message, exception_type=ValueError)
-  chex.assert_equal_shape(
-    list(logits.values()),
-    custom_message=f'{", ".join(logits)} must have the same B',
-    exception_type=ValueError,
-  )
 
 
 def _matrix(weight: Array) -> Array:
@@ -96,7 +87,7 @@ def consistency(logits: Array, augmented_logits: Array) -> Array:
   Raises:
     ValueError: a rank other than 1, or two B.
   """
-  _check_logits(logits=logits, augmented_logits=augmented_logits)
+  shapes.check_examples(logits=logits, augmented_logits=augmented_logits)
   return jnp.square(logits - augmented_logits)
 
 
@@ -127,14 +118,9 @@ def balanced_consistency(
   Raises:
     ValueError: a rank other than 1, or two B.
   """
+  shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   real = consistency(real_logits, augmented_real_logits)
-  fake = consistency(fake_logits, augmented_fake_logits)
-  chex.assert_equal_shape(
-    [real, fake],
-    custom_message='real and fake logits must have the same B',
-    exception_type=ValueError,
-  )
-  return real + fake
+  return real + consistency(fake_logits, augmented_fake_logits)
 
 
 def latent_diversity(samples: Array, perturbed_samples: Array) -> Array:
@@ -194,7 +180,7 @@ def lecam(
   Raises:
     ValueError: a rank other than 1, or two B.
   """
-  _check_logits(real_logits=real_logits, fake_logits=fake_logits)
+  shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return jnp.square(real_logits - fake_anchor) + jnp.square(fake_logits - real_anchor)
 
 
@@ -207,7 +193,7 @@ def lecam_anchor(anchor: Array, logits: Array, *, decay: float = 0.99) -> Array:
   """
   if not 0.0 <= decay < 1.0:
     raise ValueError(f'decay must be in [0, 1), got {decay}')
-  _check_logits(logits=logits)
+  shapes.check_examples(logits=logits)
   return jax.lax.stop_gradient(decay * anchor + (1.0 - decay) * logits.mean())
 
 
@@ -231,7 +217,7 @@ def top_k_weights(fake_logits: Array, k: Array | int) -> Array:
   Raises:
     ValueError: a rank other than 1, or a `k` that is a number outside 1..B.
   """
-  _check_logits(fake_logits=fake_logits)
+  shapes.check_examples(fake_logits=fake_logits)
   num = fake_logits.shape[0]
   if isinstance(k, int) and not 1 <= k <= num:
     raise ValueError(f'k must be in 1..{num}, got {k}')

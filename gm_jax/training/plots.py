@@ -131,7 +131,8 @@ def curves(
   axis.spines[['top', 'right']].set_visible(False)
   axis.grid(alpha=0.25)
   if lines:
-    where = {'loc': 'center left', 'bbox_to_anchor': (1.0, 0.5)} if beside else {}
+    place = {'loc': 'center left', 'bbox_to_anchor': (1.0, 0.5)}
+    where: dict[str, Any] = place if beside else {}
     axis.legend(fontsize=8, frameon=False, **where)
   figure.tight_layout()
   _save(path, figure)

@@ -174,7 +174,7 @@ def test_one_by_one_is_the_batch_and_shapes_are_checked():
     with pytest.raises(ValueError, match='same B'):
       bound(joint, apart[:-1])
   for wrong in itertools.product([joint[:, None]], [apart]):
-    with pytest.raises(ValueError, match='one score a pair'):
+    with pytest.raises(ValueError, match='one number an example'):
       mi.donsker_varadhan(*wrong)
   code = jnp.zeros((4, 2))
   with pytest.raises(ValueError, match=r'\[B, D\]'):

@@ -1,0 +1,26 @@
+"""Shapes asserted at the door: [B] against [B, 1] would broadcast in silence."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+
+def check_examples(**values: Array) -> None:
+  """Raises ValueError unless each is [B], one number an example, of one B."""
+  for name, value in values.items():
+    message = f'{name} must be [B], one number an example'
+    chex.assert_rank(value, 1, custom_message=message, exception_type=ValueError)
+  chex.assert_equal_shape(
+    list(values.values()),
+    custom_message=f'{" and ".join(values)} must be [B] with the same B',
+    exception_type=ValueError,
+  )
+
+
+def check_tables(**tables: Array) -> None:
+  """Raises ValueError unless all are [..., K] of one shape."""
+  shapes = {name: jnp.shape(table) for name, table in tables.items()}
+  if len(set(shapes.values())) > 1 or not all(shapes.values()):
+    raise ValueError(f'expected arrays [..., K] of one shape, got {shapes}')
