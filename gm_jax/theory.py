@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gm_jax.losses import mutual_information
+from gm_jax.losses import mutual_information, shapes
 
 Array = jax.Array
 
@@ -29,8 +29,9 @@ def optimal_discriminator(p: Array, q: Array) -> Array:
   Source: Generative Adversarial Nets, Goodfellow et al., 2014, arXiv:1406.2661,
   proposition 1.
 
-  p [..., K], q [..., K] -> [..., K] in [0, 1].
+  p [..., K], q [..., K] -> [..., K] in [0, 1]. Raises ValueError for two shapes.
   """
+  shapes.check_tables(p=p, q=q)
   total = p + q
   some = total > 0
   return jnp.where(some, p / jnp.where(some, total, 1.0), 0.5)
@@ -41,8 +42,9 @@ def optimal_logit(p: Array, q: Array) -> Array:
 
   ln p(x) - ln q(x), +-inf where one has no mass and 0 where neither has
 
-  p [..., K], q [..., K] -> [..., K] nats.
+  p [..., K], q [..., K] -> [..., K] nats. Raises ValueError for two shapes.
   """
+  shapes.check_tables(p=p, q=q)
   some = (p > 0) | (q > 0)
   ratio = jnp.log(jnp.where(some, p, 1.0)) - jnp.log(jnp.where(some, q, 1.0))
   return jnp.where(some, ratio, 0.0)
@@ -66,7 +68,11 @@ def gan_value(
 
   Returns:
     [...] nats, in [-inf, 0]; at most 2 JSD(p, q) - ln 4.
+
+  Raises:
+    ValueError: the shapes differ.
   """
+  shapes.check_tables(p=p, q=q, logits=logits)
 
   def expected(mass, loss):
     some = mass > 0

@@ -129,6 +129,8 @@ def test_gaussian_nearest_in_kl_has_the_moments_of_the_data():
   ('name', 'expected'),  # computed by others, to four digits
   [
     ('reverse KL', (0.2507, 1.5841, 1.6294)),
+    ('Jensen-Shannon', (0.1298, 1.3125, 1.7525)),
+    ('Jeffrey', (0.5791, 1.3249, 1.7023)),
     ('Pearson', (0.6616, 0.5663, 1.9268)),
     ('Neyman', (0.4072, 1.8286, 1.5171)),
   ],
@@ -136,6 +138,18 @@ def test_gaussian_nearest_in_kl_has_the_moments_of_the_data():
 def test_optimum_by_quadrature(name, expected):
   best = f_gan_gaussian.optima(f_gan_gaussian.DIVERGENCES[name])[0]
   np.testing.assert_allclose(best, expected, atol=6e-5)
+
+
+def test_seeds_on_both_sides_of_the_optimum_do_not_cancel():
+  best = [(0.1, 1.0, 2.0), (0.3, -1.0, 0.5)]
+  fit = {'mean': np.array([0.5, 1.5]), 'std': np.array([1.2, 2.8])}
+  mean, std, which = f_gan_gaussian.errors(best, fit)
+  np.testing.assert_allclose([mean, std], [0.5, 0.4])
+  assert which == {0}
+  fit = {'mean': np.array([1.01, -1.02]), 'std': np.array([2.0, 0.51])}
+  mean, std, which = f_gan_gaussian.errors(best, fit)
+  np.testing.assert_allclose([mean, std], [0.02, 0.02])
+  assert which == {0, 1}
 
 
 def test_stratified_draws_have_the_mixtures_law():

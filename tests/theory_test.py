@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
 from gm_jax import theory
 from gm_jax.losses import divergence, f_divergence, mutual_information
@@ -127,14 +127,14 @@ def test_entropy_has_its_minus():
 
 
 def test_parameters_of_one_rgb_pixel():
-  # A table of n outcomes has n - 1 free chances; a channel has 256 levels, not 255.
-  outcomes = len(range(256)) ** 3
-  assert outcomes - 1 == 16_777_215 != 255**3
-  # The same at two levels, by the rank of the constraints that a table meets.
-  levels = 2
-  constraints = np.ones((1, levels**3))  # they sum to one
-  free = levels**3 - np.linalg.matrix_rank(constraints)
-  assert free == levels**3 - 1 != (levels - 1) ** 3
+  # The free parameters of a table are the directions in which its chances can move.
+  def free(levels, channels=3):
+    logits = jnp.array(np.random.default_rng(0).normal(size=levels**channels))
+    return int(jnp.linalg.matrix_rank(jax.jacobian(jax.nn.softmax)(logits)))
+
+  for levels in (2, 3, 4):
+    assert free(levels) == levels**3 - 1 != (levels - 1) ** 3
+  assert 256**3 - 1 == 16_777_215  # the same law at 256 levels
 
 
 def test_bounded_divergences_saturate_on_parallel_lines():
@@ -144,30 +144,44 @@ def test_bounded_divergences_saturate_on_parallel_lines():
   sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
   from experiments.ledger import theory as ledger
 
-  thetas = np.array([-1.0, -0.3, 0.3, 2.0])
+  thetas = np.array([-1.0, -0.5, 0.5, 1.2])
   found = ledger.on_lines(thetas)
-  for name, constant in (('JSD', LN2), ('total variation', 1), ('V(G, D*)', 0),
-                         ('KL', math.inf)):  # fmt: skip
-    values, slopes = found[name]
-    np.testing.assert_allclose(values, constant, atol=1e-12)
-    assert not slopes.any()  # nothing to descend, however near the lines are
-  values, slopes = found['W1, straight across']
+  for std in ledger.THICKNESS:
+    apart = abs(thetas) / (2 * std)
+    values, slopes = found['total variation', std]
+    np.testing.assert_allclose(values, 2 * stats.norm.cdf(apart) - 1, atol=1e-6)
+    density = np.sign(thetas) * stats.norm.pdf(apart) / std
+    np.testing.assert_allclose(slopes, density, atol=1e-4)
+    values, slopes = found['KL', std]
+    np.testing.assert_allclose(values, thetas**2 / (2 * std**2), rtol=1e-7)
+    np.testing.assert_allclose(slopes, thetas / std**2, rtol=1e-7)
+    value, game = found['JSD', std], found['V(G, D*)', std]
+    np.testing.assert_allclose(game[0], 2 * value[0] - LN4, atol=1e-9)
+    np.testing.assert_allclose(game[1], 2 * value[1], atol=1e-9)
+  # The thinner the lines, the less there is to descend, however near they are.
+  for name, most in (('JSD', LN2), ('total variation', 1), ('V(G, D*)', 0)):
+    steep = [abs(found[name, std][1][2]) for std in ledger.THICKNESS]
+    assert steep[0] > 3 * steep[1] > 300 * steep[2], steep
+    np.testing.assert_allclose(found[name, 0.05][0], most, atol=1e-4)
+  values, slopes = found['W1', 0.0]
   np.testing.assert_allclose(values, abs(thetas))
   np.testing.assert_allclose(slopes, np.sign(thetas))
-  values, slopes = found['W2^2, straight across']
+  x, y = (np.asarray(ledger.line(theta, 12)) for theta in (0.0, -0.5))
+  cost = np.linalg.norm(x[:, None] - y, axis=2)  # the best plan in the plane
+  matched = optimize.linear_sum_assignment(cost)
+  np.testing.assert_allclose(cost[matched].mean(), values[1])
+  values, slopes = found['W2^2', 0.0]
   np.testing.assert_allclose(values, thetas**2)
   np.testing.assert_allclose(slopes, 2 * thetas)
-  values, slopes = found['Sinkhorn, epsilon 0.01']
+  values, slopes = found['Sinkhorn, epsilon 0.01', 0.0]
   np.testing.assert_allclose(values, thetas**2, rtol=1e-3)
   np.testing.assert_allclose(slopes, 2 * thetas, rtol=1e-3)
   # 2 E k(along the line) (1 - exp(-theta^2 / 2 l^2)), l = 1.
   along = np.asarray(ledger.line(0.0))[:, 1]
   mean = np.exp(-((along[:, None] - along) ** 2) / 2).mean()
-  values, slopes = found['MMD^2, Gaussian kernel']
+  values, slopes = found['MMD^2, Gaussian kernel', 0.0]
   np.testing.assert_allclose(values, 2 * mean * (1 - np.exp(-(thetas**2) / 2)))
   np.testing.assert_allclose(slopes, 2 * mean * thetas * np.exp(-(thetas**2) / 2))
-  # At theta = 0 the two are one, and the bounded ones jump.
-  assert ledger.on_lines([0.0])['JSD'][0] == 0
 
 
 def test_table_of_axioms_is_the_literatures():

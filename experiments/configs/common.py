@@ -34,6 +34,10 @@ DIVERGENCES = {
   'jensen_shannon': f_divergence.JENSEN_SHANNON,
   'gan': f_divergence.GAN,
 }
+DIVERGENCE_FAMILIES = {
+  'alpha': f_divergence.alpha,
+  'weighted_jensen_shannon': f_divergence.weighted_jensen_shannon,
+}
 F_GENERATORS = {
   'saddle': f_divergence.saddle_generator,
   'trick': f_divergence.trick_generator,
@@ -72,6 +76,18 @@ def choose(table, name: str, leaf: str):
   if name not in table:
     raise ValueError(f'{leaf} = {name!r} is not one of {", ".join(sorted(table))}')
   return table[name]
+
+
+def divergence(config):
+  """The f-divergence named by `divergence`, of a table or a family, as alpha_0.5."""
+  family, _, number = config.divergence.rpartition('_')
+  if family not in DIVERGENCE_FAMILIES:
+    families = {f'{name}_NUMBER': None for name in DIVERGENCE_FAMILIES}
+    return choose({**DIVERGENCES, **families}, config.divergence, 'divergence')
+  try:
+    return DIVERGENCE_FAMILIES[family](float(number))
+  except ValueError as error:
+    raise ValueError(f'divergence = {config.divergence!r}: {error}') from error
 
 
 def game(config):

@@ -25,11 +25,10 @@ def get_config(arg=None):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """The ring's networks and the divergence's game."""
-  divergence = common.choose(common.DIVERGENCES, config.divergence, 'divergence')
   generator = common.choose(common.F_GENERATORS, config.generator, 'generator')
   return gan.gan(
     **common.ring_networks(),
     g_tx=wrap(common.adam(config, config.g_learning_rate)),
     d_tx=wrap(common.adam(config, config.d_learning_rate)),
-    game=f_divergence.f_gan(divergence, generator=generator),
+    game=f_divergence.f_gan(common.divergence(config), generator=generator),
   )

@@ -85,10 +85,6 @@ def _f(one):
   return _of_chances(functools.partial(f_divergence.evaluate, one))
 
 
-def _value(p, q):
-  return theory.gan_value(p, q, theory.optimal_logit(p, q))
-
-
 _mmd2 = _of_samples(
   functools.partial(discrepancy.mmd2_biased, discrepancy.gaussian(std=STD))
 )
@@ -109,7 +105,9 @@ DISCREPANCIES = {
   'root of JSD': _root(_of_chances(divergence.jensen_shannon)),
   'squared Hellinger': _of_chances(divergence.squared_hellinger),
   'Hellinger': _root(_of_chances(divergence.squared_hellinger)),
-  'V(G, D*)': _of_chances(_value),
+  'V(G, D*)': _of_chances(
+    lambda p, q: theory.gan_value(p, q, theory.optimal_logit(p, q))
+  ),
   'W1': _wasserstein(1.0),
   'W2^2': _wasserstein(2.0),
   'W2': _root(_wasserstein(2.0)),
@@ -158,48 +156,76 @@ def line(theta, num: int = 64) -> jax.Array:
   return jnp.stack([jnp.full(num, theta), height], axis=1)
 
 
-def on_lines(thetas) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-  """Values and gradients in theta of each objective between two lines."""
+def _of_densities(fn, std, num=4000):  # even: no point where the two cross
+  """A divergence of two lines as thick as `std`, by quadrature across them.
+
+  Along the lines the two are alike; across, they are N(0, std^2) and N(theta, std^2).
+  """
+
+  def value(theta):
+    half = jax.lax.stop_gradient(jnp.abs(theta) / 2 + 7.0 * std)
+    x = jax.lax.stop_gradient(theta / 2) + half * jnp.linspace(-1.0, 1.0, num)
+    p, q = (
+      jnp.exp(-jnp.square((x - mean) / std) / 2) / (std * math.sqrt(2 * math.pi))
+      for mean in (0.0, theta)
+    )
+    return fn(p, q, weights=2.0 * half / (num - 1))
+
+  return value
+
+
+def _value(p, q, **weights):
+  return theory.gan_value(p, q, theory.optimal_logit(p, q), **weights)
+
+
+BETWEEN_DENSITIES = {
+  'KL': divergence.kl,
+  'JSD': divergence.jensen_shannon,
+  'V(G, D*)': _value,
+  'total variation': divergence.total_variation,
+}
+THICKNESS = (0.2, 0.1, 0.05)
+
+
+def on_lines(thetas) -> dict[tuple[str, float], tuple[np.ndarray, np.ndarray]]:
+  """Values and gradients in theta of each objective between two lines.
+
+  By (objective, thickness of the lines); 0 for those that need no density. theta = 0
+  is left to the limit.
+  """
   x, kernel = line(0.0), discrepancy.gaussian(std=STD)
 
   def of_samples(fn):
     return lambda theta: fn(x, line(theta))
 
-  def of_supports(fn):
-    # The lines as tables over {the one, the other}: they share no point, so that
-    # the chances do not depend on theta, and neither does what is made of them.
-    def value(theta):
-      apart = jnp.where(theta == 0, 0.0, 1.0)
-      return fn(jnp.array([1.0, 0.0]), jnp.stack([1.0 - apart, apart]))
-
-    return value
+  def across(power):  # moving every point straight across is the best plan here
+    return of_samples(
+      lambda x, y: discrepancy.wasserstein_1d(x[:, 0], y[:, 0], power=power)
+    )
 
   sinkhorn = functools.partial(
     discrepancy.sinkhorn_divergence, epsilon=0.01, num_iterations=500
   )
   objectives = {
-    'KL': of_supports(divergence.kl),
-    'JSD': of_supports(divergence.jensen_shannon),
-    'V(G, D*)': of_supports(_value),
-    'total variation': of_supports(divergence.total_variation),
-    'W1, straight across': of_samples(_across),
-    'W2^2, straight across': of_samples(functools.partial(_across, power=2.0)),
-    'Sinkhorn, epsilon 0.01': of_samples(sinkhorn),
-    'MMD^2, Gaussian kernel': of_samples(
+    (name, std): _of_densities(fn, std)
+    for name, fn in BETWEEN_DENSITIES.items()
+    for std in THICKNESS
+  }
+  objectives |= {
+    ('W1', 0.0): across(1.0),
+    ('W2^2', 0.0): across(2.0),
+    ('Sinkhorn, epsilon 0.01', 0.0): of_samples(sinkhorn),
+    ('MMD^2, Gaussian kernel', 0.0): of_samples(
       functools.partial(discrepancy.mmd2_biased, kernel)
     ),
-    'energy distance': of_samples(discrepancy.energy_distance),
+    ('energy distance', 0.0): of_samples(discrepancy.energy_distance),
   }
-  thetas = jnp.asarray(thetas)
-  return {
-    name: tuple(map(np.asarray, jax.jit(jax.vmap(jax.value_and_grad(fn)))(thetas)))
-    for name, fn in objectives.items()
-  }
-
-
-def _across(x, y, power=1.0):
-  """Mean cost of moving each point straight across, which is the best plan here."""
-  return (jnp.linalg.norm(x - y, axis=1) ** power).mean()
+  with jax.enable_x64(True):
+    thetas = jnp.asarray(thetas)
+    return {
+      name: tuple(map(np.asarray, jax.jit(jax.vmap(jax.value_and_grad(fn)))(thetas)))
+      for name, fn in objectives.items()
+    }
 
 
 def values() -> list[tuple[str, float, float, float]]:
@@ -236,11 +262,16 @@ def run(*, out: pathlib.Path) -> dict[str, Any]:
   print(report.text_table(('discrepancy', *LAWS), laws), '\n')
   print(
     'Two parallel unit segments at a distance of theta = 0.5: the value and its'
-    f' gradient in theta. Kernel with std {STD:g}.'
+    ' gradient in theta. Objectives that need densities see lines as thick as the'
+    f' standard deviation given, toward 0. Kernel with std {STD:g}.'
   )
-  lines = {k: (float(v[0]), float(g[0])) for k, (v, g) in on_lines([0.5]).items()}
-  shown = [(name, f'{v:z.4f}', f'{g:z.4f}') for name, (v, g) in lines.items()]
-  print(report.text_table(('objective', 'value', 'gradient'), shown), '\n')
+  lines = [
+    (name, std, float(value[0]), float(slope[0]))
+    for (name, std), (value, slope) in on_lines([0.5]).items()
+  ]
+  header = ('objective', 'thickness', 'value', 'gradient')
+  shown = [(name, std, f'{v:z.6f}', f'{g:z.6f}') for name, std, v, g in lines]
+  print(report.text_table(header, shown), '\n')
   game = values()
   print('The game at the best discriminator, by quadrature, nats.')
   shown = [(n, *(f'{v:.6f}' for v in row)) for n, *row in game]
@@ -253,8 +284,11 @@ def run(*, out: pathlib.Path) -> dict[str, Any]:
 
 
 def _draw(path) -> None:
-  """Each objective between parallel lines as a function of their distance."""
-  thetas = np.linspace(-1.5, 1.5, 61)
-  thetas = np.sort(np.append(thetas, [-1e-4, 1e-4]))  # a jump at 0 is upright
-  drawn = {k: (thetas, v) for k, (v, _) in on_lines(thetas).items() if k != 'KL'}
+  """Each objective between thin parallel lines as a function of their distance."""
+  thetas = np.linspace(-1.5, 1.5, 600)  # 0 is not among them
+  drawn = {
+    name: (thetas, value)
+    for (name, std), (value, _) in on_lines(thetas).items()
+    if std in (0.0, min(THICKNESS)) and name != 'KL'
+  }
   plots.curves(path, drawn, xlabel='theta', ylabel='value')

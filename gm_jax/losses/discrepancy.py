@@ -16,6 +16,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from gm_jax.losses import shapes
+
 Array = jax.Array
 Kernel = Callable[[Array, Array], Array]
 
@@ -68,7 +70,7 @@ def gaussian(*, std: float) -> Kernel:
   `sigma` in public GMMN code are variances, in some copies standard deviations.
 
   Args:
-    std: a number, the kernel's standard deviation in the unit of the data.
+    std: the kernel's standard deviation in the unit of the data; may be traced.
 
   Returns:
     The kernel, (x [N, D], y [M, D]) -> [N, M] in (0, 1].
@@ -76,8 +78,7 @@ def gaussian(*, std: float) -> Kernel:
   Raises:
     ValueError: `std` is not positive.
   """
-  if not std > 0:
-    raise ValueError(f'std must be > 0, got {std}')
+  shapes.check_positive(std=std)
 
   def kernel(x: Array, y: Array) -> Array:
     return jnp.exp(-squared_distances(x, y) / (2.0 * std**2))
@@ -388,6 +389,8 @@ def wasserstein_1d(x: Array, y: Array, *, power: float = 1.0) -> Array:
     raise ValueError(f'power must be >= 1, got {power}')
   if x.ndim != 1 or y.ndim != 1 or not x.size or not y.size:
     raise ValueError(f'x and y must be [N] and [M], got {x.shape} and {y.shape}')
+  dtype = jnp.result_type(x, y, jnp.float32)
+  x, y = x.astype(dtype), y.astype(dtype)
   num, other = len(x), len(y)
   # Levels at which a quantile function steps, in units of 1 / (N M).
   levels = sorted(
@@ -396,7 +399,7 @@ def wasserstein_1d(x: Array, y: Array, *, power: float = 1.0) -> Array:
   widths = [(b - a) / (num * other) for a, b in itertools.pairwise([0, *levels])]
   of_x = jnp.sort(x)[jnp.array([(level - 1) // other for level in levels])]
   of_y = jnp.sort(y)[jnp.array([(level - 1) // num for level in levels])]
-  return (jnp.array(widths, of_x.dtype) * jnp.abs(of_x - of_y) ** power).sum()
+  return (jnp.array(widths, dtype) * jnp.abs(of_x - of_y) ** power).sum()
 
 
 def sliced_wasserstein(
@@ -459,7 +462,7 @@ def sinkhorn_potentials(
 
   Args:
     cost: [N, M].
-    epsilon: > 0, in the unit of the cost.
+    epsilon: > 0, in the unit of the cost; may be traced, to anneal it.
     num_iterations: of both equations.
 
   Returns:
@@ -471,10 +474,9 @@ def sinkhorn_potentials(
   chex.assert_rank(
     cost, 2, custom_message='cost must be [N, M]', exception_type=ValueError
   )
-  if not epsilon > 0 or num_iterations < 1:
-    raise ValueError(
-      f'epsilon must be > 0 and num_iterations >= 1, got {epsilon} and {num_iterations}'
-    )
+  shapes.check_positive(epsilon=epsilon)
+  if num_iterations < 1:
+    raise ValueError(f'num_iterations must be >= 1, got {num_iterations}')
   cost = jax.lax.stop_gradient(cost)
 
   def iterate(_, potentials):

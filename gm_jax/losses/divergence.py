@@ -2,12 +2,14 @@
 
 Everything is in nats. p and q are probabilities [..., K], or densities on a grid
 with the quadrature weights beside them; the sum runs over the last axis. What has
-no mass costs nothing (0 ln 0 = 0), and mass where the other has none costs +inf.
+no mass costs nothing (0 ln 0 = 0) and sends no gradient, and mass where the other has
+none costs +inf, also where its density only underflowed.
 Standard deviations are `std`, never variances; covariances are `cov`.
 
 A divergence is not a distance: `theory.axioms` measures which laws hold for which.
 """
 
+import functools
 import math
 
 import chex
@@ -32,7 +34,9 @@ def entropy(p: Array, *, weights: Array | float = 1.0) -> Array:
   Returns:
     [...] nats; of probabilities in [0, ln K].
   """
-  return (weights * special.entr(p)).sum(axis=-1)
+  some = p > 0
+  terms = jnp.where(some, -p * jnp.log(jnp.where(some, p, 1.0)), 0.0)
+  return (weights * terms).sum(axis=-1)
 
 
 def kl(p: Array, q: Array, *, weights: Array | float = 1.0) -> Array:
@@ -87,6 +91,7 @@ def jensen_shannon(
   """
   if not 0.0 < pi < 1.0:
     raise ValueError(f'pi must be in (0, 1), got {pi}')
+  shapes.check_tables(p=p, q=q)
   mixture = pi * p + (1.0 - pi) * q
   left, right = kl(p, mixture, weights=weights), kl(q, mixture, weights=weights)
   return pi * left + (1.0 - pi) * right
@@ -129,7 +134,13 @@ def squared_hellinger(p: Array, q: Array, *, weights: Array | float = 1.0) -> Ar
     ValueError: p and q differ in shape, or are scalars.
   """
   shapes.check_tables(p=p, q=q)
-  return (weights * jnp.square(jnp.sqrt(p) - jnp.sqrt(q))).sum(axis=-1)
+  gap = _root_of_mass(p) - _root_of_mass(q)
+  return (weights * jnp.square(gap)).sum(axis=-1)
+
+
+def _root_of_mass(p: Array) -> Array:
+  some = p > 0
+  return jnp.where(some, jnp.sqrt(jnp.where(some, p, 1.0)), 0.0)
 
 
 def bernoulli_entropy(p: Array) -> Array:
@@ -190,14 +201,42 @@ def gaussian_squared_hellinger(
   return 2.0 - 2.0 * jnp.sqrt(2.0 * std1 * std2 / variance) * overlap
 
 
-def _matmul(a: Array, b: Array) -> Array:
-  return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+def _matmul(*factors: Array) -> Array:
+  multiply = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+  return functools.reduce(multiply, factors)
 
 
-def _root(cov: Array) -> Array:
-  """The symmetric square root, eigenvalues below zero being rounding."""
+def _root(cov: Array) -> tuple[Array, Array]:
+  """The symmetric square root and its pseudo-inverse.
+
+  Eigenvalues are taken for rounding where below D epsilon times the largest.
+  """
   values, vectors = jnp.linalg.eigh(cov)
-  return _matmul(vectors * jnp.sqrt(jnp.maximum(values, 0.0)), vectors.T)
+  roots = jnp.sqrt(jnp.maximum(values, 0.0))
+  some = values > len(values) * jnp.finfo(cov.dtype).eps * values[-1]
+  inverse = jnp.where(some, 1.0 / jnp.where(some, roots, 1.0), 0.0)
+  return _matmul(vectors * roots, vectors.T), _matmul(vectors * inverse, vectors.T)
+
+
+@jax.custom_jvp
+def _cross(cov1: Array, cov2: Array) -> Array:
+  """tr (S1^(1/2) S2 S1^(1/2))^(1/2), the sum of the singular values of the roots'."""
+  product = _matmul(_root(cov1)[0], _root(cov2)[0])
+  return jnp.linalg.svd(product, compute_uv=False).sum()
+
+
+@_cross.defjvp
+def _cross_jvp(primals, tangents):
+  # Half of the optimal map from one to the other, S^(-1/2) |.| S^(-1/2): the
+  # derivatives of eigh and svd are NaN where eigenvalues coincide.
+  (root1, inverse1), (root2, inverse2) = map(_root, primals)
+  u, s, vt = jnp.linalg.svd(_matmul(root1, root2))
+  maps = (
+    _matmul(inverse1, u * s, u.T, inverse1),
+    _matmul(inverse2, vt.T * s, vt, inverse2),
+  )
+  tangent = sum(jnp.vdot(m, t) for m, t in zip(maps, tangents, strict=True)) / 2.0
+  return s.sum(), tangent
 
 
 def gaussian_wasserstein2_squared(
@@ -211,7 +250,8 @@ def gaussian_wasserstein2_squared(
   squares are the eigenvalues of S1^(1/2) S2 S1^(1/2). There is no square root of
   an asymmetric matrix with its imaginary parts, nor one of an eigenvalue that
   should be zero and is rounding: covariances may be singular, and float32 gives
-  about 1e-5 of the traces.
+  about 1e-5 of the traces. The gradient in S1 is I - T with T the optimal map, where
+  S1 has full rank; directions in which it has none get no gradient from T.
 
   Source: The Frechet Distance between Multivariate Normal Distributions, Dowson
   and Landau, 1982.
@@ -239,6 +279,6 @@ def gaussian_wasserstein2_squared(
   ):
     message = f'{name} must be {shape} beside mean1 {mean1.shape}'
     chex.assert_shape(array, shape, custom_message=message, exception_type=ValueError)
-  cross = jnp.linalg.svd(_matmul(_root(cov1), _root(cov2)), compute_uv=False).sum()
+  cross = _cross(cov1, cov2)
   distance = jnp.square(mean1 - mean2).sum() + jnp.trace(cov1) + jnp.trace(cov2)
   return jnp.maximum(distance - 2.0 * cross, 0.0)

@@ -98,12 +98,14 @@ def _log_softplus_of_minus(v: Array) -> Array:
 def _log_omega(x: Array) -> Array:
   """The y that solves exp(y) + y = x: ln W(exp(x)), W being Lambert's function."""
   # Convex and increasing, and begun on its right: Newton's steps only come nearer.
+  infinite = x == jnp.inf
+  x = jnp.where(infinite, 1.0, x)
   start = jnp.where(x > 1.0, jnp.log(jnp.maximum(x, 1.0)), x)
 
   def newton(_, y):
     return y - (jnp.exp(y) + y - x) / (jnp.exp(y) + 1.0)
 
-  return jax.lax.fori_loop(0, 6, newton, start)
+  return jnp.where(infinite, jnp.inf, jax.lax.fori_loop(0, 6, newton, start))
 
 
 @_log_omega.defjvp
@@ -173,7 +175,7 @@ NEYMAN = Divergence(
 SQUARED_HELLINGER = Divergence(
   f=lambda u: jnp.square(jnp.sqrt(u) - 1.0),
   derivative=lambda u: 1.0 - 1.0 / jnp.sqrt(u),
-  conjugate=_below(1.0, lambda t: t / (1.0 - t)),
+  conjugate=_below(1.0, lambda t: 1.0 / (1.0 - t) - 1.0),
   activation=lambda v: 1.0 - jnp.exp(-v),
   conjugate_of_activation=jnp.expm1,
   threshold=0.0,
@@ -264,6 +266,10 @@ def alpha(a: float) -> Divergence:
   and its limits: a = 1 is KL(P || Q), a = 0 KL(Q || P). Half of `PEARSON` is
   a = 2, half of `NEYMAN` a = -1, twice `SQUARED_HELLINGER` a = 1/2.
 
+  For a < 1 the activation is the optimal critic at the ratio u = exp(v / max(1, 1 -
+  a)), finite in every float for |v| <= 50; with the supplement's, 1 / (1 - a) - ln(1 +
+  exp(-v)), the conjugate overflows at v = 0 already where a nears 1.
+
   Args:
     a: any finite number.
 
@@ -281,12 +287,20 @@ def alpha(a: float) -> Divergence:
       return special.xlogy(u, u) - u + 1.0
     if a == 0.0:
       return u - 1.0 - jnp.log(u)
-    return (jnp.power(u, a) - 1.0 - a * (u - 1.0)) / (a * (a - 1.0))
+    if a < 0.5:  # two forms, for a difference of near ones would lose its digits
+      return (jnp.expm1(a * jnp.log(u)) - a * (u - 1.0)) / (a * (a - 1.0))
+    some = u > 0
+    ratio = jnp.where(
+      some, jnp.expm1((a - 1.0) * jnp.log(jnp.where(some, u, 1.0))), 0.0
+    )
+    return (u * ratio / (a - 1.0) - (u - 1.0)) / a
 
   def derivative(u):
     if a == 1.0:
       return jnp.log(u)
     return jnp.expm1((a - 1.0) * jnp.log(u)) / (a - 1.0)
+
+  scale = 1.0 / max(1.0, 1.0 - a)  # of the logit: ln u = scale v
 
   def power(log_w):
     """(w^(a / (a - 1)) - 1) / a, where w = 1 + (a - 1) t."""
@@ -310,12 +324,14 @@ def alpha(a: float) -> Divergence:
     conjugate = _below(domain[1], lambda t: power(jnp.log1p((a - 1.0) * t)), at_limit)
 
   def activation(v):
-    return v if a >= 1.0 else domain[1] - jax.nn.softplus(-v)
+    if a >= 1.0:
+      return v
+    return -jnp.expm1(-(1.0 - a) * scale * v) / (1.0 - a)
 
   def of_activation(v):
     if a >= 1.0:
       return conjugate(v)
-    return power(math.log(1.0 - a) + _log_softplus_of_minus(v))
+    return scale * v if a == 0.0 else jnp.expm1(a * scale * v) / a
 
   return Divergence(f, derivative, conjugate, activation, of_activation, 0.0, domain)
 
@@ -381,7 +397,10 @@ def f_gan(
   def discriminator(real_logits: Array, fake_logits: Array) -> Array:
     shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
     on_fake = divergence.conjugate_of_activation(fake_logits)
-    return on_fake - divergence.activation(real_logits)
+    on_real = divergence.activation(real_logits)
+    # Both may be -inf (Neyman); that of the data is then the larger by far.
+    lost = on_real == -jnp.inf
+    return jnp.where(lost, jnp.inf, on_fake - jnp.where(lost, 0.0, on_real))
 
   return base.Game(generator(divergence), discriminator)
 
@@ -398,6 +417,9 @@ def evaluate(
   """D_f(P || Q) of two tables of probabilities, or of densities on a grid.
 
   sum_i w_i q_i f(p_i / q_i),  and w_i p_i f'(inf) where q_i = 0 < p_i
+
+  A density that underflows to 0 counts as no mass: take grids and floats in which
+  neither does, or the value may be +inf where the divergence is not.
 
   Args:
     divergence: which.

@@ -178,9 +178,12 @@ def lecam(
     [B] logits squared.
 
   Raises:
-    ValueError: a rank other than 1, or two B.
+    ValueError: a rank other than 1, two B, or an anchor that is no scalar.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
+  for name, anchor in (('real_anchor', real_anchor), ('fake_anchor', fake_anchor)):
+    if jnp.ndim(anchor):
+      raise ValueError(f'{name} must be [], got {jnp.shape(anchor)}')
   return jnp.square(real_logits - fake_anchor) + jnp.square(fake_logits - real_anchor)
 
 
@@ -219,8 +222,8 @@ def top_k_weights(fake_logits: Array, k: Array | int) -> Array:
   """
   shapes.check_examples(fake_logits=fake_logits)
   num = fake_logits.shape[0]
-  if isinstance(k, int) and not 1 <= k <= num:
-    raise ValueError(f'k must be in 1..{num}, got {k}')
+  if not isinstance(k, jax.core.Tracer) and not (int(k) == k and 1 <= k <= num):
+    raise ValueError(f'k must be a whole number in 1..{num}, got {k}')
   rank = jnp.argsort(jnp.argsort(-jax.lax.stop_gradient(fake_logits)))
   return jnp.where(rank < k, num / jnp.asarray(k, fake_logits.dtype), 0.0)
 

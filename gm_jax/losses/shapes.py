@@ -24,3 +24,10 @@ def check_tables(**tables: Array) -> None:
   shapes = {name: jnp.shape(table) for name, table in tables.items()}
   if len(set(shapes.values())) > 1 or not all(shapes.values()):
     raise ValueError(f'expected arrays [..., K] of one shape, got {shapes}')
+
+
+def check_positive(**numbers: float | Array) -> None:
+  """Raises ValueError unless each is > 0; a traced one passes."""
+  for name, number in numbers.items():
+    if not isinstance(number, jax.core.Tracer) and not number > 0:
+      raise ValueError(f'{name} must be > 0, got {number}')

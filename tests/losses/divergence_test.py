@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import linalg, stats
 
-from gm_jax.losses import divergence, f_divergence
+from gm_jax.losses import divergence, f_divergence, mutual_information
 
 X = np.linspace(-40.0, 40.0, 80_001)
 STEP = X[1] - X[0]
@@ -93,6 +93,49 @@ def test_wasserstein_of_gaussians():
   np.testing.assert_allclose(ours, expected, rtol=1e-8)
 
 
+@pytest.mark.parametrize('cov2', [2 * np.eye(3), np.diag([1.0, 2.0, 3.0])])
+def test_gradient_of_wasserstein_is_one_less_the_optimal_map(cov2):
+  # Equal eigenvalues, where the derivatives of eigh are NaN.
+  w, zero, one = divergence.gaussian_wasserstein2_squared, jnp.zeros(3), jnp.ones(3)
+  cov1, cov2 = jnp.eye(3), jnp.array(cov2)
+  first, second = jax.grad(w, (1, 3))(zero, cov1, one, cov2)
+  np.testing.assert_allclose(first, np.eye(3) - np.sqrt(cov2), atol=1e-10)
+  inverse = np.diag(1 / np.sqrt(np.diag(cov2)))
+  np.testing.assert_allclose(second, np.eye(3) - inverse, atol=1e-10)
+
+
+def test_gradient_of_wasserstein_is_the_finite_difference_and_finite_if_singular():
+  w, rng = divergence.gaussian_wasserstein2_squared, np.random.default_rng(3)
+  cov1, cov2 = (jnp.array(m @ m.T) for m in rng.normal(size=(2, 4, 4)))
+  zero, bump = jnp.zeros(4), rng.normal(size=(4, 4))
+  bump = jnp.array(bump + bump.T)
+  slopes = jax.grad(w, (1, 3))(zero, cov1, zero, cov2)
+  for i, slope in enumerate(slopes):
+    moved = [[cov1, cov2], [cov1, cov2]]
+    for side, sign in zip(moved, (1, -1), strict=True):
+      side[i] = side[i] + sign * 1e-6 * bump
+    high, low = (w(zero, a, zero, b) for a, b in moved)
+    np.testing.assert_allclose(jnp.vdot(slope, bump), (high - low) / 2e-6, rtol=1e-5)
+  singular = jnp.diag(jnp.array([1.0, 2.0, 0.0, 0.0]))
+  for pair in ((singular, cov1), (cov1, singular), (singular, singular)):
+    first, second = jax.grad(w, (1, 3))(zero, pair[0], zero, pair[1])
+    assert jnp.isfinite(first).all() and jnp.isfinite(second).all()
+
+
+@pytest.mark.parametrize(
+  'ours',
+  [divergence.jensen_shannon, divergence.squared_hellinger, divergence.kl,
+   lambda p, q: mutual_information.of_table(jnp.stack([p, q]) / 2)],
+)  # fmt: skip
+def test_what_has_no_mass_leaves_gradients_finite_and_the_others_as_they_are(ours):
+  p, q = jnp.array([0.5, 0.5, 0.0]), jnp.array([0.3, 0.7, 0.0])
+  slopes = jax.grad(ours, (0, 1))(p, q)
+  dense = jax.grad(ours, (0, 1))(p[:2], q[:2])
+  for with_zero, without in zip(slopes, dense, strict=True):
+    np.testing.assert_allclose(with_zero[:2], without, atol=1e-12)
+    assert jnp.isfinite(with_zero[2])  # of a table its row has one
+
+
 def test_gradients_are_finite_differences_and_finite_at_zeros():
   p, q = jnp.array([0.2, 0.8, 0.0]), jnp.array([0.3, 0.3, 0.4])
   for ours in (divergence.kl, divergence.jensen_shannon):
@@ -106,5 +149,8 @@ def test_gradients_are_finite_differences_and_finite_at_zeros():
 def test_shapes_are_checked():
   with pytest.raises(ValueError, match='one shape'):
     divergence.kl(jnp.ones(3), jnp.ones((3, 1)))
+  for other in (jnp.ones((3, 1)), jnp.ones(4)):
+    with pytest.raises(ValueError, match='one shape'):
+      divergence.jensen_shannon(jnp.ones(3), other)
   with pytest.raises(ValueError, match='one shape'):
     divergence.total_variation(jnp.ones(()), jnp.ones(()))

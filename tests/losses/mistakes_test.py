@@ -92,10 +92,13 @@ def rises_to_data(activation):
   return bool((jnp.diff(activation(v)) > 0).all())
 
 
-def bounds_total_variation(activation):
-  """E_p T - E_q T <= TV = 1 for disjoint p and q."""
-  v = jnp.array([30.0, -30.0])
-  return float(activation(v)[0] - activation(v)[1]) <= 1.0 + 1e-6
+def is_no_more_than_total_variation(bound):
+  """E_p T - E_q f*(T) <= TV = 1 for disjoint p and q, where the critic is sure."""
+  return float(bound(jnp.array([3.0]), jnp.array([-3.0]))[0]) <= 1.0 + 1e-6
+
+
+def _bound(divergence):
+  return lambda r, f: -f_divergence.f_gan(divergence).discriminator(r, f)
 
 
 def bound_of_a_sure_q_is_ln_10(bound):
@@ -119,6 +122,12 @@ def log_density_of_gaussian_code(bound):
   expected = stats.norm(mean, std).logpdf(code) + math.log(2 * math.pi * math.e) / 2
   ours = bound(*(jnp.full((1, 1), v) for v in (mean, std, code)))
   return close(ours, expected)
+
+
+def means_reach_any_code(bound):
+  """A Q that knows two codes, -0.8 and 0.9, to 0.1 has ln(1 / 0.1) + 1/2 for each."""
+  code = jnp.array([[-0.8, 0.9]])
+  return close(bound(code, 0.1 * jnp.ones_like(code), code), 2 * math.log(10) + 1)
 
 
 def entropy_of_uniform_code_is_ln_2(bound):
@@ -191,20 +200,30 @@ MISTAKES = {
     _GP,
     lambda *args: jax.lax.stop_gradient(_GP(*args)),
   ),
-  'f-GAN: total variation by a full tanh': (
-    bounds_total_variation,
-    f_divergence.TOTAL_VARIATION.activation,
-    jnp.tanh,
+  'f-GAN: the conjugate of the raw output': (
+    is_no_more_than_total_variation,
+    _bound(f_divergence.TOTAL_VARIATION),
+    lambda r, f: f_divergence.TOTAL_VARIATION.activation(r) - f,
   ),
   'f-GAN: Jensen-Shannon with the conjugate of GAN': (
     conjugate_of('JENSEN_SHANNON', [-2.0, -0.5, 0.3]),
     f_divergence.JENSEN_SHANNON.conjugate,
-    lambda t: -jnp.log(1.0 - jnp.exp(t)),
+    f_divergence.GAN.conjugate,
   ),
-  'f-GAN: Hellinger by a product': (
-    conjugate_of('SQUARED_HELLINGER', [-3.0, 0.4, 0.8]),
-    f_divergence.SQUARED_HELLINGER.conjugate,
-    lambda t: t * (1.0 - t),
+  'f-GAN: Hellinger upside down': (
+    rises_to_data,
+    f_divergence.SQUARED_HELLINGER.activation,
+    lambda v: 1.0 - jnp.exp(v),
+  ),
+  'f-GAN: Neyman upside down': (
+    rises_to_data,
+    f_divergence.NEYMAN.activation,
+    lambda v: 1.0 - jnp.exp(v),
+  ),
+  'f-GAN: reverse KL without its logarithm': (
+    conjugate_of('REVERSE_KL', [-3.0, -1.5, -0.2]),
+    f_divergence.REVERSE_KL.conjugate,
+    lambda t: -1.0 - t,
   ),
   'f-GAN: Pearson on all of R': (
     conjugate_of('PEARSON', [-5.0, -3.0, 0.5]),
@@ -230,6 +249,11 @@ MISTAKES = {
     falls_as_q_learns,
     _as_loss(mi.categorical),
     lambda logits, code: mi.categorical(logits, code).mean(),
+  ),
+  'InfoGAN: a softmax over continuous codes': (
+    means_reach_any_code,
+    mi.gaussian,
+    lambda mean, std, code: mi.gaussian(jax.nn.softmax(mean), std, code),
   ),
   'InfoGAN: a Gaussian without its half': (
     log_density_of_gaussian_code,
@@ -287,4 +311,7 @@ def test_the_number_pi_is_no_weight():
 
 def test_order_of_interpolation_does_not_matter():
   # Asked of many repositories: epsilon and 1 - epsilon are alike.
-  assert penalty_of_a_bowl(_penalty_from(lambda *args: 1 - _uniform(*args)))
+  def swapped(critic, key, real, fake):
+    return _GP(critic, key, fake, real)
+
+  assert penalty_of_a_bowl(swapped)

@@ -113,6 +113,12 @@ def test_lecam_pulls_each_side_to_the_others_anchor():
     regularizers.lecam_anchor(anchor, real, decay=1.0)
 
 
+def test_lecam_takes_scalar_anchors():
+  for anchors in ((jnp.zeros((4, 1)), 0.0), (0.0, jnp.zeros(4))):
+    with pytest.raises(ValueError, match='anchor must be'):
+      regularizers.lecam(jnp.zeros(4), jnp.zeros(4), *anchors)
+
+
 def test_top_k_weights_give_the_mean_over_the_best():
   logits, losses = draws(10), draws(10, seed=1)
   best = np.argsort(-np.asarray(logits))
@@ -125,7 +131,7 @@ def test_top_k_weights_give_the_mean_over_the_best():
     np.testing.assert_allclose(traced, weights)
   tied = regularizers.top_k_weights(jnp.zeros(6), 2)
   assert (tied > 0).sum() == 2
-  for k in (0, 11):
+  for k in (0, 11, 2.5, np.int64(0), np.int64(11)):
     with pytest.raises(ValueError, match=r'1\.\.10'):
       regularizers.top_k_weights(logits, k)
 

@@ -128,6 +128,20 @@ def test_wasserstein_on_the_line_is_the_linear_program(num, other, power):
     np.testing.assert_allclose(ours, stats.wasserstein_distance(x, y), rtol=1e-10)
 
 
+def test_wasserstein_of_whole_numbers():
+  x, y = jnp.array([1, 2, 3]), jnp.array([2, 3, 4])
+  assert discrepancy.wasserstein_1d(x, y) == 1.0
+  np.testing.assert_allclose(discrepancy.wasserstein_1d(x, y[:2]), 0.5, rtol=1e-6)
+
+
+def test_widths_may_be_traced():
+  x, y = points(6), points(7, seed=1)
+  mmd2 = lambda std: discrepancy.mmd2_biased(discrepancy.gaussian(std=std), x, y)  # noqa: E731
+  np.testing.assert_allclose(jax.jit(mmd2)(0.8), mmd2(0.8), rtol=1e-6)
+  sinkhorn = lambda eps: discrepancy.sinkhorn_divergence(x, y, epsilon=eps)  # noqa: E731
+  np.testing.assert_allclose(jax.jit(sinkhorn)(0.8), sinkhorn(0.8), rtol=1e-6)
+
+
 def test_sliced_on_gaussians():
   x, y = points(4_000, 4, 0.0, 1.0), points(4_000, 4, 0.5, 1.6, seed=1)
   ours = discrepancy.sliced_wasserstein(jax.random.key(0), x, y, num_projections=400)
