@@ -3,7 +3,12 @@
   python experiments/main.py --config=experiments/configs/f_gan_ring.py:kl \
       --workdir=runs/f_gan_ring [--config.generator=saddle] [--config.seeds=8]
 
-HEADER
+The argument is a name such as pearson, kl, alpha_0.5, weighted_jensen_shannon_0.3. Two
+minutes on two CPU cores, seeds 100 to 103 at once, other work beside them. A divergence
+alone does not cure collapse: Pearson with the trick ends as one blob beside the ring,
+0.25 +- 0.25 modes by the strict count, as the ordinary GAN of gan_ring.py does. KL with
+the saddle's generator ends within 400 steps in a number that is not finite: exp of a
+critic that is sure.
 """
 
 from experiments.configs import common
