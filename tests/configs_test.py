@@ -173,10 +173,11 @@ def test_config_is_a_short_list_of_numbers_and_names(name):
 @pytest.mark.parametrize('arg', ['default', 'other'])
 def test_config_makes_a_method_that_fits_its_data(name, arg):
   experiment = experiment_of(name)
-  other = '2' if name.startswith('unrolled') else 'hinge'
+  others = {'unrolled': '2', 'f': 'alpha_0.5'}
+  other = others.get(name.partition('_')[0], 'hinge')
   config = experiment.get_config(None if arg == 'default' else other)
   if arg == 'other':
-    assert other in (config.get('game'), str(config.get('num_unroll')))
+    assert other in map(str, config.values())
   spec = spec_of(config.data)
   method = experiment.make_method(config, spec)
   num = getattr(experiment, 'batch_size', lambda c: c.batch_size)(config)

@@ -114,7 +114,9 @@ def test_curves_have_colors_and_a_band(tmp_path):
   assert _near(pixels, '#F7DFCC').sum() > 1000  # the band, a fifth of the color
   many = {str(i): (x, x + i) for i in range(9)}
   plots.curves(path, many, xlabel='', ylabel='')
-  assert _pixels(path).shape == pixels.shape
+  wide = _pixels(path)  # with room for a legend beside the lines
+  assert wide.shape[0] == pixels.shape[0] and wide.shape[1] > 1.3 * pixels.shape[1]
+  assert (wide[10:-10, -100:] < 128).all(-1).any()
 
 
 def test_no_global_figure_and_no_leftovers(tmp_path):
