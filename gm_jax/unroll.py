@@ -34,6 +34,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from gm_jax import gradient
@@ -202,19 +203,26 @@ def check_meta_gradient(tx: optax.GradientTransformation) -> None:
   Raises:
     ValueError: naming `eps_root`.
   """
-  params = {'kernel': jnp.ones((2, 2)), 'bias': jnp.ones((2,))}
   # One dead coordinate: with none alive, clipping by the norm has no slope either.
-  grads = {'kernel': jnp.ones((2, 2)), 'bias': jnp.array([0.0, 1.0])}
+  params = {'kernel': np.ones((2, 2), np.float32), 'bias': np.ones(2, np.float32)}
+  grads = {**params, 'bias': np.array([0.0, 1.0], np.float32)}
 
-  def update_sum(grads):
-    updates = tx.update(grads, opt_state, params)[0]
-    return sum(jnp.sum(u) for u in jax.tree.leaves(updates))
+  @jax.jit  # one program: operation by operation it would take seconds
+  def probe():
+    weights = jax.tree.map(jnp.asarray, params)
+    opt_state = tx.init(weights)
+
+    def update_sum(grads):
+      updates = tx.update(grads, opt_state, weights)[0]
+      return sum(jnp.sum(u) for u in jax.tree.leaves(updates))
+
+    slope = jax.grad(update_sum)(grads)
+    return jnp.stack([jnp.isfinite(s).all() for s in jax.tree.leaves(slope)]).all()
 
   try:
+    compiled = probe.lower().compile()
     with jax.ensure_compile_time_eval():
-      opt_state = tx.init(params)
-      slope = jax.grad(update_sum)(grads)
-      finite = all(bool(jnp.isfinite(s).all()) for s in jax.tree.leaves(slope))
+      finite = bool(compiled())
   except (KeyError, ValueError, TypeError):
     return
   if not finite:
