@@ -446,3 +446,14 @@ def test_states_may_hold_integers_and_structures():
   for how in (unroll.full, unroll.partial, unroll.truncated(1)):
     last = how(step, state, jnp.asarray([2.0, 3.0]))
     chex.assert_trees_all_equal(last, {'count': jnp.int32(2), 'w': jnp.asarray(6.0)})
+
+
+def test_the_probe_works_while_a_caller_is_traced():
+  @jax.jit
+  def traced(x):
+    unroll.check_meta_gradient(optax.adam(1e-3, eps_root=1e-8))
+    with pytest.raises(ValueError, match='eps_root'):
+      unroll.check_meta_gradient(optax.adam(1e-3))
+    return x
+
+  assert traced(1.0) == 1.0
