@@ -263,7 +263,7 @@ def test_any_bytes_as_checkpoint_records(here):
   leaves = st.one_of(JSON, st.lists(st.one_of(JSON, st.just(leaf)), max_size=2))
   records = st.fixed_dictionaries({'meta': JSON, 'metrics': JSON, 'leaves': leaves})
 
-  @examples(12)
+  @examples(25)
   @hypothesis.given(st.one_of(damaged(whole), records.map(sealed)))
   @hypothesis.example(sealed({'meta': [], 'metrics': [], 'leaves': []}))
   def check(content):
