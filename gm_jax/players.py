@@ -144,7 +144,11 @@ def discriminator_loss(
         return logits(discriminator, params, model_state, x, key=critic_key)[0]
 
       loss += penalty(critic, penalty_key, real, fake)
-    means = {'real_logits': real_logits.mean(), 'fake_logits': fake_logits.mean()}
+    means = {
+      'real_logits': real_logits.mean(),
+      'fake_logits': fake_logits.mean(),
+      'real_signs': jnp.sign(real_logits).mean(),
+    }
     return loss.mean(), (model_state, means)
 
   return loss_fn

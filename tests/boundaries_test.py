@@ -13,10 +13,14 @@ PACKAGE = ROOT / 'gm_jax'
 
 # What each ring may import of the package, besides itself. Rings are listed
 # from the inside out; a file `gm_jax/<ring>.py` or folder `gm_jax/<ring>/`.
-FOUNDATION = {'losses', 'processes', 'models', 'gradient', 'unroll', 'priors'}
+FOUNDATION = {
+  'losses', 'processes', 'models', 'gradient', 'unroll', 'priors', 'dynamics',
+  'augmentation',
+}  # fmt: skip
 ALLOWED = {
   'base': set(),
   **{ring: {'base'} for ring in FOUNDATION},
+  'models': {'base', 'augmentation'},
   'unroll': {'base', 'gradient'},
   'players': {'base', 'gradient', 'priors'},
   'samplers': {'base', *FOUNDATION},

@@ -27,7 +27,7 @@ CONFIGS = sorted(
   if path.stem != 'common'
 )
 SHAPES = {'digits': (8, 8, 1), 'stacked:digits': (8, 8, 3), 'toy:ring': (2,),
-          'tfds:fashion_mnist': (28, 28, 1)}  # fmt: skip
+          'tfds:fashion_mnist': (28, 28, 1), 'toy:grid': (2,)}  # fmt: skip
 every_config = pytest.mark.parametrize('name', CONFIGS)
 
 RATE, B1, B2, EPS, EPS_ROOT = 0.03, 0.4, 0.999, 1e-8, 1e-8
@@ -142,8 +142,11 @@ def experiment_of(name):
 
 
 def spec_of(data):
-  transform = transforms.identity() if data == 'toy:ring' else transforms.scaling(256)
-  return base.DataSpec(SHAPES[data], jnp.float32, None, None, None, transform)
+  toy = data.startswith('toy:')
+  transform = transforms.identity() if toy else transforms.scaling(256)
+  return base.DataSpec(
+    SHAPES[data], jnp.float32, None, None if toy else 10, None, transform
+  )
 
 
 @every_config
@@ -173,8 +176,7 @@ def test_config_is_a_short_list_of_numbers_and_names(name):
 @pytest.mark.parametrize('arg', ['default', 'other'])
 def test_config_makes_a_method_that_fits_its_data(name, arg):
   experiment = experiment_of(name)
-  others = {'unrolled': '2', 'f': 'alpha_0.5'}
-  other = others.get(name.partition('_')[0], 'hinge')
+  other = getattr(experiment, 'ANOTHER', 'hinge')  # argument of get_config
   config = experiment.get_config(None if arg == 'default' else other)
   if arg == 'other':
     assert other in map(str, config.values())
@@ -182,6 +184,8 @@ def test_config_makes_a_method_that_fits_its_data(name, arg):
   method = experiment.make_method(config, spec)
   num = getattr(experiment, 'batch_size', lambda c: c.batch_size)(config)
   batch = {'x': jax.ShapeDtypeStruct((num, *spec.shape), spec.dtype)}
+  if spec.num_classes:
+    batch['label'] = jax.ShapeDtypeStruct((num,), jnp.int32)
   key = jax.random.key(0)
   state = jax.eval_shape(method.init, key, batch)
   after, _ = jax.eval_shape(method.step, state, key, batch)

@@ -6,127 +6,33 @@ hand.
 """
 
 import functools
+import importlib
+import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from jax import export
+from rows.common import plane, players
 
 from gm_jax import base, priors
-from gm_jax.losses import adversarial, discrepancy, penalties
+from gm_jax.losses import discrepancy
 from gm_jax.methods import gan, unrolled_gan
-from gm_jax.models import dcgan, mlp
 from gm_jax.training import checkpoint, parallel
 from gm_jax.training import step as step_lib
 
-CENTER = jnp.array([1.0, -0.5])
 DEVICES = 4
-
-
-class Row(NamedTuple):
-  """A method, small: made by `make(wrap, prior)`, fed by `batch(key)`."""
-
-  make: Callable
-  batch: Callable
-  falls: bool = True  # toy discrepancy measured; images only run
-  rounding: float = 1.0  # what tolerances are multiplied by: bfloat16's are wider
-
-
-def plane(num):
-  """[num, 2] draws from N(CENTER, 0.3^2 I)."""
-  return lambda key: {'x': CENTER + 0.3 * jax.random.normal(key, (num, 2))}
-
-
-def images(num):
-  return lambda key: {'x': jax.random.uniform(key, (num, 8, 8, 1), minval=-1.0)}
-
-
-def players():
-  return {
-    'generator': mlp.MLP((16, 2), activation=nn.tanh),
-    'discriminator': mlp.MLP((16, 1)),
-  }
-
-
-def plain_gan(wrap, prior):
-  tx = optax.adam(5e-3, b1=0.5)
-  return gan.gan(**players(), g_tx=wrap(tx), d_tx=wrap(tx), prior=prior)
-
-
-def penalized_gan(wrap, prior):
-  def penalty(critic, key, real, fake):
-    return penalties.gradient_penalty(critic, key, real, fake, target=0.0)
-
-  tx = optax.adam(1e-2, b1=0.5)
-  return gan.gan(
-    **players(),
-    g_tx=wrap(tx),
-    d_tx=wrap(tx),
-    prior=prior,
-    game=adversarial.HINGE,
-    penalty=penalty,
-    num_critic=2,
-  )
-
-
-def image_gan(wrap, prior):
-  tx = optax.adam(1e-3, b1=0.5)
-  return gan.gan(
-    dcgan.Generator(8, 1, base_features=4),
-    dcgan.Discriminator(base_features=4, spectral_norm=True),
-    wrap(tx),
-    wrap(tx),
-    prior=prior,
-  )
-
-
-def frugal_image_gan(wrap, prior):
-  tx = optax.sgd(0.1)  # Adam would make a full step of a rounding error
-  frugal = dict(base_features=4, dtype=jnp.bfloat16, remat=True)
-  return gan.gan(
-    dcgan.Generator(8, 1, **frugal),
-    dcgan.Discriminator(**frugal),
-    wrap(tx),
-    wrap(tx),
-    prior=prior,
-    num_accumulate=2,
-  )
-
-
-def unrolled_image_gan(wrap, prior):
-  tx = optax.adam(1e-3, b1=0.5, eps_root=1e-8)
-  return unrolled_gan.unrolled_gan(
-    dcgan.Generator(8, 1, base_features=4),
-    dcgan.Discriminator(base_features=4, spectral_norm=True, remat=True),
-    wrap(tx),
-    wrap(tx),
-    prior=prior,
-    num_unroll=2,
-    num_accumulate=2,
-  )
-
-
-def unrolled(fresh, wrap, prior):
-  tx = optax.adam(5e-3, b1=0.5, eps_root=1e-8)
-  return unrolled_gan.unrolled_gan(
-    **players(), g_tx=wrap(tx), d_tx=wrap(tx), prior=prior, num_unroll=3, fresh=fresh
-  )
-
-
+FAMILIES = sorted(p.stem for p in (pathlib.Path(__file__).parent / 'rows').glob('*.py'))
 ROWS = {
-  'gan': Row(plain_gan, plane(64)),
-  'gan_penalized': Row(penalized_gan, plane(128)),
-  'gan_images': Row(image_gan, images(16), falls=False),
-  'gan_images_frugal': Row(frugal_image_gan, images(16), falls=False, rounding=20),
-  'unrolled_gan': Row(functools.partial(unrolled, False), plane(64)),
-  'unrolled_gan_fresh': Row(functools.partial(unrolled, True), plane(256)),
-  'unrolled_gan_images': Row(unrolled_image_gan, images(16), falls=False),
+  name: row
+  for family in FAMILIES
+  if family != 'common'
+  for name, row in importlib.import_module(f'rows.{family}').ROWS.items()
 }
 every_row = pytest.mark.parametrize('name', ROWS)
 
@@ -350,7 +256,7 @@ def test_card_claims_what_the_method_has(name):
   )  # fmt: skip
 
 
-@every_row
+@pytest.mark.parametrize('name', [n for n, row in ROWS.items() if not row.conditional])
 def test_unconditional_sampling_refuses_a_condition(name):
   run = started(name)
   with pytest.raises(ValueError, match='unconditional'):

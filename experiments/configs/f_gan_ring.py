@@ -15,6 +15,7 @@ from experiments.configs import common
 from gm_jax.losses import f_divergence
 from gm_jax.methods import gan
 
+ANOTHER = 'alpha_0.5'  # argument that tests try
 make_evaluation = common.modes_evaluation
 
 

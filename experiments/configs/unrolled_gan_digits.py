@@ -11,6 +11,7 @@ has no batch normalization, see unrolled_gan_fashion_mnist.py.
 
 from experiments.configs import common
 
+ANOTHER = '2'  # argument that tests try
 make_evaluation = common.dcgan_evaluation
 make_method = common.unrolled_method
 

@@ -14,6 +14,7 @@ left the generator no gradient (Frechet distance 283, against 78 without).
 
 from experiments.configs import common
 
+ANOTHER = '2'  # argument that tests try
 make_evaluation = common.dcgan_evaluation
 make_method = common.unrolled_method
 

@@ -12,6 +12,7 @@ looking at seeds 0 to 3.
 from experiments.configs import common
 from gm_jax.methods import unrolled_gan
 
+ANOTHER = '2'  # argument that tests try
 make_evaluation = common.modes_evaluation
 
 

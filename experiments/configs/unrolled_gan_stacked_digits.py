@@ -13,6 +13,7 @@ experiments/reproduce.py stacked. On stacked MNIST: --data_dir=PATH
 
 from experiments.configs import common
 
+ANOTHER = '2'  # argument that tests try
 make_evaluation = common.dcgan_evaluation
 make_method = common.unrolled_method
 

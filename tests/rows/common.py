@@ -1,0 +1,38 @@
+"""What rows of the table of laws share: their record and their small data."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gm_jax.models import mlp
+
+CENTER = jnp.array([1.0, -0.5])
+
+
+class Row(NamedTuple):
+  """A method, small: made by `make(wrap, prior)`, fed by `batch(key)`."""
+
+  make: Callable
+  batch: Callable
+  falls: bool = True  # toy discrepancy measured; images only run
+  conditional: bool = False  # whether samples may be asked for by condition
+  rounding: float = 1.0  # what tolerances are multiplied by: bfloat16's are wider
+
+
+def plane(num):
+  """[num, 2] draws from N(CENTER, 0.3^2 I)."""
+  return lambda key: {'x': CENTER + 0.3 * jax.random.normal(key, (num, 2))}
+
+
+def images(num):
+  return lambda key: {'x': jax.random.uniform(key, (num, 8, 8, 1), minval=-1.0)}
+
+
+def players():
+  return {
+    'generator': mlp.MLP((16, 2), activation=nn.tanh),
+    'discriminator': mlp.MLP((16, 1)),
+  }

@@ -1,0 +1,87 @@
+"""Rows of the table of laws: the GAN and the unrolled GAN."""
+
+import functools
+
+import jax.numpy as jnp
+import optax
+from rows.common import Row, images, plane, players
+
+from gm_jax.losses import adversarial, penalties
+from gm_jax.methods import gan, unrolled_gan
+from gm_jax.models import dcgan
+
+
+def plain_gan(wrap, prior):
+  tx = optax.adam(5e-3, b1=0.5)
+  return gan.gan(**players(), g_tx=wrap(tx), d_tx=wrap(tx), prior=prior)
+
+
+def penalized_gan(wrap, prior):
+  def penalty(critic, key, real, fake):
+    return penalties.gradient_penalty(critic, key, real, fake, target=0.0)
+
+  tx = optax.adam(1e-2, b1=0.5)
+  return gan.gan(
+    **players(),
+    g_tx=wrap(tx),
+    d_tx=wrap(tx),
+    prior=prior,
+    game=adversarial.HINGE,
+    penalty=penalty,
+    num_critic=2,
+  )
+
+
+def image_gan(wrap, prior):
+  tx = optax.adam(1e-3, b1=0.5)
+  return gan.gan(
+    dcgan.Generator(8, 1, base_features=4),
+    dcgan.Discriminator(base_features=4, spectral_norm=True),
+    wrap(tx),
+    wrap(tx),
+    prior=prior,
+  )
+
+
+def frugal_image_gan(wrap, prior):
+  tx = optax.sgd(0.1)  # Adam would make a full step of a rounding error
+  frugal = dict(base_features=4, dtype=jnp.bfloat16, remat=True)
+  return gan.gan(
+    dcgan.Generator(8, 1, **frugal),
+    dcgan.Discriminator(**frugal),
+    wrap(tx),
+    wrap(tx),
+    prior=prior,
+    num_accumulate=2,
+  )
+
+
+def unrolled_image_gan(wrap, prior):
+  tx = optax.adam(1e-3, b1=0.5, eps_root=1e-8)
+  return unrolled_gan.unrolled_gan(
+    dcgan.Generator(8, 1, base_features=4),
+    dcgan.Discriminator(base_features=4, spectral_norm=True, remat=True),
+    wrap(tx),
+    wrap(tx),
+    prior=prior,
+    num_unroll=2,
+    num_accumulate=2,
+  )
+
+
+def unrolled(fresh, wrap, prior):
+  tx = optax.adam(5e-3, b1=0.5, eps_root=1e-8)
+  return unrolled_gan.unrolled_gan(
+    **players(), g_tx=wrap(tx), d_tx=wrap(tx), prior=prior, num_unroll=3, fresh=fresh
+  )
+
+
+ROWS = {
+  'gan': Row(plain_gan, plane(64)),
+  'gan_penalized': Row(penalized_gan, plane(128)),
+  'gan_images': Row(image_gan, images(16), falls=False),
+  'gan_images_frugal': Row(frugal_image_gan, images(16), falls=False, rounding=20),
+  'unrolled_gan': Row(functools.partial(unrolled, False), plane(64)),
+  'unrolled_gan_fresh': Row(functools.partial(unrolled, True), plane(256)),
+  'unrolled_gan_images': Row(unrolled_image_gan, images(16), falls=False),
+}
