@@ -1,0 +1,188 @@
+"""What a game does around a point: eigenvalues, turning, slopes, its estimate.
+
+The field of a game is v(w), each player's gradient of its own loss; players follow
+dw/dt = -v. Near a solution v = 0 the eigenvalues of J = dv/dw decide: real parts > 0
+attract, imaginary parts turn. A gradient step of rate eta multiplies by 1 - eta
+lambda, so that |1 - eta lambda| > 1 runs away however small the real part.
+
+Source: The Numerics of GANs, Mescheder et al., 2017, arXiv:1705.10461, section 3; A
+Closer Look at the Optimization Landscapes of Generative Adversarial Networks, Berard
+et al., 2019, arXiv:1906.04848.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import flatten_util
+
+from gm_jax.losses import f_divergence
+
+Array = jax.Array
+PyTree = Any
+Field = Callable[[PyTree], PyTree]
+TINY = 1e-30
+
+
+class Turning(NamedTuple):
+  """The field's Jacobian along the field itself."""
+
+  attraction: Array  # [] v.Jv / v.v: how fast |v|^2 / 2 falls along the flow
+  rotation: Array  # [] |A v| / |v|, A = (J - J^T) / 2
+
+
+class Estimate(NamedTuple):
+  """A mean and its standard error."""
+
+  mean: Array  # []
+  error: Array  # []
+
+
+def jacobian(field: Field, params: PyTree) -> Array:
+  """J = dv/dw, dense: for small networks.
+
+  Args:
+    field: params -> v, of the same structure.
+    params: N numbers in all.
+
+  Returns:
+    [N, N], rows by v, in the order of `jax.flatten_util.ravel_pytree`.
+  """
+  flat, unravel = flatten_util.ravel_pytree(params)
+  return jax.jacfwd(lambda w: flatten_util.ravel_pytree(field(unravel(w)))[0])(flat)
+
+
+def eigenvalues(field: Field, params: PyTree) -> Array:
+  """All eigenvalues of J; on a CPU, where XLA has those of general matrices.
+
+  Args:
+    field: params -> v, of the same structure.
+    params: N numbers in all.
+
+  Returns:
+    [N] complex.
+  """
+  return jnp.linalg.eigvals(jacobian(field, params))
+
+
+def leading_eigenvalues(
+  field: Field, params: PyTree, key: Array, *, num_iterations: int
+) -> Array:
+  """Ritz values of J by Arnoldi's iteration, one product J u each: for large networks.
+
+  Exact where `num_iterations` is N; below it the outermost eigenvalues settle first.
+  Each new vector is orthogonalized twice. Where the Krylov space ends early, zeros
+  stand for what is missing.
+
+  Source: The principle of minimized iterations in the solution of the matrix
+  eigenvalue problem, Arnoldi, 1951.
+
+  Args:
+    field: params -> v, of the same structure.
+    params: N numbers in all.
+    key: of the first vector.
+    num_iterations: M <= N.
+
+  Returns:
+    [M] complex, the largest modulus first.
+
+  Raises:
+    ValueError: `num_iterations` is not in [1, N].
+  """
+  flat, unravel = flatten_util.ravel_pytree(params)
+  if not 1 <= num_iterations <= flat.size:
+    raise ValueError(
+      f'num_iterations must be in [1, {flat.size}], got {num_iterations}'
+    )
+
+  def product(u):
+    out = jax.jvp(lambda w: field(unravel(w)), (flat,), (u,))[1]
+    return flatten_util.ravel_pytree(out)[0]
+
+  def body(basis, i):
+    u = product(basis[i])
+    first = basis @ u
+    u = u - first @ basis
+    again = basis @ u
+    u = u - again @ basis
+    norm = jnp.linalg.norm(u)
+    scale = jnp.abs(first).sum() + norm
+    rest = jnp.where(norm > 1e-6 * scale, norm, 0.0)
+    u = jnp.where(rest > 0, u / jnp.maximum(norm, TINY), 0.0)
+    return basis.at[i + 1].set(u), (first + again).at[i + 1].set(rest)
+
+  start = jax.random.normal(key, flat.shape, flat.dtype)
+  basis = jnp.zeros((num_iterations + 1, flat.size), flat.dtype)
+  basis = basis.at[0].set(start / jnp.linalg.norm(start))
+  _, columns = jax.lax.scan(body, basis, jnp.arange(num_iterations))
+  ritz = jnp.linalg.eigvals(columns.T[:num_iterations])
+  return ritz[jnp.argsort(-jnp.abs(ritz))]
+
+
+def turning(field: Field, params: PyTree) -> Turning:
+  """Attraction and rotation along the field, by one jvp and one vjp.
+
+  Of J = [[a, b], [-b, a]] they are a and |b| at every point.
+
+  Args:
+    field: params -> v, of the same structure.
+    params: the point; 0 and 0 where v vanishes.
+  """
+  flat, unravel = flatten_util.ravel_pytree(params)
+
+  def ravelled(w):
+    return flatten_util.ravel_pytree(field(unravel(w)))[0]
+
+  v, pullback = jax.vjp(ravelled, flat)
+  along, back = jax.jvp(ravelled, (flat,), (v,))[1], pullback(v)[0]
+  square = jnp.maximum(v @ v, TINY)
+  rotation = jnp.linalg.norm(0.5 * (along - back)) / jnp.sqrt(square)
+  return Turning(v @ along / square, rotation)
+
+
+def slopes(critic: Callable[[Array], Array], x: Array) -> Array:
+  """Norms of a critic's gradient at given points; the largest bounds Lipschitz below.
+
+  Args:
+    critic: [B, ...] -> [B], each output of its own example only.
+    x: [B, ...] points, as data, samples and what lies between them.
+
+  Returns:
+    [B] in critic's unit over data's.
+  """
+  grads = jax.grad(lambda x: critic(x).sum())(x)
+  return jnp.sqrt(jnp.sum(jnp.square(grads.reshape(len(x), -1)), axis=1))
+
+
+def divergence_estimate(
+  divergence: f_divergence.Divergence, real_logits: Array, fake_logits: Array
+) -> Estimate:
+  """The variational lower bound of an f-divergence from a critic's raw outputs.
+
+  E_p g(V) - E_q f*(g(V)) <= D_f(p || q),
+
+  with g the divergence's output activation; tight at the optimal critic. Of data not
+  trained on, or the critic's memory counts as divergence.
+
+  Source: f-GAN, Nowozin et al., 2016, arXiv:1606.00709, eq. 4.
+
+  Args:
+    divergence: of `losses.f_divergence`.
+    real_logits: [B] V at data.
+    fake_logits: [M] V at samples.
+
+  Returns:
+    The bound and its standard error, the two sides being independent.
+
+  Raises:
+    ValueError: a rank other than 1.
+  """
+  for name, logits in (('real_logits', real_logits), ('fake_logits', fake_logits)):
+    message = f'{name} must be of rank 1, [B]'
+    chex.assert_rank(logits, 1, custom_message=message, exception_type=ValueError)
+  real = divergence.activation(real_logits)
+  fake = divergence.conjugate_of_activation(fake_logits)
+  square = jnp.var(real, ddof=1) / real.size + jnp.var(fake, ddof=1) / fake.size
+  return Estimate(real.mean() - fake.mean(), jnp.sqrt(square))
