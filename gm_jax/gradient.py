@@ -108,3 +108,28 @@ def accumulated(loss_fn: Callable[..., Any], num_slices: int) -> Callable[..., A
     return loss, (model_state, metrics)
 
   return mean_loss
+
+
+def clip_weights(limit: float) -> optax.GradientTransformation:
+  """Keeps every parameter in [-limit, limit]: to be chained last.
+
+  Source: Wasserstein GAN, Arjovsky et al., 2017, arXiv:1701.07875, algorithm 1, which
+  clips the critic's weights to 0.01.
+
+  Args:
+    limit: > 0, in the parameters' unit.
+
+  Raises:
+    ValueError: `limit` is not above 0; when called, without parameters.
+  """
+  if not limit > 0:
+    raise ValueError(f'limit must be > 0, got {limit}')
+
+  def clip(updates, params):
+    if params is None:
+      raise ValueError('clip_weights needs the parameters: pass params to update')
+    return jax.tree.map(
+      lambda u, p: jnp.clip(p + u, -limit, limit) - p, updates, params
+    )
+
+  return optax.stateless(clip)

@@ -16,7 +16,6 @@ variation saturates and stays in a poor optimum of its own (0.14 of 0.26): it go
 from the players of Jensen-Shannon, whose critic has its sign.
 """
 
-import functools
 import pathlib
 import time
 from typing import Any
@@ -28,12 +27,12 @@ import numpy as np
 import optax
 from jax.scipy import special
 
+from experiments.ledger import seeds
 from gm_jax import players
 from gm_jax.losses import f_divergence
 from gm_jax.methods import gan
 from gm_jax.models import mlp
 from gm_jax.training import plots, report
-from gm_jax.training import step as step_lib
 
 WEIGHT, MEANS, STDS = 0.67, (-1.0, 2.0), (0.25, 2.0**0.5)
 DIVERGENCES = {
@@ -170,28 +169,27 @@ def fitted(method, steps: int, players_before=None):
   Returns:
     The state, and mean, std and the last estimate of each run, [S].
   """
-  keys = jax.vmap(jax.random.key)(FIRST_SEED + jnp.arange(SEEDS))
-  init = functools.partial(step_lib.init, method, averaged=True)
-  blank = {'x': jnp.zeros((NUM_CRITIC * BATCH, 1))}
-  state = jax.vmap(init, (0, None), step_lib.OVER_SEEDS)(keys, blank)
-  if players_before is not None:
-    state = state._replace(params=players_before.params, ema=players_before.ema)
-  several = step_lib.over_seeds(step_lib.train_step(method, ema_decay=0.99))
 
   def batch(key):
     # Each critic step's own strata; the method takes every NUM_CRITIC-th example.
     slices = jax.vmap(lambda key: draw(key, BATCH))(jax.random.split(key, NUM_CRITIC))
-    return jnp.moveaxis(slices, 0, 1).reshape(-1, 1)
+    return {'x': jnp.moveaxis(slices, 0, 1).reshape(-1, 1)}
 
-  @jax.jit
-  def advance(state):
-    def drawn(i):
-      return {'x': jax.vmap(lambda key: batch(jax.random.fold_in(key, i)))(keys)}
+  def begin(state):
+    if players_before is None:
+      return state
+    return state._replace(params=players_before.params, ema=players_before.ema)
 
-    return several(state, keys, jax.lax.map(drawn, state.step + jnp.arange(DISPATCH)))
-
-  for _ in range(steps // DISPATCH):
-    state, metrics = advance(state)
+  state, _, metrics, _ = seeds.train(
+    method,
+    batch,
+    seeds=SEEDS,
+    first_seed=FIRST_SEED,
+    steps=steps,
+    dispatch=DISPATCH,
+    ema_decay=0.99,
+    begin=begin,
+  )
   params = state.ema['params'][players.GENERATOR]
   return state, {
     'mean': np.asarray(params['mean']),
@@ -269,14 +267,9 @@ def _cells(name, best, fit) -> list[str]:
     verdict += f', optimum {numbers} of {len(best)}'
   return [
     name, *(f'{value:.4f}' for value in best[min(which)]),
-    *(_mean(fit[key]) for key in ('estimate', 'mean', 'std')),
+    *(seeds.mean_and_error(fit[key], '.4f') for key in ('estimate', 'mean', 'std')),
     f'{mean:.1%}', f'{std:.1%}', verdict,
   ]  # fmt: skip
-
-
-def _mean(values: np.ndarray) -> str:
-  error = values.std(ddof=1) / len(values) ** 0.5
-  return f'{values.mean():.4f} +- {error:.4f}'
 
 
 def _draw(path, numbers) -> None:

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from experiments.configs import common, unrolled_gan_stacked_digits
+from experiments.ledger import seeds
 from gm_jax.data import dataset, registry
 from gm_jax.methods import gan
 from gm_jax.metrics import modes
@@ -278,16 +279,12 @@ def _draw(path, data, rows) -> None:
   plots.side_by_side(path, gray, columns=3)
 
 
-def _mean(values: np.ndarray, form: str) -> str:
-  mean = f'{values.mean():{form}}'
-  if len(values) < 2:
-    return mean
-  return f'{mean} +- {values.std(ddof=1) / np.sqrt(len(values)):{form}}'
-
-
 def _cells(row: Row) -> list[str]:
   paper = ('', '') if row.k is None else PAPER[row.divisor][row.k]
-  scores = _mean(row.modes, '.1f'), _mean(row.reverse_kl, '.3f')
+  scores = (
+    seeds.mean_and_error(row.modes, '.1f'),
+    seeds.mean_and_error(row.reverse_kl, '.3f'),
+  )
   counts = str(len(row.modes)), str(row.steps), f'{row.seconds:.0f}'
   return [f'1/{row.divisor}', row.name, *scores, *counts, *paper]
 

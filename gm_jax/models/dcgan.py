@@ -111,6 +111,7 @@ class Discriminator(nn.Module):
     dtype: of the computation, as in Flax; logits are float32 (or wider).
     remat: whether blocks are computed again in the backward pass: less memory,
       the same numbers. (XLA undoes it on a CPU.)
+    num_outputs: F, 1 for a critic.
   """
 
   base_features: int = 64
@@ -118,10 +119,11 @@ class Discriminator(nn.Module):
   spectral_norm: bool = False
   dtype: Any = None
   remat: bool = False
+  num_outputs: int = 1
 
   @nn.compact
   def __call__(self, x: base.Array, *, train: bool = False) -> base.Array:
-    """`[B, H, W, C]` -> `[B, 1]` logits.
+    """`[B, H, W, C]` -> `[B, F]` logits.
 
     Raises:
       ValueError: if the images are not square, or not of an allowed size.
@@ -147,4 +149,4 @@ class Discriminator(nn.Module):
     for i in range(_doublings(x.shape[1])):
       x = block(self, x, i)
     x = x.reshape(x.shape[0], -1)
-    return layers.at_least_float32(wrap(nn.Dense(1, **options))(x))
+    return layers.at_least_float32(wrap(nn.Dense(self.num_outputs, **options))(x))

@@ -1,0 +1,146 @@
+"""Generative multi-adversarial network: one generator against several discriminators.
+
+  each D_i  min  E d(D_i(x), D_i(G(z)))          the generator  min  F(V_1, ..., V_N)
+
+with V_i = E g(D_i(x), D_i(G(z))) the generator's loss against D_i and F one of
+
+  maximum            max_i V_i, the harshest of them
+  mean               the average
+  softmax_weighted   sum_i softmax(lambda V)_i V_i, between the two
+
+All discriminators see the same data and samples and differ by their first parameters.
+
+Source: Generative Multi-Adversarial Networks, Durugkar et al., 2016, arXiv:1611.01673,
+sections 3 and 4.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from gm_jax import base, gradient, players, priors
+from gm_jax.losses import adversarial
+from gm_jax.methods import gan
+from gm_jax.players import DISCRIMINATOR, GENERATOR
+
+Combine = Callable[[base.Array], base.Array]  # [N] losses -> []
+
+
+def maximum(losses: base.Array) -> base.Array:
+  """The largest loss: the discriminator that is hardest to fool."""
+  return losses.max()
+
+
+def mean(losses: base.Array) -> base.Array:
+  """The average loss."""
+  return losses.mean()
+
+
+def softmax_weighted(strength: float) -> Combine:
+  """The average with weights softmax(strength * losses): the mean at 0.
+
+  Raises:
+    ValueError: a negative strength.
+  """
+  if strength < 0:
+    raise ValueError(f'strength must be >= 0, got {strength}')
+  return lambda losses: jax.nn.softmax(strength * losses) @ losses
+
+
+def gman(
+  generator: nn.Module,
+  discriminator: nn.Module,
+  g_tx: optax.GradientTransformation,
+  d_tx: optax.GradientTransformation,
+  *,
+  prior: priors.Prior,
+  num_discriminators: int,
+  combine: Combine = mean,
+  game: base.Game = adversarial.MINIMAX,
+) -> base.Method:
+  """A GAN with N discriminators of one architecture.
+
+  Args:
+    generator: z [B, Z] -> x [B, ...].
+    discriminator: x [B, ...] -> logits [B] or [B, 1]; its parameters get an axis N.
+    g_tx: the generator's optimizer.
+    d_tx: each discriminator's.
+    prior: (key, num) -> z [num, Z].
+    num_discriminators: N.
+    combine: [N] losses -> [] loss of the generator.
+    game: what the players minimize, pair by pair.
+
+  Returns:
+    The method; its only query is `critic`, the mean of the logits.
+
+  Raises:
+    ValueError: `num_discriminators` is below 1.
+  """
+  if num_discriminators < 1:
+    raise ValueError(f'num_discriminators must be >= 1, got {num_discriminators}')
+  d_step = players.stepper(discriminator, d_tx, game)
+
+  def method_init(key, batch):
+    g_key, z_key, d_key = jax.random.split(key, 3)
+    params, share = players.init(generator, g_key, prior(z_key, 2))
+
+    def one(key):
+      params, share = players.init(discriminator, key, batch['x'][:2])
+      return players.Player(params, d_tx.init(params), share)
+
+    many = jax.vmap(one)(jax.random.split(d_key, num_discriminators))
+    g = players.Player(params, g_tx.init(params), share)
+    empty = base.State(jnp.full((), -1, jnp.int32), {}, {}, {}, ())
+    return players.after_step(empty, {GENERATOR: g, DISCRIMINATOR: many})
+
+  def step(state, key, batch):
+    z_key, fake_key, d_key, g_z_key, g_key, logits_key = jax.random.split(key, 6)
+    g, critics = players.of(state, GENERATOR), players.of(state, DISCRIMINATOR)
+    real = batch['x']
+    z = prior(z_key, len(real))
+    fake, _ = players.apply(generator, g.params, g.model_state, z, key=fake_key)
+
+    # 1. Every discriminator takes its step.
+    keys = jax.random.split(d_key, num_discriminators)
+    critics, each = jax.vmap(d_step, (0, 0, None, None))(critics, keys, real, fake)
+
+    # 2. The generator takes one against all of them.
+    def g_loss(params, model_state):
+      z = prior(g_z_key, len(real))
+      fake, model_state = players.apply(generator, params, model_state, z, key=g_key)
+
+      def against(critic):
+        logits = players.pair_logits(discriminator, critic, logits_key, real, fake)
+        return game.generator(*logits).mean()
+
+      return combine(jax.vmap(against)(critics)), model_state
+
+    params, opt_state, loss, model_state = gradient.gradient_step(
+      g_loss, g_tx, g.params, g.opt_state, g.model_state
+    )
+    g = players.Player(params, opt_state, model_state)
+    metrics = jax.tree.map(lambda m: m.mean(), each) | {'generator_loss': loss}
+    return players.after_step(state, {GENERATOR: g, DISCRIMINATOR: critics}), metrics
+
+  one_critic = players.critic_query(discriminator)
+
+  def critic(model, key, data, *, condition=None):
+    def of_one(params, share):
+      extra = players.merged({DISCRIMINATOR: share})
+      one = base.Model({DISCRIMINATOR: params}, extra)
+      return one_critic(one, key, data, condition=condition)
+
+    share = players.collections(model.extra, DISCRIMINATOR)
+    return jax.vmap(of_one)(model.params[DISCRIMINATOR], share).mean(axis=0)
+
+  return base.Method(
+    card=gan.CARD,
+    init=method_init,
+    step=step,
+    sample=players.sampler(generator, prior),
+    log_prob=None,
+    queries={'critic': critic},
+  )
