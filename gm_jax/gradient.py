@@ -1,13 +1,15 @@
 """What every method's step is made of: a gradient step, and a batch cut in slices."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import ad_checkpoint
+
+from gm_jax import base
 
 PyTree = Any
 # What rematerialization keeps of a step: an optimizer's derivative needs little
@@ -39,6 +41,45 @@ def gradient_step(
   grads = ad_checkpoint.checkpoint_name(grads, GRADIENT)
   updates, opt_state = tx.update(grads, opt_state, params)
   return optax.apply_updates(params, updates), opt_state, loss, aux
+
+
+def from_loss(
+  loss_fn: Callable[..., tuple[jax.Array, tuple[dict, dict]]],
+  tx: optax.GradientTransformation,
+  init: Callable[[jax.Array, base.Batch], tuple[PyTree, dict]],
+  *,
+  card: base.Card,
+  sample: Callable | None = None,
+  log_prob: Callable | None = None,
+  queries: Mapping[str, Callable] | None = None,
+) -> base.Method:
+  """A method of one objective: a step down the gradient of its loss.
+
+  Args:
+    loss_fn: (params, extra, key, batch) -> ([] loss, (new extra, metrics)).
+    tx: any optax optimizer.
+    init: (key, batch) -> (params, extra).
+    card: what the method is.
+    sample: see `base.Method`; so are the others.
+    log_prob: exact, or None.
+    queries: by name.
+
+  Returns:
+    The method, whose metrics are `loss` and those of `loss_fn`.
+  """
+
+  def method_init(key, batch):
+    params, extra = init(key, batch)
+    return base.State(jnp.zeros((), jnp.int32), params, extra, tx.init(params), ())
+
+  def step(state, key, batch):
+    params, opt_state, loss, (extra, metrics) = gradient_step(
+      loss_fn, tx, state.params, state.opt_state, state.extra, key, batch
+    )
+    state = base.State(state.step + 1, params, extra, opt_state, state.ema)
+    return state, {'loss': loss, **metrics}
+
+  return base.Method(card, method_init, step, sample, log_prob, dict(queries or {}))
 
 
 def interleaved(batch: PyTree, num_slices: int) -> PyTree:

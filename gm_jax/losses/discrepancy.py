@@ -280,6 +280,30 @@ def mmd2_biased(kernel: Kernel, x: Array, y: Array) -> Array:
   return within - 2.0 * _mean(kernel(x, y))
 
 
+def mmd_biased(kernel: Kernel, x: Array, y: Array) -> Array:
+  """The root of `mmd2_biased`, whose gradient at 0 is 0 and not infinite.
+
+  Batch-coupled.
+
+  Source: Generative Moment Matching Networks, Li et al., 2015, arXiv:1502.02761,
+  section 3.3, where it is what the network minimizes.
+
+  Args:
+    kernel: (x [N, D], y [M, D]) -> [N, M].
+    x: [N, D] draws from p.
+    y: [M, D] draws from q.
+
+  Returns:
+    [] in the root of the kernel's unit.
+
+  Raises:
+    ValueError: a shape that the kernel refuses.
+  """
+  squared = mmd2_biased(kernel, x, y)
+  positive = squared > 0
+  return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
+
+
 def mmd2_linear(kernel: Kernel, x: Array, y: Array) -> Array:
   """The unbiased estimate of the squared MMD in linear time, of larger variance.
 

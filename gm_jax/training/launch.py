@@ -162,6 +162,12 @@ def evaluate(
   if setup.evaluation is None:
     raise setup_lib.UsageError('this experiment has no make_evaluation')
   method, state = _restored(setup, config, workdir, best)
+  phases = setup.make_phases(0)
+  if len(phases) > 1 and state.step <= phases[-2].until:
+    raise setup_lib.UsageError(
+      f'step {int(state.step)} is not in the last phase, after {phases[-2].until},'
+      ' which is what is evaluated: train on'
+    )
   values = setup_lib.scorer(setup, method)(state)
   record = {
     k: [float(x) if np.isfinite(x) else None for x in np.atleast_1d(v)]
@@ -208,6 +214,10 @@ def sample(
   setup = setup_lib.prepare(experiment, config, options)
   setup_lib.check_memory(setup, num, f'num_samples = {num}')
   method, state = _restored(setup, config, workdir, best)
+  if method.sample is None:
+    raise setup_lib.UsageError(
+      f'at step {int(state.step)} the model has no samples: train a later phase'
+    )
   samples = setup_lib.drawer(setup, method, num)(state)
   workdir = pathlib.Path(workdir)
   with workdir_lib.writing(workdir / 'samples.npz'):

@@ -199,12 +199,13 @@ def _attempt(run: _Run, attempt: int | None) -> base.State:
     if done < end:
       if index and done == phases[index - 1].until:
         state = _open(run, phase, state)
-      state = _phase(run, phase, attempt, state, done, end, unlogged)
+      final = index == len(phases) - 1  # what the run is for, and is judged by
+      state = _phase(run, phase, attempt, state, done, end, unlogged, final)
       done, unlogged = end, []
   return state
 
 
-def _phase(run, phase, attempt, state, done, end, unlogged) -> base.State:
+def _phase(run, phase, attempt, state, done, end, unlogged, final) -> base.State:
   """The steps `done` to `end`, all of one phase.
 
   `unlogged` are metrics on the host that no log has had yet: those of a run that
@@ -259,7 +260,7 @@ def _phase(run, phase, attempt, state, done, end, unlogged) -> base.State:
       if not np.any(means['finite']):
         raise Diverged(f'no step before step {done} was finite', attempt)
     scores = None
-    if callbacks.evaluate and due(settings.evaluate_every):
+    if callbacks.evaluate and final and due(settings.evaluate_every):
       scores = callbacks.evaluate(phase.method, state)
     if callbacks.sample and due(settings.sample_every):
       callbacks.sample(phase.method, state)

@@ -117,7 +117,7 @@ def prepare(experiment: Any, config: Any, options: Options = DEFAULT) -> Setup:
         raise ValueError(f'make_method must give a Method or Phases, got {made!r}')
       return phases
 
-    method = make_phases(0)[0].method
+    phases = make_phases(0)
     batch_size = getattr(experiment, 'batch_size', lambda c: c.batch_size)(config)
     if batch_size < 1:
       raise ValueError(f'batch_size must be at least 1, got {config.batch_size}')
@@ -129,11 +129,11 @@ def prepare(experiment: Any, config: Any, options: Options = DEFAULT) -> Setup:
     what = 'batch_size times steps_per_dispatch'
     check_memory(setup, num // max(1, jax.process_count()), what)
     batch = next(data.batches('train', batch_size, seed=settings.seed))
-    model = _try_by_shape(method, batch, data.spec)
+    model = _try_by_shape(phases, batch, data.spec)
     make = getattr(experiment, 'make_evaluation', None)
     evaluation = make(config, data) if make else None
     if evaluation:
-      _try_evaluation(method, model, evaluation, config.best)
+      _try_evaluation(phases[-1].method, model, evaluation, config.best)
   except UsageError:
     raise
   except dataset_lib.DataError as error:  # a path may hold any character
@@ -179,21 +179,27 @@ def _line(error: Exception, experiment: Any) -> str:
   return f'{type(error).__name__} in the config or its method ({where}): {text}'
 
 
-def _try_by_shape(method, batch, spec) -> base.Model:
+def _try_by_shape(phases, batch, spec) -> base.Model:
   """What cannot work is known by shape, before anything runs or is written."""
   key = jax.random.key(0)
   transform = functools.partial(base.in_model_space, spec.transform)
   batch = jax.eval_shape(transform, key, batch)
-  state = jax.eval_shape(method.init, key, batch)
-  model = step_lib.model(state)
-  if method.sample is not None:
-    made = jax.eval_shape(lambda m, k: method.sample(m, k, 2), model, key).shape[1:]
-    if made != spec.shape:
-      raise ValueError(
-        f"the model's samples have shape {list(made)}, the data {list(spec.shape)}:"
-        ' this config does not fit this data set'
-      )
-  jax.eval_shape(method.step, state, key, batch)
+  state = None
+  for method, _, _, enter in phases:
+    if state is None:
+      state = jax.eval_shape(method.init, key, batch)
+    elif enter is not None:
+      state = jax.eval_shape(enter, key, state, batch)
+    model = step_lib.model(state)
+    if method.sample is not None:
+      draw = functools.partial(method.sample, num=2)
+      made = jax.eval_shape(draw, model, key).shape[1:]
+      if made != spec.shape:
+        raise ValueError(
+          f"the model's samples have shape {list(made)}, the data {list(spec.shape)}:"
+          ' this config does not fit this data set'
+        )
+    jax.eval_shape(method.step, state, key, batch)
   return model
 
 
@@ -240,6 +246,8 @@ def painter(setup: Setup, method: base.Method) -> Callable:
   """(path, state) -> None: a picture of the first seed's images or points."""
   rank = 1 + len(setup.data.spec.shape)
   num = NUM_PICTURE.get(rank)
+  if method.sample is None:  # a phase may have none
+    return lambda path, state: None
   if num is None or rank == 2 and setup.data.spec.shape != (2,):
     return lambda path, state: None
   draw = drawer(setup, method, num)

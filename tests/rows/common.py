@@ -18,6 +18,7 @@ class Row(NamedTuple):
   make: Callable
   batch: Callable
   falls: bool = True  # toy discrepancy measured; images only run
+  samples: bool = True  # False: a method that only prepares for another
   conditional: bool = False  # whether samples may be asked for by condition
   rounding: float = 1.0  # what tolerances are multiplied by: bfloat16's are wider
 

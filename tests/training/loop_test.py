@@ -201,6 +201,17 @@ def test_phases_follow_one_another_and_resume_in_their_own(tmp_path):
     chex.assert_trees_all_equal(jax.device_get(straight), jax.device_get(continued))
 
 
+def test_only_the_last_phase_is_evaluated():
+  two = (base.Phase(mean_method(), until, SPEC, None) for until in (24, 60))
+  two, seen = tuple(two), []
+  callbacks = Recorder().callbacks(evaluate=lambda method, state: seen.append(
+    (two.index(next(p for p in two if p.method is method)), int(state.step))
+  ))  # fmt: skip
+  changes = settings(evaluate_every=12)
+  loop.train(lambda attempt: two, make_batches, changes, callbacks, mesh=ONE)
+  assert seen == [(1, 36), (1, 48), (1, 60)]
+
+
 def test_nan_stops_the_run_and_names_metric_and_step(tmp_path):
   recorder = Recorder(tmp_path)
   with pytest.raises(loop.Diverged, match='loss is not finite after step 31'):
