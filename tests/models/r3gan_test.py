@@ -1,0 +1,135 @@
+"""R3GAN's networks: what they are at the beginning, and their layers against lax."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gm_jax.models import layers, r3gan
+
+
+@pytest.mark.parametrize(('groups', 'size'), [(1, 3), (3, 3), (6, 1), (2, 5)])
+def test_grouped_convolution_and_its_gradients_equal_lax(groups, size):
+  x = jax.random.normal(jax.random.key(0), (2, 4, 5, 6))
+  kernel = jax.random.normal(jax.random.key(1), (size, size, 6 // groups, 12))
+
+  def expected(x, kernel):
+    return jax.lax.conv_general_dilated(
+      x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+      feature_group_count=groups,
+    )  # fmt: skip
+
+  def ours(x, kernel):
+    return layers.conv_grouped(x, kernel, groups)
+
+  cotangent = jax.random.normal(jax.random.key(2), (2, 4, 5, 12))
+
+  def with_gradients(f):
+    y, pull = jax.vjp(f, x, kernel)
+    return y, *pull(cotangent)
+
+  for a, b in zip(with_gradients(ours), with_gradients(expected), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_resampling_keeps_constants_means_and_straight_lines():
+  line = jnp.broadcast_to(jnp.arange(8.0)[:, None, None], (1, 8, 8, 1))
+  down, up = r3gan.downsampled(line), r3gan.upsampled(line)
+  np.testing.assert_allclose(down[0, 1:-1, 0, 0], [2.5, 4.5], rtol=1e-6)
+  middle = up[0, 1:-1, 4, 0]  # quarters between, twice as many
+  np.testing.assert_allclose(middle, np.arange(14) / 2 + 0.25, rtol=1e-6)
+  x = jax.random.normal(jax.random.key(0), (2, 4, 6, 3))
+  np.testing.assert_allclose(r3gan.upsampled(x).mean((1, 2)), x.mean((1, 2)), atol=1e-6)
+  ones = jnp.ones((1, 6, 6, 1))
+  np.testing.assert_allclose(r3gan.downsampled(ones), jnp.ones((1, 3, 3, 1)), rtol=1e-6)
+
+
+def test_networks_begin_as_their_resamplings():
+  z = jax.random.normal(jax.random.key(1), (5, 7))
+  generator = r3gan.Generator(8, 1, (16, 16), blocks=1)
+  weights = generator.init(jax.random.key(0), z)['params']
+  start = weights['basis'] * (z @ weights['Dense_0']['kernel'])[:, None, None]
+  expected = r3gan.upsampled(start) @ weights['Dense_1']['kernel']
+  x = generator.apply({'params': weights}, z)
+  np.testing.assert_allclose(x, expected, rtol=1e-5, atol=1e-5)
+
+  critic = r3gan.Discriminator((16, 16), blocks=1)
+  weights = critic.init(jax.random.key(2), x)['params']
+  features = r3gan.downsampled(x @ weights['Dense_0']['kernel'])
+  features = (features * weights['head']).sum((1, 2))
+  expected = features @ weights['Dense_1']['kernel']
+  np.testing.assert_allclose(
+    critic.apply({'params': weights}, x), expected, rtol=1e-4, atol=1e-4
+  )
+
+
+def test_a_block_is_the_formula():
+  x = jax.random.normal(jax.random.key(0), (2, 4, 4, 6))
+  block = r3gan.Block(num_blocks=4, group_size=4)
+  weights = block.init(jax.random.key(1), x)['params']
+  keys = iter(jax.random.split(jax.random.key(2), 5))
+  weights = jax.tree.map(lambda w: jax.random.normal(next(keys), w.shape), weights)
+
+  def rectified(v):
+    return np.where(v > 0, v, 0.2 * v)
+
+  y = rectified(x @ weights['Dense_0']['kernel'] + weights['bias_0'])
+  y = jax.lax.conv_general_dilated(
+    y, weights['grouped'], (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    feature_group_count=3,
+  )  # fmt: skip
+  expected = x + rectified(y + weights['bias_1']) @ weights['Dense_1']['kernel']
+  np.testing.assert_allclose(
+    block.apply({'params': weights}, x), expected, rtol=1e-4, atol=1e-4
+  )
+
+
+def test_kernels_begin_as_deep_as_the_network_is():
+  # std^2 = 2 / (1 + 0.2^2) / sqrt(L) / fan-in, and the last is zero.
+  x = jnp.zeros((1, 4, 4, 128))
+  for num_blocks in (1, 16):
+    weights = r3gan.Block(num_blocks, 32).init(jax.random.key(0), x)['params']
+    for kernel, fan_in in (
+      (weights['Dense_0']['kernel'], 128),
+      (weights['grouped'], 9 * 32),
+    ):
+      expected = np.sqrt(2 / 1.04 / np.sqrt(num_blocks) / fan_in)
+      np.testing.assert_allclose(kernel.std(), expected, rtol=0.02)
+    assert not weights['Dense_1']['kernel'].any()
+
+
+@pytest.mark.parametrize('size', [8, 16, 28, 32, 64])
+def test_every_size_has_its_depth(size):
+  features = (16,) * {8: 2, 16: 3, 28: 3, 32: 4, 64: 5}[size]
+  generator = r3gan.Generator(size, 3, features, blocks=1)
+  critic = r3gan.Discriminator(features, blocks=1)
+  z = jax.ShapeDtypeStruct((2, 4), jnp.float32)
+  image, _ = jax.eval_shape(
+    functools.partial(generator.init_with_output, jax.random.key(0)), z
+  )
+  logits, _ = jax.eval_shape(
+    functools.partial(critic.init_with_output, jax.random.key(0)), image
+  )
+  assert image.shape == (2, size, size, 3) and logits.shape == (2, 1)
+
+
+@pytest.mark.parametrize(
+  ('network', 'shape', 'words'),
+  [
+    (r3gan.Generator(9, 1), (2, 4), 'image size 9'),
+    (r3gan.Generator(16, 1), (2, 4), '16 pixels have 3 resolutions'),
+    (r3gan.Generator(8, 1), (2, 4, 1), 'expected .B, Z.'),
+    (r3gan.Discriminator(), (2, 8, 4, 1), 'square'),
+    (r3gan.Discriminator((8, 8), group_size=5), (2, 8, 8, 1), 'groups of 5'),
+  ],
+)
+def test_wrong_shapes_are_refused(network, shape, words):
+  with pytest.raises(ValueError, match=words):
+    network.init(jax.random.key(0), jnp.zeros(shape))
+
+
+def test_kernel_of_other_groups_is_refused():
+  with pytest.raises(ValueError, match='do not fit 2 groups'):
+    layers.conv_grouped(jnp.zeros((1, 4, 4, 6)), jnp.zeros((3, 3, 2, 6)), 2)
