@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from gm_jax import priors, unroll
+from gm_jax import augmentation, priors, unroll
 from gm_jax.data import dataset, registry, stacked
-from gm_jax.losses import adversarial, discrepancy, f_divergence
+from gm_jax.losses import adversarial, discrepancy, f_divergence, penalties
 from gm_jax.methods import gan, unrolled_gan
 from gm_jax.metrics import features, frechet, kernel_distance, modes
 from gm_jax.models import dcgan, mlp
@@ -43,6 +43,12 @@ F_GENERATORS = {
   'trick': f_divergence.trick_generator,
 }
 STACKED_SAMPLES = 25_600  # as in the papers
+AUGMENTATIONS = {
+  'color': augmentation.color,
+  'translation': augmentation.translation,
+  'cutout': augmentation.cutout,
+  'everything': augmentation.everything,
+}
 CHUNK = 512  # samples drawn and classified at once
 UNROLLS = {
   'full': unroll.full,
@@ -251,6 +257,61 @@ def ring_networks() -> dict:
     'discriminator': mlp.MLP((128, 1), input_scale=0.25),
     'prior': priors.normal(256),
   }
+
+
+def small_images(
+  *, steps: int = 4000, rate: float = 1e-3, b1: float = 0.5
+) -> ml_collections.ConfigDict:
+  """The leaves of the digits' GANs: rates decay to 0, parameters are averaged."""
+  config = run('digits', steps=steps, batch_size=64)
+  add_adam(config, generator=rate, discriminator=rate, b1=b1, extras=False)
+  config.decay_steps = steps
+  config.ema_decay = 0.99
+  config.latent_size = 64
+  config.base_features = 64
+  return config
+
+
+def small_networks(config, spec) -> dict:
+  """A DCGAN generator of the data's size, a small dense critic, a normal prior."""
+  if len(spec.shape) != 3:
+    raise ValueError(f'data = {config.data!r} are not images, which this config needs')
+  check_sizes(config, 'latent_size', 'base_features')
+  size, _, channels = spec.shape
+  return {
+    'generator': dcgan.Generator(size, channels, config.base_features),
+    'discriminator': mlp.MLP((256, 256, 1)),
+    'prior': priors.normal(config.latent_size),
+  }
+
+
+def adams(config, wrap) -> dict:
+  """Both players' `adam`."""
+  return {
+    'g_tx': wrap(adam(config, config.g_learning_rate)),
+    'd_tx': wrap(adam(config, config.d_learning_rate)),
+  }
+
+
+def weighted(penalty, weight: float, leaf: str):
+  """(critic, key, real, fake) -> weight * penalty, or None of weight 0."""
+  if weight < 0:
+    raise ValueError(f'{leaf} must be >= 0, got {weight}')
+  if weight == 0:
+    return None
+  return lambda critic, key, real, fake: weight * penalty(critic, key, real, fake)
+
+
+def r1(gamma: float):
+  """gamma / 2 times the squared gradient norm at real images, or None."""
+  return weighted(
+    lambda critic, key, real, fake: penalties.r1(critic, real) / 2, gamma, 'r1_gamma'
+  )
+
+
+def several_critic_steps(config) -> int:
+  """The `batch_size` of a config whose critic steps each have their own data."""
+  return config.batch_size * config.num_critic
 
 
 def modes_evaluation(config, data):

@@ -12,8 +12,7 @@ critic that is sure.
 """
 
 from experiments.configs import common
-from gm_jax.losses import f_divergence
-from gm_jax.methods import gan
+from gm_jax.methods import f_gan
 
 ANOTHER = 'alpha_0.5'  # argument that tests try
 make_evaluation = common.modes_evaluation
@@ -32,9 +31,10 @@ def get_config(arg=None):
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """The ring's networks and the divergence's game."""
   generator = common.choose(common.F_GENERATORS, config.generator, 'generator')
-  return gan.gan(
+  return f_gan.f_gan(
     **common.ring_networks(),
     g_tx=wrap(common.adam(config, config.g_learning_rate)),
     d_tx=wrap(common.adam(config, config.d_learning_rate)),
-    game=f_divergence.f_gan(common.divergence(config), generator=generator),
+    divergence=common.divergence(config),
+    generator_loss=generator,
   )

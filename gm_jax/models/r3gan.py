@@ -181,9 +181,14 @@ def _matched(x: base.Array, features: int) -> base.Array:
   return x if x.shape[-1] == features else _linear(features, 1.0)(x)
 
 
+def num_resolutions(size: int) -> int:
+  """How many resolutions images of so many pixels have: entries of `features`."""
+  return (size // _start(size)).bit_length()
+
+
 def check_depth(size: int, features: tuple[int, ...]) -> None:
   """Raises ValueError unless `features` has one entry a resolution."""
-  num = (size // _start(size)).bit_length()
+  num = num_resolutions(size)
   if len(features) != num:
     raise ValueError(
       f'images of {size} pixels have {num} resolutions, got features {features}'

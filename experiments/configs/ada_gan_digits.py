@@ -1,0 +1,39 @@
+"""A GAN that augments as much as it needs, on digits.
+
+  python experiments/main.py --config=experiments/configs/ada_gan_digits.py \
+      --workdir=runs/ada_gan_digits
+
+TODO
+"""
+
+from experiments.configs import common
+from gm_jax.methods import ada_gan
+from gm_jax.models import remedies
+
+ANOTHER = 'cutout'  # argument that tests try
+make_evaluation = common.image_evaluation
+
+
+def get_config(arg=None):
+  """The config; the argument is color, translation, cutout or everything."""
+  config = common.small_images()
+  config.augmentation = arg or 'translation'
+  config.target = 0.6
+  config.rate = 1e-3  # of the probability, a step
+  config.game = 'non_saturating'
+  config.label_smoothing = 0.0
+  return config
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """The networks of gan_digits.py; the probability starts at 0."""
+  parts = common.small_networks(config, spec)
+  augment = common.choose(common.AUGMENTATIONS, config.augmentation, 'augmentation')
+  critic = remedies.AdaptivelyAugmented(parts['discriminator'], augment)
+  return ada_gan.ada_gan(
+    **{**parts, 'discriminator': critic},
+    **common.adams(config, wrap),
+    target=config.target,
+    rate=config.rate,
+    game=common.game(config),
+  )

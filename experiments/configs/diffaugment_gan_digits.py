@@ -1,0 +1,37 @@
+"""Differentiable augmentation of all that the critic sees, on digits.
+
+  python experiments/main.py --config=experiments/configs/diffaugment_gan_digits.py \
+      --workdir=runs/diffaugment_gan_digits
+
+TODO
+"""
+
+from experiments.configs import common
+from gm_jax.methods import gan
+from gm_jax.models import remedies
+
+ANOTHER = 'cutout'  # argument that tests try
+make_evaluation = common.image_evaluation
+
+
+def get_config(arg=None):
+  """The config; the argument is color, translation, cutout, everything or none."""
+  config = common.small_images()
+  config.r1_gamma = 1.0
+  config.augmentation = arg or 'translation'
+  config.game = 'non_saturating'
+  config.label_smoothing = 0.0
+  return config
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """The networks of gan_digits.py, the critic behind the augmentation."""
+  parts = common.small_networks(config, spec)
+  augment = common.choose(common.AUGMENTATIONS, config.augmentation, 'augmentation')
+  parts['discriminator'] = remedies.Augmented(parts['discriminator'], augment)
+  return gan.gan(
+    **parts,
+    **common.adams(config, wrap),
+    penalty=common.r1(config.r1_gamma),
+    game=common.game(config),
+  )

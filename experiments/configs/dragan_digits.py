@@ -1,0 +1,40 @@
+"""DRAGAN, a gradient penalty around the data only, on digits.
+
+  python experiments/main.py --config=experiments/configs/dragan_digits.py \
+      --workdir=runs/dragan_digits
+
+TODO
+"""
+
+from experiments.configs import common
+from gm_jax.losses import penalties
+from gm_jax.methods import gan
+
+make_evaluation = common.image_evaluation
+
+
+def get_config(arg=None):
+  """The config; the argument is the name of the game."""
+  config = common.small_images()
+  config.penalty_weight = 1.0
+  config.noise = 0.3  # standard deviation of the neighborhood, of pixels in [-1, 1]
+  config.game = arg or 'non_saturating'
+  config.label_smoothing = 0.0
+  return config
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """The networks of gan_digits.py, and a critic of slope 1 around the data."""
+  if config.noise <= 0:
+    raise ValueError(f'noise must be > 0, got {config.noise}')
+
+  def penalty(critic, key, real, fake):
+    del fake
+    return penalties.dragan(critic, key, real, scale=config.noise)
+
+  return gan.gan(
+    **common.small_networks(config, spec),
+    **common.adams(config, wrap),
+    penalty=common.weighted(penalty, config.penalty_weight, 'penalty_weight'),
+    game=common.game(config),
+  )

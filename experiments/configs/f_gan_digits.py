@@ -1,0 +1,34 @@
+"""A GAN for any f-divergence, on digits.
+
+  python experiments/main.py --config=experiments/configs/f_gan_digits.py \
+      --workdir=runs/f_gan_digits
+
+TODO
+"""
+
+from experiments.configs import common
+from gm_jax.methods import f_gan
+
+ANOTHER = 'alpha_0.5'  # argument that tests try
+make_evaluation = common.image_evaluation
+
+
+def get_config(arg=None):
+  """The config; the argument is the name of the divergence."""
+  config = common.small_images()
+  config.r1_gamma = 1.0
+  config.divergence = arg or 'pearson'
+  config.generator = 'trick'  # or saddle
+  return config
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """The networks and the penalty of gan_digits.py."""
+  generator_loss = common.choose(common.F_GENERATORS, config.generator, 'generator')
+  return f_gan.f_gan(
+    **common.small_networks(config, spec),
+    **common.adams(config, wrap),
+    divergence=common.divergence(config),
+    generator_loss=generator_loss,
+    penalty=common.r1(config.r1_gamma),
+  )

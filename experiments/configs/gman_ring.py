@@ -1,0 +1,42 @@
+"""GMAN on a ring of eight Gaussians: a generator against several critics.
+
+  python experiments/main.py --config=experiments/configs/gman_ring.py \
+      --workdir=runs/gman_ring
+
+TODO
+"""
+
+from experiments.configs import common
+from gm_jax.methods import gman
+
+ANOTHER = 'max'  # argument that tests try
+make_evaluation = common.modes_evaluation
+
+
+def get_config(arg=None):
+  """The config; the argument is max, mean or softmax."""
+  config = common.run('toy:ring', steps=10_000, batch_size=128)
+  common.add_adam(config, generator=2e-3, discriminator=2e-3, b1=0.5, extras=False)
+  config.decay_steps = 10_000
+  config.combine = arg or 'softmax'
+  config.strength = 1.0  # of softmax; 0 is mean
+  config.num_discriminators = 3
+  config.game = 'minimax'
+  config.label_smoothing = 0.0
+  return config
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """The ring's networks, the critics alike but for their beginning."""
+  combinations = {
+    'max': gman.maximum,
+    'mean': gman.mean,
+    'softmax': gman.softmax_weighted(config.strength),
+  }
+  return gman.gman(
+    **common.ring_networks(),
+    **common.adams(config, wrap),
+    num_discriminators=config.num_discriminators,
+    combine=common.choose(combinations, config.combine, 'combine'),
+    game=common.game(config),
+  )

@@ -1,0 +1,71 @@
+"""Moment matching in the codes of an auto-encoder, trained before it, on digits.
+
+  python experiments/main.py --config=experiments/configs/gmmn_code_digits.py \
+      --workdir=runs/gmmn_code_digits
+
+TODO
+"""
+
+import functools
+import math
+
+import flax.linen as nn
+import optax
+
+from experiments.configs import common
+from gm_jax import base, priors
+from gm_jax.losses import discrepancy
+from gm_jax.methods import autoencoder, gmmn
+from gm_jax.models import dcgan, mlp
+
+ANOTHER = '6'  # argument that tests try
+make_evaluation = common.image_evaluation
+
+
+class Squashed(nn.Module):
+  """Codes in (0, 1), as in the paper: a bounded space suits a kernel."""
+
+  size: int
+
+  @nn.compact
+  def __call__(self, x, *, train=False):
+    return nn.sigmoid(mlp.MLP((256, 256, self.size))(x, train=train))
+
+
+def get_config(arg=None):
+  """The config; the argument is the size of the code."""
+  config = common.run('digits', steps=5000, batch_size=500)
+  config.autoencoder_steps = 2000
+  config.learning_rate = 2e-3
+  config.ema_decay = 0.99
+  config.latent_size = 10
+  config.code_size = int(arg or 16)
+  config.base_features = 64
+  return config
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """Two phases: the auto-encoder, then the generator of its codes."""
+  common.check_sizes(config, 'latent_size', 'base_features', 'code_size')
+  if not 0 < config.autoencoder_steps < config.steps:
+    raise ValueError(
+      f'autoencoder_steps must be in (0, steps), got {config.autoencoder_steps}'
+    )
+  size, _, channels = spec.shape
+  codes = gmmn.Codes(
+    Squashed(config.code_size), dcgan.Generator(size, channels, config.base_features)
+  )
+  width = math.sqrt(config.code_size) / 4  # a typical distance between codes
+  kernel = discrepancy.gaussian_mixture(stds=[width * s for s in (0.25, 0.5, 1, 2)])
+  second = gmmn.gmmn(
+    Squashed(config.code_size),
+    wrap(optax.adam(config.learning_rate)),
+    prior=priors.uniform(config.latent_size),
+    discrepancy=functools.partial(discrepancy.mmd_biased, kernel),
+    codes=codes,
+  )
+  first = autoencoder.autoencoder(*codes, wrap(optax.adam(config.learning_rate)))
+  return (
+    base.Phase(first, config.autoencoder_steps, spec, None),
+    base.Phase(second, config.steps, spec, gmmn.after_autoencoder(second)),
+  )

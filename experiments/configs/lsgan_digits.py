@@ -1,0 +1,31 @@
+"""Least-squares GAN, on digits.
+
+  python experiments/main.py --config=experiments/configs/lsgan_digits.py \
+      --workdir=runs/lsgan_digits
+
+TODO
+"""
+
+from experiments.configs import common
+from gm_jax.methods import gan
+
+make_evaluation = common.image_evaluation
+
+
+def get_config(arg=None):
+  """The config; the argument is the name of the game."""
+  config = common.small_images()
+  config.r1_gamma = 1.0
+  config.game = arg or 'least_squares'
+  config.label_smoothing = 0.0
+  return config
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """The networks and the penalty of gan_digits.py."""
+  return gan.gan(
+    **common.small_networks(config, spec),
+    **common.adams(config, wrap),
+    penalty=common.r1(config.r1_gamma),
+    game=common.game(config),
+  )

@@ -1,0 +1,47 @@
+"""R3GAN: a relativistic game, R1 and R2, networks without normalization; on digits.
+
+  python experiments/main.py --config=experiments/configs/r3gan_digits.py \
+      --workdir=runs/r3gan_digits
+
+TODO
+"""
+
+from experiments.configs import common
+from gm_jax import priors
+from gm_jax.losses import penalties
+from gm_jax.methods import gan
+from gm_jax.models import r3gan
+
+make_evaluation = common.image_evaluation
+
+
+def get_config(arg=None):
+  """The config; the argument is the name of the game."""
+  config = common.small_images(steps=2000, rate=1e-3, b1=0.0)
+  config.base_features = 32
+  config.gamma = 0.5
+  config.game = arg or 'relativistic'
+  config.label_smoothing = 0.0
+  return config
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """Two residual blocks at each resolution, both penalties of the same weight."""
+  if len(spec.shape) != 3:
+    raise ValueError(f'data = {config.data!r} are not images, which R3GAN needs')
+  common.check_sizes(config, 'latent_size', 'base_features')
+  size, _, channels = spec.shape
+  features = (config.base_features,) * r3gan.num_resolutions(size)
+
+  def penalty(critic, key, real, fake):
+    del key
+    return penalties.r1_r2(critic, real, fake) / 2
+
+  return gan.gan(
+    r3gan.Generator(size, channels, features),
+    r3gan.Discriminator(features),
+    **common.adams(config, wrap),
+    prior=priors.normal(config.latent_size),
+    penalty=common.weighted(penalty, config.gamma, 'gamma'),
+    game=common.game(config),
+  )

@@ -1,0 +1,29 @@
+"""SNGAN: hinge loss and a spectrally normalized critic, on digits.
+
+  python experiments/main.py --config=experiments/configs/sngan_digits.py \
+      --workdir=runs/sngan_digits
+
+TODO
+"""
+
+from experiments.configs import common
+from gm_jax.methods import gan
+from gm_jax.models import mlp
+
+ANOTHER = 'non_saturating'  # argument that tests try
+make_evaluation = common.image_evaluation
+
+
+def get_config(arg=None):
+  """The config; the argument is the name of the game."""
+  config = common.small_images()
+  config.game = arg or 'hinge'
+  config.label_smoothing = 0.0
+  return config
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """The networks of gan_digits.py, every layer of the critic of norm 1."""
+  parts = common.small_networks(config, spec)
+  parts['discriminator'] = mlp.MLP((256, 256, 1), spectral_norm=True)
+  return gan.gan(**parts, **common.adams(config, wrap), game=common.game(config))

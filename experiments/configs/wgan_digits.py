@@ -1,0 +1,44 @@
+"""Wasserstein GAN with clipped weights, on digits.
+
+  python experiments/main.py --config=experiments/configs/wgan_digits.py \
+      --workdir=runs/wgan_digits
+
+TODO
+"""
+
+import optax
+
+from experiments.configs import common
+from gm_jax import gradient
+from gm_jax.losses import adversarial
+from gm_jax.methods import gan
+
+ANOTHER = '0.05'  # argument that tests try
+make_evaluation = common.image_evaluation
+batch_size = common.several_critic_steps
+
+
+def get_config(arg=None):
+  """The config; the argument is the bound of the critic's weights."""
+  config = common.small_images(steps=2000)
+  config.num_critic = 5
+  config.limit = float(arg or 0.03)
+  config.g_learning_rate = config.d_learning_rate = 5e-4
+  del config.b1
+  return config
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """The networks of gan_digits.py, RMSprop as in the paper, and the clip last."""
+  rates = (
+    optax.cosine_decay_schedule(rate, config.decay_steps)
+    for rate in (config.g_learning_rate, config.d_learning_rate)
+  )
+  g_tx, d_tx = map(optax.rmsprop, rates)
+  return gan.gan(
+    **common.small_networks(config, spec),
+    g_tx=wrap(g_tx),
+    d_tx=wrap(optax.chain(d_tx, gradient.clip_weights(config.limit))),
+    game=adversarial.WASSERSTEIN,
+    num_critic=config.num_critic,
+  )
