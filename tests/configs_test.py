@@ -108,6 +108,33 @@ def test_adam_warms_up_decays_and_clips_as_written(changes, rate, clip):
   chex.assert_trees_all_close(updates, expected, rtol=1e-5, atol=1e-9)
 
 
+def test_a_critic_of_several_updates_a_step_decays_over_all_of_them():
+  config = config_of(warmup_steps=2, decay_steps=6)
+  tx = common.adam(config, RATE, updates=3)
+  grads = gradients(20)
+
+  def rate(t):
+    return RATE * t / 6 if t < 6 else cosine(t, 6, 18)
+
+  with jax.enable_x64(True):
+    updates, _ = updates_of(tx, grads)
+  expected = adam_by_hand(grads, rate)
+  chex.assert_trees_all_close(updates, expected, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize('name', ['gan_ring', 'wgan_gp_digits', 'mmd_gan_digits'])
+def test_configs_with_critic_steps_stretch_the_critics_decay(name, monkeypatch):
+  config = experiment_of(name).get_config()
+  config.update({'num_critic': 4, 'decay_steps': 100})
+  made = []
+  adam = common.adam
+  monkeypatch.setattr(
+    common, 'adam', lambda *args, updates=1: made.append(updates) or adam(*args)
+  )
+  experiment_of(name).make_method(config, spec_of(config.data))
+  assert sorted(made) == [1, 4]
+
+
 def wraps(attempts):
   """The `wrap` that `make_method` is given in each attempt of a run."""
   given = []

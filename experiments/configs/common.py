@@ -111,10 +111,14 @@ def check_sizes(config, *names: str) -> None:
       raise ValueError(f'{name} must be >= 1, got {config[name]}')
 
 
-def adam(config, learning_rate: float) -> optax.GradientTransformation:
+def adam(
+  config, learning_rate: float, *, updates: int = 1
+) -> optax.GradientTransformation:
   """Adam with the config's b1, cosine decay and, if it has these, warm-up and clip.
 
-  `eps_root` keeps the derivative of an update finite, as unrolling needs.
+  `eps_root` keeps the derivative of an update finite, as unrolling needs. The config
+  counts training steps; a critic that moves several times in each makes so many
+  `updates` a step, and its schedule is stretched by them.
   """
   warmup_steps, clip = config.get('warmup_steps', 0), config.get('clip', 0.0)
   for name in ('warmup_steps', 'decay_steps', 'clip'):
@@ -131,11 +135,11 @@ def adam(config, learning_rate: float) -> optax.GradientTransformation:
     schedule = optax.warmup_cosine_decay_schedule(
       0.0,
       learning_rate,
-      warmup_steps,
-      config.decay_steps,
+      updates * warmup_steps,
+      updates * config.decay_steps,
     )
   elif warmup_steps:
-    schedule = optax.linear_schedule(0.0, learning_rate, warmup_steps)
+    schedule = optax.linear_schedule(0.0, learning_rate, updates * warmup_steps)
   tx = optax.adam(schedule, b1=config.b1, eps_root=1e-8)
   return optax.chain(optax.clip_by_global_norm(clip), tx) if clip else tx
 
@@ -286,10 +290,11 @@ def small_networks(config, spec) -> dict:
 
 
 def adams(config, wrap) -> dict:
-  """Both players' `adam`."""
+  """Both players' `adam`; the discriminator makes `num_critic` updates a step."""
+  updates = config.get('num_critic', 1)
   return {
     'g_tx': wrap(adam(config, config.g_learning_rate)),
-    'd_tx': wrap(adam(config, config.d_learning_rate)),
+    'd_tx': wrap(adam(config, config.d_learning_rate, updates=updates)),
   }
 
 

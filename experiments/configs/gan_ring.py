@@ -11,6 +11,7 @@ around the ring.
 from experiments.configs import common
 from gm_jax.methods import gan
 
+batch_size = common.several_critic_steps
 make_evaluation = common.modes_evaluation
 
 
@@ -25,17 +26,11 @@ def get_config(arg=None):
   return config
 
 
-def batch_size(config):
-  """Examples a step: every critic step has its own."""
-  return config.batch_size * config.num_critic
-
-
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """The ring's networks and a GAN."""
   return gan.gan(
     **common.ring_networks(),
-    g_tx=wrap(common.adam(config, config.g_learning_rate)),
-    d_tx=wrap(common.adam(config, config.d_learning_rate)),
+    **common.adams(config, wrap),
     num_critic=config.num_critic,
     game=common.game(config),
   )

@@ -30,15 +30,16 @@ def get_config(arg=None):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """The networks of gan_digits.py, RMSprop as in the paper, and the clip last."""
-  rates = (
-    optax.cosine_decay_schedule(rate, config.decay_steps)
-    for rate in (config.g_learning_rate, config.d_learning_rate)
+  common.check_sizes(config, 'num_critic', 'decay_steps')
+  steps = config.decay_steps
+  g_rate = optax.cosine_decay_schedule(config.g_learning_rate, steps)
+  d_rate = optax.cosine_decay_schedule(
+    config.d_learning_rate, steps * config.num_critic
   )
-  g_tx, d_tx = map(optax.rmsprop, rates)
   return gan.gan(
     **common.small_networks(config, spec),
-    g_tx=wrap(g_tx),
-    d_tx=wrap(optax.chain(d_tx, gradient.clip_weights(config.limit))),
+    g_tx=wrap(optax.rmsprop(g_rate)),
+    d_tx=wrap(optax.chain(optax.rmsprop(d_rate), gradient.clip_weights(config.limit))),
     game=adversarial.WASSERSTEIN,
     num_critic=config.num_critic,
   )

@@ -74,7 +74,7 @@ class Task(NamedTuple):
   generator: Callable  # () -> module
   critic: Callable  # (width of its last layer) -> module
   prior: priors.Prior
-  tx: Callable  # (share of the rate, adam=optax.adam) -> optimizer
+  tx: Callable  # (share of the rate, adam=optax.adam, updates=1)
   batch: int
   score: Callable  # (method, model, key) -> {name: []}
   images: bool
@@ -100,7 +100,7 @@ class Result(NamedTuple):
   samples: np.ndarray  # of the first seed
 
 
-def _players(task: Task, *, width: int = 1, packed: int = 1, rates=(1.0, 1.0)) -> dict:
+def _players(task: Task, *, width=1, packed=1, rates=(1.0, 1.0), updates=1) -> dict:
   critic = task.critic(width)
   if packed > 1:
     critic = remedies.Packed(critic, packed)
@@ -108,14 +108,16 @@ def _players(task: Task, *, width: int = 1, packed: int = 1, rates=(1.0, 1.0)) -
     'generator': task.generator(),
     'discriminator': critic,
     'g_tx': task.tx(rates[0]),
-    'd_tx': task.tx(rates[1]),
+    'd_tx': task.tx(rates[1], updates=updates),
     'prior': task.prior,
   }
 
 
 def _gan(task, *, packed=1, rates=(1.0, 1.0), **more):
   more = {'game': adversarial.MINIMAX} | more
-  return gan.gan(**_players(task, packed=packed, rates=rates), **more)
+  updates = more.get('num_critic', 1)
+  parts = _players(task, packed=packed, rates=rates, updates=updates)
+  return gan.gan(**parts, **more)
 
 
 def _unrolled(task, *, how=unroll.full):
@@ -313,8 +315,8 @@ def _stacked(data_dir: str | None) -> Task:
 def with_optimizer(task: Task, steps: int) -> Task:
   rate = 1e-3 if task.images else 2e-3
 
-  def tx(share, adam=optax.adam):
-    schedule = optax.cosine_decay_schedule(share * rate, steps)
+  def tx(share, adam=optax.adam, updates=1):  # updates a step
+    schedule = optax.cosine_decay_schedule(share * rate, steps * updates)
     return adam(schedule, b1=0.5, eps_root=1e-8)
 
   return task._replace(tx=tx)

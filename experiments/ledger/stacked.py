@@ -202,7 +202,7 @@ def _more_critic_steps(config, spec, *, wrap):
   return gan.gan(
     **common.dcgan_networks(config, spec, normalize=False),
     g_tx=wrap(common.adam(config, config.g_learning_rate)),
-    d_tx=wrap(common.adam(config, config.d_learning_rate)),
+    d_tx=wrap(common.adam(config, config.d_learning_rate, updates=6)),
     game=common.GAMES['minimax'],
     num_critic=6,
   )

@@ -278,8 +278,9 @@ for name, coverage in scores.items():
 #   ahead helps by itself, and on data this small that may be most of the effect.
 # * **More discriminator steps, no looking ahead**: `gan.gan` of `gm_jax.methods`
 #   with the same networks, optimizers and prior, `game=adversarial.MINIMAX` and
-#   `num_critic=6`, trained by `train(method, batch_size=6 * BATCH)`. It is the fair
-#   rival: as many discriminator steps, though all are kept and each has its own data.
+#   `num_critic=6`, the discriminator's decay over `6 * STEPS` updates, trained by
+#   `train(method, batch_size=6 * BATCH)`. It is the fair rival: as many discriminator
+#   steps, though all are kept and each has its own data.
 # * **The game that practitioners use**: there with `game=adversarial.NON_SATURATING`.
 # * **Other $k$**, and other radii and standard deviations in `toy.ring`: mode counts
 #   compare only at the same ratio of the two.

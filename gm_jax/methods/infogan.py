@@ -1,0 +1,213 @@
+"""InfoGAN: codes that samples must tell, so that codes come to mean something.
+
+  min_{G, Q} max_D  V(D, G) - lambda L(G, Q),
+  L = E_{c, x ~ G(z, c)} ln Q(c | x) + H(c)  <=  I(c; G(z, c))
+
+with c = (a class, uniform numbers), Q(c | x) a categorical times Gaussians whose
+standard deviations are learned: fixed at 1, L of a number could not exceed -0.226 nats.
+Each step moves the discriminator, then Q on the generator's samples, then the generator
+against both. lambda = 0 is the control: a plain GAN, with Q fitted post hoc.
+
+Source: InfoGAN: Interpretable Representation Learning by Information Maximizing
+Generative Adversarial Nets, Chen et al., 2016, arXiv:1606.03657.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from gm_jax import base, gradient, players, priors
+from gm_jax.losses import adversarial, mutual_information
+from gm_jax.methods import gan
+from gm_jax.players import DISCRIMINATOR, GENERATOR
+
+POSTERIOR = 'posterior'
+LEAST_STD = 0.01  # of Q's Gaussians, of codes in [-1, 1]
+
+
+class Codes(NamedTuple):
+  """What a generator's input is made of, in this order."""
+
+  noise: priors.Prior  # (key, num) -> [num, Z]
+  num_classes: int  # K, of the categorical code
+  num_continuous: int = 0  # C, of the codes uniform on [-1, 1]
+
+
+class Drawn(NamedTuple):
+  """Codes, and the input that has them."""
+
+  z: base.Array  # [B, Z + K + C]
+  label: base.Array  # [B] int, the categorical code
+  continuous: base.Array  # [B, C]
+
+
+class Posterior(NamedTuple):
+  """Q(c | x), from a network's outputs [B, K + 2 C]."""
+
+  logits: base.Array  # [B, K]
+  mean: base.Array  # [B, C]
+  std: base.Array  # [B, C]
+
+
+def draw(
+  codes: Codes, key: base.Array, num: int, label: base.Array | None = None
+) -> Drawn:
+  """Inputs with fresh codes, their classes given by `label` [num] or drawn."""
+  z_key, label_key, continuous_key = jax.random.split(key, 3)
+  if label is None:
+    label = jax.random.randint(label_key, (num,), 0, codes.num_classes)
+  shape = (num, codes.num_continuous)
+  continuous = jax.random.uniform(continuous_key, shape, minval=-1.0)
+  parts = codes.noise(z_key, num), jax.nn.one_hot(label, codes.num_classes), continuous
+  return Drawn(jnp.concatenate(parts, -1), label, continuous)
+
+
+def as_posterior(codes: Codes, outputs: base.Array) -> Posterior:
+  """Q(c | x) of a network's outputs [B, K + 2 C].
+
+  Raises:
+    ValueError: another number of outputs.
+  """
+  num, continuous = codes.num_classes, codes.num_continuous
+  if outputs.shape[1:] != (num + 2 * continuous,):
+    raise ValueError(
+      f'the posterior must return {num} logits and {continuous} means and standard'
+      f' deviations, [B, {num + 2 * continuous}], got {list(outputs.shape)}'
+    )
+  mean, raw = jnp.split(outputs[:, num:], 2, axis=1)
+  return Posterior(outputs[:, :num], mean, jax.nn.softplus(raw) + LEAST_STD)
+
+
+def information(posterior: Posterior, drawn: Drawn) -> tuple[base.Array, base.Array]:
+  """The bounds of the class and of the numbers, [B] nats each."""
+  of_class = mutual_information.categorical(posterior.logits, drawn.label)
+  if not drawn.continuous.shape[1]:
+    return of_class, jnp.zeros_like(of_class)
+  return of_class, mutual_information.uniform(*posterior[1:], drawn.continuous)
+
+
+def infogan(
+  generator: nn.Module,
+  discriminator: nn.Module,
+  posterior: nn.Module,
+  g_tx: optax.GradientTransformation,
+  d_tx: optax.GradientTransformation,
+  q_tx: optax.GradientTransformation,
+  *,
+  codes: Codes,
+  information_weight: float = 1.0,
+  game: base.Game = adversarial.NON_SATURATING,
+  penalty: Callable | None = None,
+) -> base.Method:
+  """A GAN whose codes can be read off its samples.
+
+  Args:
+    generator: [B, Z + K + C] -> x [B, ...].
+    discriminator: x [B, ...] -> logits [B] or [B, 1].
+    posterior: Q, x [B, ...] -> [B, K + 2 C].
+    g_tx: the generator's optimizer.
+    d_tx: the discriminator's.
+    q_tx: Q's.
+    codes: what the generator's input is made of.
+    information_weight: lambda >= 0, of the bound in the generator's loss.
+    game: what generator and discriminator minimize.
+    penalty: (critic, key, real, fake) -> [B], or None.
+
+  Returns:
+    The method; samples take `condition`, classes [num] of the categorical code; queries
+    `critic`, `classify` (Q's logits) and `encode` (a `Posterior`).
+
+  Raises:
+    ValueError: lambda < 0, K < 2 or C < 0.
+  """
+  if information_weight < 0:
+    raise ValueError(f'information_weight must be >= 0, got {information_weight}')
+  if codes.num_classes < 2 or codes.num_continuous < 0:
+    raise ValueError(
+      f'codes need num_classes >= 2 and num_continuous >= 0: {codes[1:]}'
+    )
+  prior = lambda key, num: draw(codes, key, num).z  # noqa: E731
+  d_step = players.stepper(discriminator, d_tx, game, penalty)
+
+  def init(key, batch):
+    pair_key, q_key = jax.random.split(key)
+    pair = players.initializer(generator, discriminator, g_tx, d_tx, prior)
+    state = pair(pair_key, batch)
+    params, share = players.init(posterior, q_key, batch['x'][:2])
+    everyone = {name: players.of(state, name) for name in state.params}
+    everyone[POSTERIOR] = players.Player(params, q_tx.init(params), share)
+    return players.after_step(state, everyone)._replace(step=state.step)
+
+  def bounds(params, share, key, x, drawn):
+    outputs, share = players.apply(posterior, params, share, x, key=key)
+    return information(as_posterior(codes, outputs), drawn), share
+
+  def q_loss(params, share, key, x, drawn):
+    both, share = bounds(params, share, key, x, drawn)
+    return -sum(both).mean(), share
+
+  def step(state, key, batch):
+    c_key, fake_key, d_key, q_key, g_c_key, g_key = jax.random.split(key, 6)
+    g, d, q = (players.of(state, n) for n in (GENERATOR, DISCRIMINATOR, POSTERIOR))
+    real, num = batch['x'], len(batch['x'])
+    drawn = draw(codes, c_key, num)
+    fake, _ = players.apply(generator, g.params, g.model_state, drawn.z, key=fake_key)
+
+    # 1. The discriminator, and Q on the same samples.
+    d, metrics = d_step(d, d_key, real, fake)
+    params, opt_state, _, share = gradient.gradient_step(
+      q_loss, q_tx, q.params, q.opt_state, q.model_state, q_key, fake, drawn
+    )
+    q = players.Player(params, opt_state, share)
+
+    # 2. The generator against both, on fresh codes.
+    def g_loss(params, share, key, drawn):
+      g_key, d_key, q_key = jax.random.split(key, 3)
+      x, share = players.apply(generator, params, share, drawn.z, key=g_key)
+      logits = players.pair_logits(discriminator, d, d_key, real, x)
+      loss = game.generator(*logits).mean()
+      (of_class, of_numbers), _ = bounds(q.params, q.model_state, q_key, x, drawn)
+      told = {
+        'generator_loss': loss,
+        'information_class': of_class.mean(),
+        'information_continuous': of_numbers.mean(),
+      }
+      weighted = information_weight * (of_class + of_numbers).mean()
+      return loss - weighted, (share, told)
+
+    drawn = draw(codes, g_c_key, num)
+    params, opt_state, _, (share, told) = gradient.gradient_step(
+      g_loss, g_tx, g.params, g.opt_state, g.model_state, g_key, drawn
+    )
+    g = players.Player(params, opt_state, share)
+    everyone = {GENERATOR: g, DISCRIMINATOR: d, POSTERIOR: q}
+    return players.after_step(state, everyone), {**metrics, **told}
+
+  def sample(model, key, num, *, condition=None):
+    z = draw(codes, key, num, condition).z
+    share = players.collections(model.extra, GENERATOR)
+    return players.apply(generator, model.params[GENERATOR], share, z, train=False)[0]
+
+  def encode(model, key, data, *, condition=None):
+    del key, condition
+    share = players.collections(model.extra, POSTERIOR)
+    params = model.params[POSTERIOR]
+    outputs, _ = players.apply(posterior, params, share, data, train=False)
+    return as_posterior(codes, outputs)
+
+  def classify(model, key, data, *, condition=None):
+    return encode(model, key, data, condition=condition).logits
+
+  critic = players.critic_query(discriminator)
+  return base.Method(
+    card=gan.CARD._replace(latents='discrete'),
+    init=init,
+    step=step,
+    sample=sample,
+    log_prob=None,
+    queries={'critic': critic, 'classify': classify, 'encode': encode},
+  )
