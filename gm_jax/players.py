@@ -73,6 +73,7 @@ def apply(
   *,
   key: base.Array | None = None,
   train: bool = True,
+  method: str | None = None,
 ) -> tuple[base.Array, dict]:
   """A module's output and its collections afterwards.
 
@@ -83,6 +84,7 @@ def apply(
     x: [B, ...] input.
     key: of dropout, for modules that have it.
     train: batch statistics, and collections updated.
+    method: of the module, `__call__` if None.
 
   Returns:
     The output and the new collections.
@@ -94,6 +96,7 @@ def apply(
     train=train,
     rngs=rngs,
     mutable=list(model_state),
+    method=method,
   )
   return out, dict(new) if train else model_state
 

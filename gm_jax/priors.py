@@ -26,3 +26,49 @@ def sphere(size: int) -> Prior:
     return z * jnp.sqrt(size) / jnp.linalg.norm(z, axis=-1, keepdims=True)
 
   return sample
+
+
+Labelled = Callable[[jax.Array, jax.Array], jax.Array]  # (key, label [B]) -> [B, Z]
+
+
+def ring_mixture(
+  num_classes: int, *, radius: float, radial_std: float, tangential_std: float
+) -> Labelled:
+  """A Gaussian for each class, their means on a circle in the plane.
+
+  Source: Adversarial Autoencoders, Makhzani et al., 2015, arXiv:1511.05644, figure 4.
+
+  Args:
+    num_classes: K, at angles 2 pi k / K.
+    radius: of the circle.
+    radial_std: of each Gaussian, away from the center.
+    tangential_std: across.
+
+  Returns:
+    (key, label [B] in [0, K)) -> z [B, 2].
+
+  Raises:
+    ValueError: a number that is not above 0.
+  """
+  if min(num_classes, radius, radial_std, tangential_std) <= 0:
+    raise ValueError('the classes, radius and standard deviations must be > 0')
+
+  def sample(key, label):
+    angle = 2.0 * jnp.pi * label / num_classes
+    out = jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
+    across = jnp.stack([-out[:, 1], out[:, 0]], -1)
+    noise = jax.random.normal(key, (len(label), 2))
+    along = radius + radial_std * noise[:, :1]
+    return along * out + tangential_std * noise[:, 1:] * across
+
+  return sample
+
+
+def mixture(labelled: Labelled, num_classes: int) -> Prior:
+  """(key, num) -> z [num, Z] of classes drawn uniformly."""
+
+  def sample(key, num):
+    label_key, z_key = jax.random.split(key)
+    return labelled(z_key, jax.random.randint(label_key, (num,), 0, num_classes))
+
+  return sample

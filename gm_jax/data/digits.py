@@ -18,7 +18,9 @@ _SIZES = {'test': 360, 'validation': 180, 'train': 1257}
 
 
 def digits(
-  *, transform: Callable[[int], base.Transform] = transforms.scaling
+  *,
+  labels: int | None = None,
+  transform: Callable[[int], base.Transform] = transforms.scaling,
 ) -> dataset.Dataset:
   """The digits, raw `x` [B, 8, 8, 1] uint8 of levels 0..16 and `label` [B] int32.
 
@@ -28,10 +30,15 @@ def digits(
   UCI Machine Learning Repository, doi:10.24432/C50P49, as bundled by scikit-learn.
 
   Args:
+    labels: how many labels of the train split are told, as many of each class; all
+      others are -1. None tells all; other splits always tell theirs.
     transform: factory of the way to model space, by the number of levels.
 
   Returns:
     A Dataset.
+
+  Raises:
+    ValueError: `labels` is no multiple of 10 of which every class has its share.
   """
   from sklearn import datasets  # heavy
 
@@ -42,5 +49,20 @@ def digits(
     split: {'x': raw[index], 'label': label[index]}
     for split, index in dataset.stratified(_SIZES, label).items()
   }
+  if labels is not None:
+    splits['train']['label'] = _told(splits['train']['label'], labels)
   spec = base.DataSpec(SHAPE, jnp.float32, NUM_LEVELS, 10, None, transform(NUM_LEVELS))
   return dataset.in_memory('digits', spec, splits)
+
+
+def _told(label: np.ndarray, num: int) -> np.ndarray:
+  """The labels, but -1 after the first num / 10 of each class."""
+  share, rest = divmod(num, 10)
+  if rest or not 0 < share <= np.bincount(label).min():
+    most = 10 * np.bincount(label).min()
+    raise ValueError(f'labels must be a multiple of 10, 10 to {most}, got {num}')
+  rank = np.zeros_like(label)
+  for one in range(10):
+    of_class = label == one
+    rank[of_class] = np.arange(of_class.sum())
+  return np.where(rank < share, label, -1)

@@ -9,6 +9,8 @@ Source: Reducing the Dimensionality of Data with Neural Networks, Hinton and
 Salakhutdinov, 2006, Science 313.
 """
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -70,6 +72,26 @@ def init_pair(
   return params, players.merged({ENCODER: e_share, DECODER: d_share})
 
 
+def loss(encoder: nn.Module, decoder: nn.Module) -> Callable:
+  """The mean squared error of a batch.
+
+  Returns:
+    (params by player, extra, key, batch) -> ([] loss, (the two players' extra, {})).
+  """
+
+  def loss_fn(params, extra, key, batch):
+    e_key, d_key = jax.random.split(key)
+    shares = {name: players.collections(extra, name) for name in (ENCODER, DECODER)}
+    z, e_share = players.apply(
+      encoder, params[ENCODER], shares[ENCODER], batch['x'], key=e_key
+    )
+    x, d_share = players.apply(decoder, params[DECODER], shares[DECODER], z, key=d_key)
+    extra = players.merged({ENCODER: e_share, DECODER: d_share})
+    return squared_error(batch['x'], x).mean(), (extra, {})
+
+  return loss_fn
+
+
 def autoencoder(
   encoder: nn.Module, decoder: nn.Module, tx: optax.GradientTransformation
 ) -> base.Method:
@@ -87,16 +109,10 @@ def autoencoder(
   def init(key, batch):
     return init_pair(encoder, decoder, key, batch['x'])
 
-  def loss_fn(params, extra, key, batch):
-    e_key, d_key = jax.random.split(key)
-    shares = {name: players.collections(extra, name) for name in params}
-    z, e_share = players.apply(
-      encoder, params[ENCODER], shares[ENCODER], batch['x'], key=e_key
-    )
-    x, d_share = players.apply(decoder, params[DECODER], shares[DECODER], z, key=d_key)
-    extra = players.merged({ENCODER: e_share, DECODER: d_share})
-    return squared_error(batch['x'], x).mean(), (extra, {})
-
   return gradient.from_loss(
-    loss_fn, tx, init, card=CARD, queries=queries(encoder, decoder)
+    loss(encoder, decoder),
+    tx,
+    init,
+    card=CARD,
+    queries=queries(encoder, decoder),
   )

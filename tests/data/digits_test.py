@@ -39,6 +39,26 @@ def test_splits_hold_the_classes_in_proportion(data):
     assert np.abs(count - total * size / 1797).max() <= 1.5
 
 
+def test_only_so_many_labels_are_told_and_those_are_true(data):
+  few = digits.digits(labels=100)
+  told, all_labels = few.arrays('train')['label'], data.arrays('train')['label']
+  known = told >= 0
+  np.testing.assert_array_equal(np.bincount(told[known]), [10] * 10)
+  np.testing.assert_array_equal(told[known], all_labels[known])
+  np.testing.assert_array_equal(few.arrays('train')['x'], data.arrays('train')['x'])
+  assert (told[~known] == -1).all() and told.dtype == np.int32
+  for split in ('validation', 'test'):
+    np.testing.assert_array_equal(
+      few.arrays(split)['label'], data.arrays(split)['label']
+    )
+
+
+@pytest.mark.parametrize('labels', [0, 5, 105, -10, 1230])
+def test_other_numbers_of_labels_are_refused(labels):
+  with pytest.raises(ValueError, match='multiple of 10, 10 to 12'):
+    digits.digits(labels=labels)
+
+
 def test_batches_are_raw_and_the_models_are_on_the_lattice(data):
   batch = next(data.batches('train', 5, seed=0))
   assert batch['x'].dtype == np.uint8 and batch['x'].shape == (5, 8, 8, 1)
