@@ -9,6 +9,8 @@
                    optimum by quadrature
   mode_collapse    every remedy on the ring, the grid and stacked digits (stacked MNIST
                    with --data_dir), many seeds at once, beside the papers' rows
+  infogan_mi       how much samples tell of InfoGAN's code and of a plain GAN's, and how
+                   well codes match classes; `full` also on MNIST and Fashion-MNIST
   theory           which laws of a distance hold for what, gradients on parallel
                    lines, the value of the game; nothing is trained
 
@@ -65,6 +67,13 @@ def _mode_collapse() -> dict:
   return mode_collapse.run(_BUDGET.value, data_dir=_DATA_DIR.value, out=out)
 
 
+def _infogan_mi() -> dict:
+  from experiments.ledger import infogan_mi
+
+  out = pathlib.Path(_OUT.value)
+  return infogan_mi.run(_BUDGET.value, data_dir=_DATA_DIR.value, out=out)
+
+
 def _theory() -> dict:
   from experiments.ledger import theory
 
@@ -76,6 +85,7 @@ COMMANDS = {
   'stacked': _stacked,
   'f_gan_gaussian': _f_gan_gaussian,
   'mode_collapse': _mode_collapse,
+  'infogan_mi': _infogan_mi,
   'theory': _theory,
 }
 

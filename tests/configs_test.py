@@ -172,7 +172,12 @@ def spec_of(data):
   toy = data.startswith('toy:')
   transform = transforms.identity() if toy else transforms.scaling(256)
   return base.DataSpec(
-    SHAPES[data], jnp.float32, None, None if toy else 10, None, transform
+    SHAPES[data.partition('?')[0]],
+    jnp.float32,
+    None,
+    None if toy else 10,
+    None,
+    transform,
   )
 
 
@@ -208,15 +213,18 @@ def test_config_makes_a_method_that_fits_its_data(name, arg):
   if arg == 'other':
     assert other in map(str, config.values())
   spec = spec_of(config.data)
-  method = experiment.make_method(config, spec)
+  made = experiment.make_method(config, spec)
+  phases = [base.Phase(made, 1, spec, None)] if isinstance(made, base.Method) else made
   num = getattr(experiment, 'batch_size', lambda c: c.batch_size)(config)
   batch = {'x': jax.ShapeDtypeStruct((num, *spec.shape), spec.dtype)}
   if spec.num_classes:
     batch['label'] = jax.ShapeDtypeStruct((num,), jnp.int32)
   key = jax.random.key(0)
-  state = jax.eval_shape(method.init, key, batch)
-  after, _ = jax.eval_shape(method.step, state, key, batch)
-  assert jax.tree.structure(after) == jax.tree.structure(state)
+  state = jax.eval_shape(phases[0].method.init, key, batch)
+  for method, _, _, enter in phases:
+    state = jax.eval_shape(enter, key, state, batch) if enter else state
+    after, _ = jax.eval_shape(method.step, state, key, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
   model = base.Model(state.params, state.extra)
   samples = jax.eval_shape(lambda m, k: method.sample(m, k, 3), model, key)
   assert samples.shape == (3, *spec.shape)

@@ -18,6 +18,7 @@ def get_config(arg=None):
   """The config; the argument is color, translation, cutout or everything."""
   config = common.small_images()
   config.augmentation = arg or 'translation'
+  config.r1_gamma = 1.0
   config.target = 0.6
   config.rate = 1e-3  # of the probability, a step
   config.game = 'non_saturating'
@@ -35,5 +36,6 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
     **common.adams(config, wrap),
     target=config.target,
     rate=config.rate,
+    penalty=common.r1(config.r1_gamma),
     game=common.game(config),
   )

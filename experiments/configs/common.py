@@ -298,6 +298,13 @@ def adams(config, wrap) -> dict:
   }
 
 
+def autoencoder_adams(config, wrap) -> dict:
+  """`adam` of the reconstruction, of the discriminator, of the encoder against it."""
+  rates = {'r': config.learning_rate, 'd': config.adversarial_rate}
+  rates['e'] = config.adversarial_rate
+  return {f'{name}_tx': wrap(adam(config, rate)) for name, rate in rates.items()}
+
+
 def weighted(penalty, weight: float, leaf: str):
   """(critic, key, real, fake) -> weight * penalty, or None of weight 0."""
   if weight < 0:
@@ -334,7 +341,7 @@ def modes_evaluation(config, data):
   return evaluation
 
 
-def _split(data, split, num):
+def split(data, split, num):
   """At most `num` images of a split in model space, and their labels or None."""
   arrays = dataset.transformed(data.spec, data.arrays(split, num))
   return arrays['x'], arrays.get('label')
@@ -349,12 +356,12 @@ def image_distances(data):
   trained on the train split. At most 10,000 train and 2,000 test images are used.
   All of it depends on these numbers and on N.
   """
-  test, test_label = _split(data, 'test', 2000)
+  test, test_label = split(data, 'test', 2000)
   classifier = None
   if data.spec.num_classes:
     classifier = features.train_classifier(
       jax.random.key(0),
-      *_split(data, 'train', 10_000),
+      *split(data, 'train', 10_000),
       network=features.Perceptron(data.spec.num_classes),
       test=(test, test_label),
     )
@@ -389,6 +396,21 @@ def image_evaluation(config, data):
   distances = image_distances(data)
   num = len(data.arrays('test', 2000)['x'])
   return lambda method, model, key: distances(method.sample(model, key, num))
+
+
+def with_reconstruction(data, evaluation):
+  """An evaluation's numbers, and `reconstruction`: the root mean squared error.
+
+  Of a pixel of the test split, at most 2,000 images, pixels in [-1, 1].
+  """
+  x, _ = split(data, 'test', 2000)
+
+  def more(method, model, key):
+    again = method.queries['reconstruct'](model, key, x)
+    error = jnp.sqrt(jnp.mean(jnp.square(again - x)))
+    return {**evaluation(method, model, key), 'reconstruction': error}
+
+  return more
 
 
 def stacked_classify(data, key=None):

@@ -1,12 +1,12 @@
 """InfoGAN: codes that samples must tell, so that codes come to mean something.
 
-  min_{G, Q} max_D  V(D, G) - lambda L(G, Q),
-  L = E_{c, x ~ G(z, c)} ln Q(c | x) + H(c)  <=  I(c; G(z, c))
+  min_{G, Q} max_D  V(D, G) - sum_i lambda_i L_i(G, Q),
+  L_i = E_{c, x ~ G(z, c)} ln Q(c_i | x) + H(c_i)  <=  I(c_i; G(z, c))
 
 with c = (a class, uniform numbers), Q(c | x) a categorical times Gaussians whose
 standard deviations are learned: fixed at 1, L of a number could not exceed -0.226 nats.
 Each step moves the discriminator, then Q on the generator's samples, then the generator
-against both. lambda = 0 is the control: a plain GAN, with Q fitted post hoc.
+against both. Weights of 0 are the control: a plain GAN, with Q fitted post hoc.
 
 Source: InfoGAN: Interpretable Representation Learning by Information Maximizing
 Generative Adversarial Nets, Chen et al., 2016, arXiv:1606.03657.
@@ -100,6 +100,7 @@ def infogan(
   *,
   codes: Codes,
   information_weight: float = 1.0,
+  continuous_weight: float = 0.1,
   game: base.Game = adversarial.NON_SATURATING,
   penalty: Callable | None = None,
 ) -> base.Method:
@@ -113,7 +114,9 @@ def infogan(
     d_tx: the discriminator's.
     q_tx: Q's.
     codes: what the generator's input is made of.
-    information_weight: lambda >= 0, of the bound in the generator's loss.
+    information_weight: lambda >= 0, of the class's bound in the generator's loss.
+    continuous_weight: that of the numbers' bound, which has no largest value: Q may be
+      ever surer of them.
     game: what generator and discriminator minimize.
     penalty: (critic, key, real, fake) -> [B], or None.
 
@@ -122,10 +125,11 @@ def infogan(
     `critic`, `classify` (Q's logits) and `encode` (a `Posterior`).
 
   Raises:
-    ValueError: lambda < 0, K < 2 or C < 0.
+    ValueError: a weight < 0, K < 2 or C < 0.
   """
-  if information_weight < 0:
-    raise ValueError(f'information_weight must be >= 0, got {information_weight}')
+  weights = information_weight, continuous_weight
+  if min(weights) < 0:
+    raise ValueError(f'the weights of the information must be >= 0, got {weights}')
   if codes.num_classes < 2 or codes.num_continuous < 0:
     raise ValueError(
       f'codes need num_classes >= 2 and num_continuous >= 0: {codes[1:]}'
@@ -176,8 +180,8 @@ def infogan(
         'information_class': of_class.mean(),
         'information_continuous': of_numbers.mean(),
       }
-      weighted = information_weight * (of_class + of_numbers).mean()
-      return loss - weighted, (share, told)
+      gain = information_weight * of_class + continuous_weight * of_numbers
+      return loss - gain.mean(), (share, told)
 
     drawn = draw(codes, g_c_key, num)
     params, opt_state, _, (share, told) = gradient.gradient_step(

@@ -19,14 +19,16 @@ CODES = infogan.Codes(priors.normal(2), 3, 1)  # z: 2 + 3 + 1 = 6 numbers
 RATE, WEIGHT = 0.1, 0.3
 
 
-def made(weight=WEIGHT):
+def made(weight=WEIGHT, continuous=WEIGHT):
   parts = {
     'generator': mlp.MLP((2,)),
     'discriminator': mlp.MLP((4, 1)),
     'posterior': mlp.MLP((5,)),  # 3 logits, a mean, a standard deviation
   }
   txs = {f'{player}_tx': optax.sgd(RATE) for player in 'gdq'}
-  return infogan.infogan(**parts, **txs, codes=CODES, information_weight=weight)
+  return infogan.infogan(
+    **parts, **txs, codes=CODES, information_weight=weight, continuous_weight=continuous
+  )
 
 
 def batch(key=0):
@@ -78,8 +80,8 @@ def test_posterior_and_generator_climb_the_bound(monkeypatch):
 
 
 def test_without_weight_it_is_the_plain_gan_and_q_still_learns():
-  state = made(0.0).init(jax.random.key(0), batch())
-  after, _ = made(0.0).step(state, jax.random.key(1), batch())
+  state = made(0.0, 0.0).init(jax.random.key(0), batch())
+  after, _ = made(0.0, 0.0).step(state, jax.random.key(1), batch())
   chex.assert_trees_all_equal_shapes(after, state)
   weighted, _ = made().step(state, jax.random.key(1), batch())
   for player in ('discriminator', 'posterior'):
@@ -145,7 +147,7 @@ def test_classes_alone_have_no_bound_of_numbers():
 def test_wrong_codes_and_weights_are_refused():
   with pytest.raises(ValueError, match='3 logits and 1 means'):
     infogan.as_posterior(CODES, jnp.zeros((2, 4)))
-  with pytest.raises(ValueError, match='information_weight must be >= 0'):
+  with pytest.raises(ValueError, match='information must be >= 0'):
     made(-1.0)
   with pytest.raises(ValueError, match='num_classes >= 2'):
     infogan.infogan(*[None] * 6, codes=infogan.Codes(priors.normal(1), 1))

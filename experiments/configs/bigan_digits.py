@@ -1,0 +1,38 @@
+"""BiGAN on digits: an encoder learned by telling pairs apart.
+
+  python experiments/main.py --config=experiments/configs/bigan_digits.py \
+      --workdir=runs/bigan_digits
+
+TODO
+"""
+
+from experiments.configs import common
+from gm_jax import priors
+from gm_jax.methods import bigan
+from gm_jax.models import joint, mlp
+
+ANOTHER = '8'  # argument that tests try
+
+
+def get_config(arg=None):
+  """The config; the argument is the size of the code."""
+  config = common.small_images(steps=8000)
+  config.latent_size = int(arg or 16)
+  return config
+
+
+def make_evaluation(config, data):
+  """Distances of samples, and the error of reconstructions of the test split."""
+  return common.with_reconstruction(data, common.image_evaluation(config, data))
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """The generator of gan_digits.py, dense encoder and critic."""
+  parts = common.small_networks(config, spec)
+  return bigan.bigan(
+    parts['generator'],
+    mlp.MLP((256, 256, config.latent_size)),
+    joint.Joint(None, mlp.MLP((256, 256, 1), spectral_norm=True)),
+    **common.adams(config, wrap),
+    prior=priors.normal(config.latent_size),
+  )

@@ -1,0 +1,46 @@
+"""InfoGAN on digits: a categorical code that comes to mean the digit.
+
+  python experiments/main.py --config=experiments/configs/infogan_digits.py \
+      --workdir=runs/infogan_digits
+
+TODO
+"""
+
+from experiments.configs import common
+from gm_jax import priors
+from gm_jax.methods import infogan
+from gm_jax.models import mlp
+
+ANOTHER = '0'  # argument that tests try
+make_evaluation = common.image_evaluation
+
+
+def get_config(arg=None):
+  """The config; the argument is the weight of the class's information."""
+  config = common.small_images(steps=6000)
+  config.r1_gamma = 1.0
+  config.num_classes = 10
+  config.num_continuous = 2
+  config.information_weight = float(arg or 1.0)
+  config.continuous_weight = 0.1
+  return config
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """The networks of gan_digits.py, and a posterior like the critic."""
+  codes = infogan.Codes(
+    priors.normal(config.latent_size), config.num_classes, config.num_continuous
+  )
+  parts = common.small_networks(config, spec)
+  del parts['prior']
+  outputs = config.num_classes + 2 * config.num_continuous
+  return infogan.infogan(
+    **parts,
+    posterior=mlp.MLP((256, 256, outputs)),
+    **common.adams(config, wrap),
+    q_tx=wrap(common.adam(config, config.d_learning_rate)),
+    codes=codes,
+    information_weight=config.information_weight,
+    continuous_weight=config.continuous_weight,
+    penalty=common.r1(config.r1_gamma),
+  )
