@@ -3,6 +3,7 @@
 import functools
 import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,7 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from gm_jax import gradient, unroll
+from gm_jax import base, gradient, unroll
 
 KEY = jax.random.key(0)
 COLLECTIVE = 'all-gather|all-to-all|collective-permute'
@@ -160,3 +161,52 @@ def test_refusals():
     gradient.accumulated(squares, 0)
   with pytest.raises(ValueError, match='batch of 12 .*multiple of 5'):
     gradient.accumulated(squares, 5)(w, jnp.int32(0), KEY, x, y)
+
+
+def test_clipped_weights_are_those_of_the_step_cut_off():
+  params = {'a': jnp.array([0.5, -0.9, 0.99]), 'b': jnp.array([[2.0]])}
+  tx = optax.chain(optax.sgd(1.0), gradient.clip_weights(1.0))
+  grads = {'a': jnp.array([0.25, 0.5, -0.5]), 'b': jnp.array([[0.1]])}
+  updates, _ = tx.update(grads, tx.init(params), params)
+  new = optax.apply_updates(params, updates)
+  chex.assert_trees_all_close(
+    new, {'a': jnp.array([0.25, -1.0, 1.0]), 'b': jnp.array([[1.0]])}, atol=1e-6
+  )
+  for limit in (0.0, -1.0):
+    with pytest.raises(ValueError, match='limit must be > 0'):
+      gradient.clip_weights(limit)
+  with pytest.raises(ValueError, match='needs the parameters'):
+    tx.update(grads, tx.init(params))
+
+
+def test_a_critic_of_clipped_weights_is_the_best_linear_one():
+  # sup |w| <= c of w . (E_p x - E_q x) is c |difference|_1, at the corner.
+  difference = jnp.array([0.7, -0.2, 0.05])
+  tx = optax.chain(optax.rmsprop(0.1), gradient.clip_weights(0.3))
+  w, opt_state = jnp.zeros(3), tx.init(jnp.zeros(3))
+  for _ in range(100):
+    updates, opt_state = tx.update(-difference, opt_state, w)
+    w = optax.apply_updates(w, updates)
+  np.testing.assert_allclose(w @ difference, 0.3 * 0.95, rtol=1e-5)
+
+
+def test_a_method_from_a_loss_descends_it():
+  def loss_fn(params, extra, key, batch):
+    del key
+    loss = 0.5 * jnp.square(params - batch['x'].mean()).sum()
+    return loss, ({'count': extra['count'] + 1}, {'error': loss})
+
+  card = base.Card(*['none'] * 4, ('regression',), 'none', 'any')
+  method = gradient.from_loss(
+    loss_fn, optax.sgd(0.25), lambda key, batch: (jnp.zeros(()), {'count': 0}),
+    card=card, queries={'encode': len},
+  )  # fmt: skip
+  batch = {'x': jnp.array([3.0, 5.0])}
+  state = method.init(jax.random.key(0), batch)
+  for i in range(3):
+    state, metrics = method.step(state, jax.random.key(1), batch)
+    expected = 4.0 * (1 - 0.75 ** (i + 1))
+    np.testing.assert_allclose(state.params, expected, rtol=1e-6)
+    assert metrics['loss'] == metrics['error']
+  assert state.step == 3 and state.extra['count'] == 3
+  assert method.sample is None and method.queries == {'encode': len}
