@@ -16,7 +16,7 @@ make_evaluation = common.modes_evaluation
 def get_config(arg=None):
   """The config; the argument is alpha, KL(p || q)'s weight."""
   config = common.run('toy:ring', steps=10_000, batch_size=128)
-  common.add_adam(config, generator=5e-4, discriminator=5e-4, b1=0.5, extras=False)
+  common.add_adam(config, generator=1e-3, discriminator=4e-3, b1=0.5, extras=False)
   config.decay_steps = 10_000
   config.alpha = float(arg or 0.2)
   config.beta = 0.1

@@ -16,7 +16,7 @@ make_evaluation = common.modes_evaluation
 def get_config(arg=None):
   """The config; the argument is max, mean or softmax."""
   config = common.run('toy:ring', steps=10_000, batch_size=128)
-  common.add_adam(config, generator=2e-3, discriminator=2e-3, b1=0.5, extras=False)
+  common.add_adam(config, generator=1e-3, discriminator=4e-3, b1=0.5, extras=False)
   config.decay_steps = 10_000
   config.combine = arg or 'softmax'
   config.strength = 1.0  # of softmax; 0 is mean

@@ -26,7 +26,7 @@ def get_config(arg=None):
 
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
-  """A residual block at each resolution, both penalties of the same weight."""
+  """Two residual blocks at each resolution, both penalties of the same weight."""
   if len(spec.shape) != 3:
     raise ValueError(f'data = {config.data!r} are not images, which R3GAN needs')
   common.check_sizes(config, 'latent_size', 'base_features')
@@ -38,8 +38,8 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
     return penalties.r1_r2(critic, real, fake) / 2
 
   return gan.gan(
-    r3gan.Generator(size, channels, features, blocks=1),
-    r3gan.Discriminator(features, blocks=1),
+    r3gan.Generator(size, channels, features),
+    r3gan.Discriminator(features),
     **common.adams(config, wrap),
     prior=priors.normal(config.latent_size),
     penalty=common.weighted(penalty, config.gamma, 'gamma'),
