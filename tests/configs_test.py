@@ -271,6 +271,67 @@ def test_wrong_leaves_of_a_dcgan_are_one_line(changes, word):
   assert '\n' not in str(error.value)
 
 
+@pytest.mark.parametrize(
+  ('name', 'changes', 'word'),
+  [
+    ('wgan_digits', {'limit': 0.0}, 'limit must be > 0'),
+    ('wgan_digits', {'num_critic': 0}, 'num_critic must be >= 1'),
+    ('wgan_digits', {'decay_steps': 0}, 'decay_steps must be >= 1'),
+    ('wgan_gp_digits', {'penalty_weight': -1.0}, 'penalty_weight must be >= 0'),
+    ('wgan_gp_digits', {'num_critic': 0}, 'num_critic must be >= 1'),
+    ('dragan_digits', {'noise': 0.0}, 'noise must be > 0'),
+    ('gan_digits', {'r1_gamma': -1.0}, 'r1_gamma must be >= 0'),
+    ('gan_digits', {'base_features': 0}, 'base_features must be >= 1'),
+    ('lsgan_digits', {'game': 'hing'}, 'hinge'),
+    ('r3gan_digits', {'base_features': 0}, 'base_features must be >= 1'),
+    ('r3gan_digits', {'base_features': 5}, '10 channels cannot be cut'),
+    ('f_gan_digits', {'divergence': 'chi'}, 'one of alpha_NUMBER'),
+    ('f_gan_digits', {'generator': 'best'}, 'one of saddle, trick'),
+    ('minibatch_gan_digits', {'statistic': 'mean'}, 'one of discrimination, stddev'),
+    ('diffaugment_gan_digits', {'augmentation': 'blur'}, 'one of color, cutout'),
+    ('ada_gan_digits', {'target': 1.0}, r'target must be in \(-1, 1\)'),
+    ('ada_gan_digits', {'rate': 0.0}, 'rate must be > 0'),
+    ('packed_gan_ring', {'num_packed': 3}, 'num_packed = 3 must divide'),
+    ('packed_gan_ring', {'num_packed': 0}, 'num_packed must be >= 1'),
+    ('d2gan_ring', {'alpha': 0.0}, r'alpha must be in \(0, 1\]'),
+    ('gman_ring', {'combine': 'min'}, 'one of max, mean, softmax'),
+    ('gman_ring', {'num_discriminators': 0}, 'num_discriminators must be >= 1'),
+    ('simultaneous_gan_ring', {'dynamics': 'newton'}, 'one of consensus'),
+    ('simultaneous_gan_ring', {'strength': -1.0}, 'must be >= 0'),
+    ('gmmn_digits', {'width': 0.0}, 'width must be > 0'),
+    ('gmmn_code_digits', {'autoencoder_steps': 5000}, r'must be in \(0, steps\)'),
+    ('gmmn_code_digits', {'code_size': 0}, 'code_size must be >= 1'),
+    ('mmd_gan_digits', {'num_features': 0}, 'num_features must be >= 1'),
+    ('infogan_digits', {'information_weight': -1.0}, 'information must be >= 0'),
+    ('infogan_digits', {'num_classes': 1}, 'num_classes >= 2'),
+    ('bigan_digits', {'latent_size': 0}, 'latent_size must be >= 1'),
+    ('adversarial_autoencoder_digits', {'adversarial_rate': 0.0}, 'rates must be > 0'),
+    ('labelled_aae_digits', {'radius': 0.0}, 'must be > 0'),
+    ('semi_supervised_aae_digits', {'latent_size': 0}, 'latent_size must be >= 1'),
+  ],
+)
+def test_wrong_leaves_are_refused_by_name(name, changes, word):
+  experiment = experiment_of(name)
+  config = experiment.get_config()
+  config.update(changes)
+  with pytest.raises(ValueError, match=word) as error:
+    method = experiment.make_method(config, spec_of(config.data))
+    jax.eval_shape(method.init, jax.random.key(0), {'x': jnp.zeros((64, 8, 8, 1))})
+  assert '\n' not in str(error.value)
+
+
+IMAGES = [name for name in CONFIGS if name.endswith('_digits')]
+
+
+@pytest.mark.parametrize('name', IMAGES)
+def test_configs_of_images_refuse_points(name):
+  experiment = experiment_of(name)
+  config = experiment.get_config()
+  config.data = 'toy:ring'
+  with pytest.raises(ValueError, match='images|no classes'):
+    experiment.make_method(config, spec_of('toy:ring'))
+
+
 def test_mixture_options_reach_the_evaluation():
   config = types.SimpleNamespace(data='toy:ring?num_modes=12&radius=5')
   data = registry.load(config.data)

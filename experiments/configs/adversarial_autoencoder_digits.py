@@ -9,7 +9,7 @@ TODO
 from experiments.configs import common
 from gm_jax import priors
 from gm_jax.methods import adversarial_autoencoder
-from gm_jax.models import dcgan, mlp
+from gm_jax.models import mlp
 
 ANOTHER = '2'  # argument that tests try
 
@@ -34,11 +34,10 @@ def make_evaluation(config, data):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """A dense encoder, the generator of gan_digits.py, a critic of the codes."""
-  common.check_sizes(config, 'latent_size', 'base_features')
-  size, _, channels = spec.shape
+  common.check_sizes(config, 'latent_size')
   return adversarial_autoencoder.adversarial_autoencoder(
     mlp.MLP((256, 256, config.latent_size)),
-    dcgan.Generator(size, channels, config.base_features),
+    common.small_generator(config, spec),
     mlp.MLP((128, 128, 1)),
     **common.autoencoder_adams(config, wrap),
     prior=priors.normal(config.latent_size),

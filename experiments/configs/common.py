@@ -276,14 +276,20 @@ def small_images(
   return config
 
 
-def small_networks(config, spec) -> dict:
-  """A DCGAN generator of the data's size, a small dense critic, a normal prior."""
+def small_generator(config, spec) -> dcgan.Generator:
+  """A DCGAN generator, or decoder, of the data's size."""
   if len(spec.shape) != 3:
     raise ValueError(f'data = {config.data!r} are not images, which this config needs')
-  check_sizes(config, 'latent_size', 'base_features')
+  check_sizes(config, 'base_features')
   size, _, channels = spec.shape
+  return dcgan.Generator(size, channels, config.base_features)
+
+
+def small_networks(config, spec) -> dict:
+  """That generator, a small dense critic, a normal prior."""
+  check_sizes(config, 'latent_size')
   return {
-    'generator': dcgan.Generator(size, channels, config.base_features),
+    'generator': small_generator(config, spec),
     'discriminator': mlp.MLP((256, 256, 1)),
     'prior': priors.normal(config.latent_size),
   }
@@ -292,6 +298,8 @@ def small_networks(config, spec) -> dict:
 def adams(config, wrap) -> dict:
   """Both players' `adam`; the discriminator makes `num_critic` updates a step."""
   updates = config.get('num_critic', 1)
+  if updates < 1:
+    raise ValueError(f'num_critic must be >= 1, got {updates}')
   return {
     'g_tx': wrap(adam(config, config.g_learning_rate)),
     'd_tx': wrap(adam(config, config.d_learning_rate, updates=updates)),

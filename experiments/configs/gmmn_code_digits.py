@@ -16,7 +16,7 @@ from experiments.configs import common
 from gm_jax import base, priors
 from gm_jax.losses import discrepancy
 from gm_jax.methods import autoencoder, gmmn
-from gm_jax.models import dcgan, mlp
+from gm_jax.models import mlp
 
 ANOTHER = '6'  # argument that tests try
 make_evaluation = common.image_evaluation
@@ -46,15 +46,12 @@ def get_config(arg=None):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """Two phases: the auto-encoder, then the generator of its codes."""
-  common.check_sizes(config, 'latent_size', 'base_features', 'code_size')
+  common.check_sizes(config, 'latent_size', 'code_size')
   if not 0 < config.autoencoder_steps < config.steps:
     raise ValueError(
       f'autoencoder_steps must be in (0, steps), got {config.autoencoder_steps}'
     )
-  size, _, channels = spec.shape
-  codes = gmmn.Codes(
-    Squashed(config.code_size), dcgan.Generator(size, channels, config.base_features)
-  )
+  codes = gmmn.Codes(Squashed(config.code_size), common.small_generator(config, spec))
   width = math.sqrt(config.code_size) / 4  # a typical distance between codes
   kernel = discrepancy.gaussian_mixture(stds=[width * s for s in (0.25, 0.5, 1, 2)])
   second = gmmn.gmmn(

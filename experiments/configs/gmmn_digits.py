@@ -14,7 +14,6 @@ from experiments.configs import common
 from gm_jax import priors
 from gm_jax.losses import discrepancy
 from gm_jax.methods import gmmn
-from gm_jax.models import dcgan
 
 ANOTHER = '3'  # argument that tests try
 make_evaluation = common.image_evaluation
@@ -42,11 +41,10 @@ def root_mmd(width):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """The generator of gan_digits.py, z uniform as in the paper."""
-  common.check_sizes(config, 'latent_size', 'base_features')
-  size, _, channels = spec.shape
+  common.check_sizes(config, 'latent_size')
   schedule = optax.cosine_decay_schedule(config.learning_rate, max(1, config.steps))
   return gmmn.gmmn(
-    dcgan.Generator(size, channels, config.base_features),
+    common.small_generator(config, spec),
     wrap(optax.adam(schedule)),
     prior=priors.uniform(config.latent_size),
     discrepancy=root_mmd(config.width),

@@ -9,7 +9,7 @@ TODO
 from experiments.configs import common
 from gm_jax import priors
 from gm_jax.methods import adversarial_autoencoder
-from gm_jax.models import dcgan, mlp
+from gm_jax.models import mlp
 
 ANOTHER = 'digits?labels=100'  # argument that tests try
 
@@ -34,8 +34,6 @@ def make_evaluation(config, data):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """Codes in the plane: a Gaussian for each class, long from the center outwards."""
-  common.check_sizes(config, 'base_features')
-  size, _, channels = spec.shape
   classes = spec.num_classes
   if classes is None:
     raise ValueError(f'data = {config.data!r} have no classes, which this config needs')
@@ -44,7 +42,7 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
   )
   return adversarial_autoencoder.adversarial_autoencoder(
     mlp.MLP((256, 256, 2)),
-    dcgan.Generator(size, channels, config.base_features),
+    common.small_generator(config, spec),
     mlp.MLP((128, 128, 1)),
     **common.autoencoder_adams(config, wrap),
     prior=priors.mixture(ring, classes),

@@ -12,7 +12,7 @@ from experiments.configs import common
 from gm_jax import priors
 from gm_jax.data import registry
 from gm_jax.methods import semi_supervised_aae
-from gm_jax.models import dcgan, mlp
+from gm_jax.models import mlp
 
 ANOTHER = 'digits?labels=500'  # argument that tests try
 
@@ -49,15 +49,14 @@ def make_evaluation(config, data):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """A dense encoder, the generator of gan_digits.py, a critic each of y and style."""
-  common.check_sizes(config, 'latent_size', 'base_features')
-  size, _, channels = spec.shape
+  common.check_sizes(config, 'latent_size')
   classes = spec.num_classes
   if classes is None:
     raise ValueError(f'data = {config.data!r} have no classes, which this config needs')
   txs = common.autoencoder_adams(config, wrap)
   return semi_supervised_aae.semi_supervised_aae(
     mlp.MLP((256, 256, classes + config.latent_size)),
-    dcgan.Generator(size, channels, config.base_features),
+    common.small_generator(config, spec),
     mlp.MLP((128, 1)),
     mlp.MLP((128, 128, 1)),
     {
