@@ -3,7 +3,11 @@
   python experiments/main.py --config=experiments/configs/bigan_digits.py \
       --workdir=runs/bigan_digits
 
-TODO
+About 50 s on two CPU cores. The argument is the size of the code. Samples are digits,
+jagged: Frechet 15.2, MMD^2 0.0060; reconstructions are another digit's as often as not:
+a root mean squared error of 0.62 a pixel of [-1, 1] (one seed, the test split), far
+from the 0.26 of adversarial_autoencoder_digits.py, whose encoder is told to
+reconstruct. The critic is spectrally normalized; without, Frechet was 109.
 """
 
 from experiments.configs import common

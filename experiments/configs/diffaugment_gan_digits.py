@@ -3,7 +3,11 @@
   python experiments/main.py --config=experiments/configs/diffaugment_gan_digits.py \
       --workdir=runs/diffaugment_gan_digits
 
-TODO
+About 35 s on two CPU cores, other work beside. The argument is color, translation,
+cutout or everything. With translation by up to a pixel, all ten digits are seen, none
+moved off its place: Frechet 6.6, MMD^2 0.0002 (one seed, the test split), against 9.8
+and 0.0010 without, after twice the steps (gan_digits.py): 1,257 images are few, and
+this is what it is for.
 """
 
 from experiments.configs import common

@@ -3,7 +3,10 @@
   python experiments/main.py --config=experiments/configs/gman_ring.py \
       --workdir=runs/gman_ring
 
-TODO
+About 25 s on two CPU cores, other work beside. The argument is max, mean or softmax.
+Softmax: all eight modes with bridges between neighbors, high quality 0.79, reverse KL
+0.002 (one seed). As in d2gan_ring.py the critics' rate is four times the generator's;
+at equal rates samples were one blob beside the ring.
 """
 
 from experiments.configs import common

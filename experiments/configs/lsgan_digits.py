@@ -3,7 +3,10 @@
   python experiments/main.py --config=experiments/configs/lsgan_digits.py \
       --workdir=runs/lsgan_digits
 
-TODO
+About 25 s on two CPU cores, other work beside. Most samples can be read; they are
+grayer and more broken than those of gan_digits.py, and the numbers agree: Frechet 21,
+MMD^2 0.0032, against 9.8 and 0.0010 there (one seed, the test split, the same penalty,
+half the steps).
 """
 
 from experiments.configs import common

@@ -3,7 +3,10 @@
   python experiments/main.py --config=experiments/configs/packed_gan_ring.py \
       --workdir=runs/packed_gan_ring
 
-TODO
+About 20 s on two CPU cores, other work beside. The argument is m. With m = 2: all eight
+modes, high quality 0.75, reverse KL 0.010 (one seed); straight bridges join neighboring
+modes. The ordinary GAN of gan_ring.py ends as one blob. Eight seeds, and m = 3 and 4,
+are in the laboratory of experiments/README.md.
 """
 
 from experiments.configs import common

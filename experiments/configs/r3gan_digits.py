@@ -3,7 +3,11 @@
   python experiments/main.py --config=experiments/configs/r3gan_digits.py \
       --workdir=runs/r3gan_digits
 
-TODO
+About five minutes on two CPU cores, other work beside: penalties take the derivative of
+a derivative of grouped convolutions. One block of 32 channels a resolution. Digits,
+grayer than those of gan_digits.py: Frechet 19.5, MMD^2 0.0026 (one seed, the test
+split); two blocks and more time gave 11.0. The network is made for larger images and
+longer runs than this.
 """
 
 from experiments.configs import common
@@ -26,7 +30,7 @@ def get_config(arg=None):
 
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
-  """Two residual blocks at each resolution, both penalties of the same weight."""
+  """A residual block at each resolution, both penalties of the same weight."""
   if len(spec.shape) != 3:
     raise ValueError(f'data = {config.data!r} are not images, which R3GAN needs')
   common.check_sizes(config, 'latent_size', 'base_features')
@@ -38,8 +42,8 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
     return penalties.r1_r2(critic, real, fake) / 2
 
   return gan.gan(
-    r3gan.Generator(size, channels, features),
-    r3gan.Discriminator(features),
+    r3gan.Generator(size, channels, features, blocks=1),
+    r3gan.Discriminator(features, blocks=1),
     **common.adams(config, wrap),
     prior=priors.normal(config.latent_size),
     penalty=common.weighted(penalty, config.gamma, 'gamma'),

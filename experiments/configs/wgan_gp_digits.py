@@ -3,7 +3,10 @@
   python experiments/main.py --config=experiments/configs/wgan_gp_digits.py \
       --workdir=runs/wgan_gp_digits
 
-TODO
+About 35 s on two CPU cores. The argument is the number of critic steps. Clean digits
+are seen: Frechet 9.3, MMD^2 0.0005 (one seed, the test split). As in wgan_digits.py the
+critic's decay is over all its updates; without that the samples were no digits here
+either (Frechet 552).
 """
 
 from experiments.configs import common

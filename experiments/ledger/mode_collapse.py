@@ -60,7 +60,7 @@ class Budget(NamedTuple):
 
 BUDGETS = {
   'smoke': Budget(2, 2 * DISPATCH, 2, 2 * DISPATCH),
-  'laptop': Budget(8, 10_000, 4, 1000),
+  'laptop': Budget(8, 8000, 4, 800),
   'full': Budget(10, 20_000, 5, 20_000),
 }
 
@@ -197,7 +197,9 @@ ROWS = {
     functools.partial(_with_statistics, statistic=remedies.minibatch_stddev)
   ),
   'minibatch discrimination': Row(
-    functools.partial(_with_statistics, statistic=remedies.MinibatchDiscrimination())
+    functools.partial(
+      _with_statistics, statistic=remedies.MinibatchDiscrimination(4, 2)
+    )
   ),
   'DiffAugment': Row(_augmented, images_only=True),
   'ADA': Row(_ada, images_only=True),
