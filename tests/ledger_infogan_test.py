@@ -51,13 +51,14 @@ def test_bound_is_the_entropy_where_samples_show_the_code(sure, expected):
 def test_budgets_have_seeds_and_steps_that_fit():
   for budget in infogan_mi.BUDGETS.values():
     assert budget.steps % (2 * infogan_mi.DISPATCH) == 0 and budget.seeds >= 2
+    assert budget.large_steps % (2 * infogan_mi.DISPATCH) == 0
   assert infogan_mi.BUDGETS['laptop'].seeds >= 4
 
 
 @pytest.mark.slow
 def test_a_tiny_run_gives_numbers_for_both(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(infogan_mi, 'DISPATCH', 2)
-  small = infogan_mi.Budget(2, 4, ('digits',))
+  small = infogan_mi.Budget(2, 4, 2, 4, 8)
   monkeypatch.setitem(infogan_mi.BUDGETS, 'smoke', small)
   numbers = infogan_mi.run('smoke', data_dir=None, out=tmp_path)
   names = [row['name'] for row in numbers['rows']]

@@ -33,17 +33,20 @@ METHODS = {'InfoGAN': 1.0, 'plain GAN, Q post hoc': 0.0}
 
 
 class Budget(NamedTuple):
-  """How much is trained."""
+  """How much is trained: on digits, and on the larger images."""
 
   seeds: int
   steps: int
-  names: tuple[str, ...]  # of the data
+  large_seeds: int
+  large_steps: int
+  base_features: int  # of the larger images' generator
 
 
+LARGE = ('tfds:mnist', 'tfds:fashion_mnist')  # with --data_dir
 BUDGETS = {
-  'smoke': Budget(2, 200, ('digits',)),
-  'laptop': Budget(4, 6000, ('digits',)),
-  'full': Budget(4, 20_000, ('digits', 'tfds:mnist', 'tfds:fashion_mnist')),
+  'smoke': Budget(2, 200, 2, 200, 8),
+  'laptop': Budget(4, 6000, 2, 800, 16),
+  'full': Budget(4, 20_000, 4, 20_000, 64),
 }
 
 
@@ -79,9 +82,10 @@ def matched_accuracy(
   return float(np.mean(match[clusters] == classes))
 
 
-def make(weight: float, data: dataset.Dataset, steps: int):
+def make(weight: float, data: dataset.Dataset, steps: int, base_features: int):
   """The method of infogan_digits.py, by its categorical code alone."""
   config = common.small_images(steps=steps)
+  config.base_features = base_features
   txs = common.adams(config, lambda tx: tx)
   parts = common.small_networks(config, data.spec)
   codes = infogan.Codes(parts.pop('prior'), K)
@@ -111,13 +115,17 @@ def _row(name: str, data: dataset.Dataset, budget: Budget) -> tuple[Row, np.ndar
     for split, num in (('train', 10_000), ('test', 2000))
   }
   images = splits['train']['x']
-  codes, method = make(METHODS[name], data, budget.steps)
+  large = data.name in LARGE
+  seeds = budget.large_seeds if large else budget.seeds
+  steps = budget.large_steps if large else budget.steps
+  base_features = budget.base_features if large else 64
+  codes, method = make(METHODS[name], data, steps, base_features)
 
   def draw(key):
     return {'x': images[jax.random.randint(key, (BATCH,), 0, len(images))]}
 
   trained = seeds_lib.train(
-    method, draw, seeds=budget.seeds, first_seed=FIRST_SEED, steps=budget.steps,
+    method, draw, seeds=seeds, first_seed=FIRST_SEED, steps=steps,
     dispatch=DISPATCH, ema_decay=0.99,
   )  # fmt: skip
 
@@ -132,12 +140,12 @@ def _row(name: str, data: dataset.Dataset, budget: Budget) -> tuple[Row, np.ndar
   classes = {split: np.asarray(arrays['label']) for split, arrays in splits.items()}
   accuracy = np.array([
     matched_accuracy(*((scores[s][i], classes[s]) for s in ('train', 'test')))
-    for i in range(budget.seeds)
+    for i in range(seeds)
   ])  # fmt: skip
   model = jax.tree.map(lambda x: x[0], step_lib.model(trained.state))
   label = jnp.repeat(jnp.arange(K), K)
   samples = method.sample(model, jax.random.key(0), K * K, condition=label)
-  row = Row(name, data.name, scores['bound'], accuracy, budget.steps, trained.seconds)
+  row = Row(name, data.name, scores['bound'], accuracy, steps, trained.seconds)
   return row, np.asarray(samples)
 
 
@@ -153,11 +161,12 @@ def run(budget_name: str, *, data_dir: str | None, out: pathlib.Path) -> dict[st
     Every number, ready for JSON.
   """
   budget, began = BUDGETS[budget_name], time.perf_counter()
-  names = budget.names if data_dir else ('digits',)
+  names = ('digits', *LARGE) if data_dir else ('digits',)
   print(
     f'InfoGAN with one categorical code of {K} values, weight 1, against the same'
     ' without weight, whose Q is trained beside it all the same. Generator a DCGAN of'
-    ' base width 64, critic and Q dense 256-256; non-saturating, R1 of weight 1; Adam'
+    f' base width 64 ({budget.base_features} for 28x28), critic and Q dense 256-256;'
+    ' non-saturating, R1 of weight 1; Adam'
     f' 1e-3, b1 0.5, cosine decay to 0; batch {BATCH}; parameters averaged at 0.99.'
     f' Bound: mean of ln Q(c | x) + ln {K} over {FRESH:,} fresh samples, at most'
     f' {LN_K:.4f} nats. Accuracy: clusters are the largest of Q(c | x) of real images,'

@@ -381,7 +381,7 @@ def _draw(path: pathlib.Path, task: Task, results: list[Result]) -> None:
   if task.images:
     shown = {'data': real[:SHOWN_IMAGES]}
     shown |= {_short(r.name): r.samples for r in results}
-    plots.side_by_side(path, shown, columns=2)
+    plots.side_by_side(path, shown, columns=4, sets=5)
     return
   cells = [(_short(r.name), r.samples) for r in results]
   rows = {f'{i + 1}': cells[i : i + 6] for i in range(0, len(cells), 6)}

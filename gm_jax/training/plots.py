@@ -38,7 +38,11 @@ def image_grid(path: Path, images: Any, *, columns: int | None = None) -> None:
 
 
 def side_by_side(
-  path: Path, images: Mapping[str, Any], *, columns: int | None = None
+  path: Path,
+  images: Mapping[str, Any],
+  *,
+  columns: int | None = None,
+  sets: int | None = None,
 ) -> None:
   """Draws several sets of images beside each other, each under its name.
 
@@ -46,20 +50,26 @@ def side_by_side(
     path: the PNG file.
     images: `[N, H, W, C]` in [-1, 1], by name.
     columns: images in a row of each set; by default about a square.
+    sets: beside each other, before the next ones begin below; all if None.
 
   Raises:
     ValueError: if a set is not `[N, H, W, 1 or 3]`.
   """
   blocks = [_mosaic(block, columns) for block in images.values()]
-  gap = 4 * GAP
-  height = STRIP + max(len(block) for block in blocks)
-  width = sum(block.shape[1] for block in blocks) + gap * (len(blocks) - 1)
-  pixels = np.full((height, width, 3), 255, np.uint8)
-  texts, left = [], 0
-  for name, block in zip(images, blocks, strict=True):
-    pixels[STRIP : STRIP + len(block), left : left + block.shape[1]] = block
-    texts.append((left + GAP, 0, name))
-    left += block.shape[1] + gap
+  gap, across = 4 * GAP, sets or len(blocks)
+  lines = [blocks[i : i + across] for i in range(0, len(blocks), across)]
+  heights = [STRIP + max(len(block) for block in line) for line in lines]
+  width = max(sum(b.shape[1] + gap for b in line) - gap for line in lines)
+  pixels = np.full((sum(heights), width, 3), 255, np.uint8)
+  texts, names, top = [], iter(images), 0
+  for line, height in zip(lines, heights, strict=True):
+    left = 0
+    for block in line:
+      below = top + STRIP
+      pixels[below : below + len(block), left : left + block.shape[1]] = block
+      texts.append((left + GAP, top, next(names)))
+      left += block.shape[1] + gap
+    top += height
   _draw(path, pixels, texts)
 
 

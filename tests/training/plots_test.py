@@ -68,6 +68,20 @@ def test_side_by_side_shows_each_set_under_its_name(tmp_path):
     assert (pixels[: plots.STRIP, x : x + 60] < 100).any()
 
 
+def test_sets_go_on_below_after_so_many(tmp_path):
+  shades = {str(i): np.full((1, 8, 8, 1), i / 2 - 1) for i in range(3)}
+  path = tmp_path / 'three.png'
+  plots.side_by_side(path, shades, sets=2)
+  pixels = _pixels(path)
+  width = 68 + plots.GAP
+  line = plots.STRIP + width
+  assert pixels.shape == (2 * line, 2 * width + 16, 3)
+  middle = plots.STRIP + 34
+  for i, (y, x) in enumerate(((middle, 34), (middle, width + 50), (line + middle, 34))):
+    assert abs(int(pixels[y, x, 0]) - round(255 * i / 4)) <= 1
+  assert (pixels[line + middle, 100:] == 255).all()
+
+
 def test_scatter_panels_show_points_reference_and_what_is_outside(tmp_path):
   rng = np.random.default_rng(0)
   reference = rng.normal(size=(400, 2))
