@@ -83,7 +83,7 @@ def test_unknown_name_suggests_the_nearest(name, near):
       'digits?transform=logits',
       "one of scaling, dequantization, logit; did you mean 'l",
     ),
-    ('digits?dequantize=true', 'There are: transform'),
+    ('digits?dequantize=true', 'There are: labels, transform'),
     ('folder:/x?memory=yes', 'must be one of true, false'),
     ('folder:/x?mode=rgb', "one of L, RGB; did you mean 'RGB'?"),
     ('folder:/x?size=0', 'size must be from 1 to 4096, got 0'),
