@@ -210,7 +210,7 @@ NAMES = [
   data('toy:moons', "'toy:moons'", 'toy:ring or toy:grid'),
   data('digits', 'samples have shape [2]', 'data [8, 8, 1]', 'does not fit'),
   wrong('points into the digits', '--data=toy:ring', config=DIGITS,
-        says=('image size 2', 'not one of')),
+        says=("data = 'toy:ring'", 'are not images')),
   data('stacked:toy:ring', 'one channel and 10 classes', 'ring'),
   data('tfds:../../etc/passwd', 'tfds:NAME', '../../etc/passwd'),
   data('tfds:no_such_set', 'no_such_set', 'is not in', 'download_and_prepare()',
