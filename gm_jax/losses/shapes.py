@@ -31,3 +31,20 @@ def check_positive(**numbers: float | Array) -> None:
   for name, number in numbers.items():
     if not isinstance(number, jax.core.Tracer) and not number > 0:
       raise ValueError(f'{name} must be > 0, got {number}')
+
+
+def check_equal(**values: Array) -> None:
+  """Raises ValueError unless all are [B, ...] of one shape."""
+  shapes = {name: jnp.shape(value) for name, value in values.items()}
+  if len(set(shapes.values())) > 1 or not all(shapes.values()):
+    raise ValueError(f'expected arrays [B, ...] of one shape, got {shapes}')
+
+
+def check_whole(**values: Array) -> None:
+  """Raises ValueError unless each is of whole numbers, by dtype."""
+  for name, value in values.items():
+    if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+      raise ValueError(
+        f'{name} must be whole numbers, got {jnp.result_type(value)}: levels, not'
+        ' pixels scaled to [-1, 1]'
+      )

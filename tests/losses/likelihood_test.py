@@ -1,0 +1,179 @@
+"""Output layers: they sum or integrate to one, and are scipy's."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+from scipy import integrate, stats
+
+from gm_jax.losses import likelihood
+
+KEY = jax.random.key(0)
+of_each = functools.partial(likelihood.discretized_logistic_each, 0.0, 0.0)
+EXTREME = [(m, s) for m in (-1e4, -3.0, -1.0, -0.3, 0.0, 0.999, 1.0, 50.0)
+           for s in (-20.0, -7.0, -3.0, 0.0, 4.0)]  # fmt: skip
+
+
+def test_bernoulli_and_categorical_are_scipys():
+  logits = jax.random.normal(KEY, (5, 2, 3))
+  x = jax.random.bernoulli(jax.random.key(1), 0.4, (5, 2, 3)).astype(jnp.int32)
+  p = 1 / (1 + np.exp(-np.asarray(logits, float)))
+  expected = stats.bernoulli.logpmf(x, p).sum((1, 2))
+  np.testing.assert_allclose(likelihood.bernoulli(logits, x), expected, rtol=1e-5)
+  both = jnp.stack([jnp.zeros_like(logits), logits], -1)
+  np.testing.assert_allclose(likelihood.categorical(both, x), expected, rtol=1e-5)
+
+
+def test_gaussian_is_scipys():
+  mean, x = jax.random.normal(KEY, (2, 5, 4))
+  std = jnp.exp(jax.random.normal(jax.random.key(1), (5, 4)))
+  expected = stats.norm.logpdf(x, mean, std).sum(1)
+  np.testing.assert_allclose(likelihood.gaussian(mean, std, x), expected, rtol=1e-5)
+  expected = stats.norm.logpdf(x, mean, 0.3).sum(1)
+  np.testing.assert_allclose(likelihood.gaussian(mean, 0.3, x), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize('num_levels', [2, 17, 256])
+def test_discretized_logistics_sum_to_one_at_every_extreme(num_levels):
+  mean, log_scale = jnp.array(EXTREME, jnp.float32).T[:, :, None]
+  x = jnp.arange(num_levels)
+  each = likelihood.discretized_logistic_each(mean, log_scale, x, num_levels=num_levels)
+  assert not np.isnan(each).any()
+  np.testing.assert_allclose(jnp.exp(each).sum(1), 1.0, rtol=3e-4)
+
+
+def test_discretized_logistic_is_the_difference_of_cdfs():
+  with jax.enable_x64(True):
+    mean, log_scale, x = jnp.array(0.13), jnp.array(-2.1), jnp.arange(17)
+    each = likelihood.discretized_logistic_each(mean, log_scale, x, num_levels=17)
+  edges = np.r_[-np.inf, (2 * np.arange(16) + 1) / 16 - 1, np.inf]
+  cdf = stats.logistic.cdf(edges, 0.13, np.exp(-2.1))
+  np.testing.assert_allclose(np.exp(each), np.diff(cdf), rtol=1e-10)
+
+
+def test_discretized_logistic_far_from_its_mean_is_finite_and_linear():
+  # log P falls by 2 h / s a level in the tail, where cdfs differ by 0 in floats.
+  x = jnp.array([100, 101, 102])
+  each = likelihood.discretized_logistic_each(
+    jnp.array(-1.0), jnp.array(-7.0), x, num_levels=256
+  )
+  np.testing.assert_allclose(jnp.diff(each), -2 / 255 * np.exp(7), rtol=1e-3)
+  slope = jax.grad(
+    lambda m: likelihood.discretized_logistic_each(
+      m, jnp.array(-7.0), x, num_levels=256
+    ).sum()
+  )(jnp.array(-1.0))
+  np.testing.assert_allclose(slope, 3 * np.exp(7), rtol=1e-3)  # towards the data
+
+
+def test_a_sharp_logistic_puts_all_on_its_bin():
+  x = jnp.arange(256)
+  each = likelihood.discretized_logistic_each(
+    jnp.array(2 * 77 / 255 - 1), jnp.array(-15.0), x, num_levels=256
+  )
+  np.testing.assert_allclose(np.exp(each), np.eye(256)[77], atol=1e-6)
+
+
+def test_mixture_sums_to_one_over_all_pairs_of_channels():
+  keys = jax.random.split(KEY, 3)
+  weights = jax.random.normal(keys[0], (1, 3))
+  mean = jax.random.normal(keys[1], (1, 3, 2))
+  log_scale = jax.random.normal(keys[2], (1, 3, 2)) - 1.0
+  x = jnp.stack(jnp.meshgrid(jnp.arange(5), jnp.arange(5)), -1).reshape(25, 2)
+  of_all = functools.partial(likelihood.mixture_of_discretized_logistics, num_levels=5)
+  masses = jnp.exp(
+    of_all(*(jnp.repeat(p, 25, 0) for p in (weights, mean, log_scale)), x)
+  )
+  np.testing.assert_allclose(masses.sum(), 1.0, rtol=1e-5)
+  # By hand: the weighted sum of products over channels.
+  one = functools.partial(likelihood.discretized_logistic_each, num_levels=5)
+  parts = [np.exp(one(mean[0, k], log_scale[0, k], x)).prod(1) for k in range(3)]
+  expected = jax.nn.softmax(weights[0]) @ np.stack(parts)
+  np.testing.assert_allclose(masses, expected, rtol=1e-5)
+
+
+def test_log1mexp_near_and_far():
+  t = np.array([1e-8, 1e-3, 0.5, 0.7, 3.0, 30.0, 200.0])
+  exact = np.log(-np.expm1(-t))
+  np.testing.assert_allclose(likelihood.log1mexp(jnp.array(t, jnp.float32)), exact,
+                             rtol=3e-4, atol=1e-37)  # fmt: skip
+  slopes = jax.vmap(jax.grad(likelihood.log1mexp))(jnp.array(t, jnp.float32))
+  np.testing.assert_allclose(slopes, 1 / np.expm1(t), rtol=3e-4, atol=1e-37)
+
+
+def test_large_logits_are_finite_or_infinite_never_nan():
+  logits = jnp.array([[1e4], [-1e4], [1e4], [-1e4]])
+  x = jnp.array([[1], [0], [0], [1]])
+  np.testing.assert_allclose(likelihood.bernoulli(logits, x), [0, 0, -1e4, -1e4])
+  slopes = jax.grad(lambda v: likelihood.bernoulli(v, x).sum())(logits)
+  np.testing.assert_allclose(slopes[:, 0], [0, 0, -1, 1])
+  two = jnp.stack([0 * logits, logits], -1)
+  np.testing.assert_allclose(likelihood.categorical(two, x), [0, 0, -1e4, -1e4])
+
+
+@pytest.mark.parametrize('name', ['bernoulli', 'gaussian', 'categorical', 'logistic'])
+def test_gradients_are_those_of_finite_differences(name):
+  with jax.enable_x64(True):
+    a, b = jax.random.normal(KEY, (2, 3, 4))
+    whole = jnp.array([[0, 1, 2, 3]] * 3)
+    losses = {
+      'bernoulli': lambda a, b: likelihood.bernoulli(a, whole % 2),
+      'gaussian': lambda a, b: likelihood.gaussian(a, jnp.exp(b), whole * 0.3),
+      'categorical': lambda a, b: likelihood.categorical(
+        a[..., None] * jnp.arange(4.0) + b[..., None] * jnp.arange(4.0) ** 2, whole
+      ),
+      'logistic': lambda a, b: likelihood.discretized_logistic(
+        a, b, whole, num_levels=4
+      ),
+    }
+    check_grads(losses[name], (a, b), order=1, modes=['rev'], rtol=1e-6)
+    one = jax.vmap(lambda a, b: losses[name](jnp.stack([a] * 3), jnp.stack([b] * 3))[0])
+    np.testing.assert_allclose(one(a, b), losses[name](a, b), rtol=1e-12)
+    np.testing.assert_allclose(jax.jit(losses[name])(a, b), losses[name](a, b))
+
+
+def test_bits_of_uniform_bytes_are_eight():
+  nats = jnp.array([-3 * np.log(256)])
+  bits = functools.partial(likelihood.bits_per_dimension, nats, 3)
+  np.testing.assert_allclose(bits(measure='mass'), 8.0, rtol=1e-6)
+  # The same law, dequantized and scaled by 1 / 256: density 1 on the unit cube.
+  log_det = jnp.full(1, -3 * np.log(256))
+  of_density = likelihood.bits_per_dimension(
+    jnp.zeros(1), 3, measure='density', log_det=log_det
+  )
+  np.testing.assert_allclose(of_density, 8.0, rtol=1e-6)
+
+
+def test_gaussian_integrates_to_one():
+  density = lambda v: float(  # noqa: E731
+    jnp.exp(likelihood.gaussian(jnp.array([[0.4]]), 0.7, jnp.array([[v]])))[0]
+  )
+  np.testing.assert_allclose(integrate.quad(density, -6, 7)[0], 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('call', 'words'),
+  [
+    (lambda: likelihood.bernoulli(jnp.zeros((3, 1)), jnp.zeros(3)), 'one shape'),
+    (lambda: likelihood.gaussian(jnp.zeros((3, 1)), 1.0, jnp.zeros((3, 2))), 'one'),
+    (lambda: likelihood.categorical(jnp.zeros((3, 4)), jnp.zeros(3)), 'whole'),
+    (lambda: likelihood.categorical(jnp.zeros((3, 4)), jnp.zeros((3, 4), int)), 'x, K'),
+    (lambda: of_each(jnp.zeros(3), num_levels=9), 'whole'),
+    (lambda: of_each(jnp.arange(3), num_levels=1), 'num_levels'),
+    (lambda: likelihood.mixture_of_discretized_logistics(
+      jnp.zeros((2, 3)), jnp.zeros((2, 4, 1)), jnp.zeros((2, 4, 1)),
+      jnp.zeros((2, 1), int), num_levels=4), 'weight_logits'),
+    (lambda: likelihood.bits_per_dimension(1.0, 0, measure='mass'), 'num_dims'),
+    (lambda: likelihood.bits_per_dimension(1.0, 1, measure='bits'), 'measure'),
+    (lambda: likelihood.bits_per_dimension(
+      1.0, 1, measure='mass', log_det=2.0), 'mass'),
+    (lambda: likelihood.bits_per_dimension(1.0, 1, measure='mass',
+                                           log_det=jnp.zeros(2)), 'mass'),
+  ],
+)  # fmt: skip
+def test_refusals(call, words):
+  with pytest.raises(ValueError, match=words):
+    call()
