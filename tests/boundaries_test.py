@@ -15,7 +15,7 @@ PACKAGE = ROOT / 'gm_jax'
 # from the inside out; a file `gm_jax/<ring>.py` or folder `gm_jax/<ring>/`.
 FOUNDATION = {
   'losses', 'processes', 'models', 'gradient', 'unroll', 'priors', 'dynamics',
-  'augmentation',
+  'augmentation', 'orders',
 }  # fmt: skip
 ALLOWED = {
   'base': set(),

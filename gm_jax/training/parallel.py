@@ -26,7 +26,8 @@ from gm_jax import base
 
 DATA, MODEL = 'data', 'model'
 LARGE = 2**14  # elements from which an array is worth splitting over `model`
-_LOCAL_STATE = ('buffer', 'pool')  # what would differ from device to device
+# What would differ from device to device.
+_LOCAL_STATE = ('buffer', 'pool', 'counts', 'statistics', 'points')
 
 
 class Layout(NamedTuple):

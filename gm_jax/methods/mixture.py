@@ -1,0 +1,195 @@
+"""Mixtures by expectation maximization.
+
+  p(x) = sum_k w_k p(x | theta_k)
+
+  E  r_bk = w_k p(x_b | theta_k) / p(x_b)
+  M  w_k = mean_b r_bk, theta_k the fit of x_b with weights r_bk
+
+A step adds its batch's expected statistics; after `steps_per_epoch` of them comes the M
+step: an epoch in any batches is one iteration of EM on all data, and the likelihood of
+the data never falls.
+
+Source: Maximum Likelihood from Incomplete Data via the EM Algorithm, Dempster et al.,
+1977, JRSS B 39.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gm_jax import base
+from gm_jax.methods import kde
+
+CARD = kde.CARD._replace(training=('maximum_likelihood', 'em'), latents='discrete')
+
+
+class Components(NamedTuple):
+  """What the components are, on flat examples [B, D]."""
+
+  start: Callable  # (key, x [B, D], num) -> theta, from some of the data
+  log_prob: Callable  # (theta, x) -> [B, K]
+  statistics: Callable  # (x) -> tuple of [B, D], whose weighted sums theta is fitted to
+  fit: Callable  # (sums, tuple of [K, D]; counts [K]) -> theta
+  sample: Callable  # (theta, key, component [B]) -> x [B, D]
+  measure: str
+
+
+def gaussians(*, least_std: float = 1e-3) -> Components:
+  """Gaussians with a standard deviation for each dimension.
+
+  Args:
+    least_std: below which none falls: a component on a single point would have density
+      infinite.
+
+  Raises:
+    ValueError: `least_std` is not above 0.
+  """
+  if not least_std > 0:
+    raise ValueError(f'least_std must be > 0, got {least_std}')
+
+  def start(key, x, num):
+    mean = x[jax.random.choice(key, len(x), (num,), replace=len(x) < num)]
+    std = jnp.broadcast_to(jnp.maximum(x.std(axis=0), least_std), mean.shape)
+    return mean, std
+
+  def log_prob(theta, x):
+    def of_one(one):
+      mean, std = one
+      squares = jnp.square((x - mean) / std)
+      return -(0.5 * squares + jnp.log(std) + 0.5 * math.log(2 * math.pi)).sum(axis=1)
+
+    return jax.lax.map(of_one, theta).T
+
+  def fit(sums, counts):
+    safe = jnp.maximum(counts, 1e-6)[:, None]
+    mean = sums[0] / safe
+    variance = sums[1] / safe - jnp.square(mean)
+    return mean, jnp.sqrt(jnp.maximum(variance, least_std**2))
+
+  def sample(theta, key, component):
+    mean, std = (part[component] for part in theta)
+    return mean + std * jax.random.normal(key, mean.shape)
+
+  return Components(
+    start, log_prob, lambda x: (x, jnp.square(x)), fit, sample, 'density'
+  )
+
+
+def bernoullis(*, smoothing: float = 1.0) -> Components:
+  """Independent numbers in {0, 1} with a probability each.
+
+  Args:
+    smoothing: added to the counts of 0 and of 1.
+
+  Raises:
+    ValueError: `smoothing` is not above 0: a probability of 0 would never come back.
+  """
+  if not smoothing > 0:
+    raise ValueError(f'smoothing must be > 0, got {smoothing}')
+
+  def start(key, x, num):
+    noise = jax.random.uniform(key, (num, x.shape[1]), minval=0.25, maxval=0.75)
+    return (0.5 * noise + 0.5 * jnp.clip(x.mean(axis=0), 0.05, 0.95),)
+
+  def log_prob(theta, x):
+    (p,) = theta
+    return x @ (jnp.log(p) - jnp.log1p(-p)).T + jnp.log1p(-p).sum(axis=1)
+
+  def fit(sums, counts):
+    return ((sums[0] + smoothing) / (counts[:, None] + 2 * smoothing),)
+
+  def sample(theta, key, component):
+    return jax.random.bernoulli(key, theta[0][component]).astype(jnp.int32)
+
+  return Components(start, log_prob, lambda x: (x,), fit, sample, 'mass')
+
+
+def mixture(
+  components: Components,
+  shape: Sequence[int],
+  num_components: int,
+  *,
+  steps_per_epoch: int = 1,
+) -> base.Method:
+  """A mixture fitted by EM.
+
+  Args:
+    components: what is mixed, as `gaussians()`.
+    shape: of an example, D = prod(shape).
+    num_components: K.
+    steps_per_epoch: steps between M steps.
+
+  Returns:
+    The method; its metric `log_likelihood` is the batch's mean under the parameters
+    before the step; query `classify`, log joint [B, K].
+
+  Raises:
+    ValueError: a number below 1.
+  """
+  if num_components < 1 or steps_per_epoch < 1:
+    raise ValueError(
+      'num_components and steps_per_epoch must be >= 1, got'
+      f' {num_components} and {steps_per_epoch}'
+    )
+  dim = math.prod(shape)
+
+  def flat(x):
+    return x.reshape(len(x), dim).astype(jnp.float32)
+
+  def empty(x):
+    sums = tuple(jnp.zeros((num_components, dim)) for _ in components.statistics(x[:1]))
+    return sums, jnp.zeros(num_components)
+
+  def init(key, batch):
+    x = flat(batch['x'])
+    theta = components.start(key, x, num_components)
+    log_weights = jnp.full(num_components, -math.log(num_components), jnp.float32)
+    extra = {'theta': theta, 'log_weights': log_weights, 'statistics': empty(x)}
+    return base.State(jnp.zeros((), jnp.int32), {}, extra, (), ())
+
+  def joint(extra, x):
+    return components.log_prob(extra['theta'], x) + extra['log_weights']
+
+  def step(state, key, batch):
+    del key
+    x, extra = flat(batch['x']), state.extra
+    log_joint = joint(extra, x)
+    log_p = jax.nn.logsumexp(log_joint, axis=1, keepdims=True)
+    shares = jnp.exp(log_joint - log_p)  # [B, K]
+    sums, counts = extra['statistics']
+    each = components.statistics(x)
+    sums = tuple(s + shares.T @ one for s, one in zip(sums, each, strict=True))
+    counts = counts + shares.sum(axis=0)
+    fitted = {
+      'theta': components.fit(sums, counts),
+      'log_weights': jnp.log(jnp.maximum(counts, 1e-30) / counts.sum()),
+      'statistics': empty(x),
+    }
+    going_on = {**extra, 'statistics': (sums, counts)}
+    ends = (state.step + 1) % steps_per_epoch == 0
+    extra = jax.tree.map(lambda a, b: jnp.where(ends, a, b), fitted, going_on)
+    return state._replace(step=state.step + 1, extra=extra), {
+      'log_likelihood': log_p.mean()
+    }
+
+  def classify(model, key, x, *, condition=None):
+    del key, condition
+    return joint(model.extra, flat(x))
+
+  def log_prob(model, key, x, *, condition=None):
+    return jax.nn.logsumexp(classify(model, key, x), axis=1)
+
+  def sample(model, key, num, *, condition=None):
+    if condition is not None:
+      raise ValueError('this model is unconditional: condition must be None')
+    k_key, x_key = jax.random.split(key)
+    component = jax.random.categorical(k_key, model.extra['log_weights'], shape=(num,))
+    return components.sample(model.extra['theta'], x_key, component).reshape(
+      num, *shape
+    )
+
+  card = CARD._replace(measure=components.measure)
+  return base.Method(card, init, step, sample, log_prob, {'classify': classify})

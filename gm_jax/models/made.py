@@ -1,0 +1,112 @@
+"""MADE: a perceptron whose masks let output i see the numbers before i alone.
+
+Each hidden unit has a degree m in {0 ... D - 2}: it may see numbers of the first m + 1
+places. A connection is kept where the degree does not fall, and to the output of place
+d where m < d. Masks are data, not weights: several orders and draws of degrees share
+one set of weights.
+
+Source: MADE: Masked Autoencoder for Distribution Estimation, Germain et al., 2015,
+arXiv:1502.03509, section 3 and algorithm 1.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gm_jax import base
+
+
+class Masks(NamedTuple):
+  """One mask a layer, 0 or 1 as float32, [in, out] each."""
+
+  layers: tuple[np.ndarray, ...]  # the last leads to the outputs, [H, D]
+  direct: np.ndarray  # [D, D], from inputs to outputs
+
+
+def masks(rng: np.random.Generator, order: np.ndarray, hidden: Sequence[int]) -> Masks:
+  """Masks of an order with degrees drawn uniformly, at least those of the layer before.
+
+  Args:
+    rng: of the degrees.
+    order: [D], `order[i]` is the position that comes i-th.
+    hidden: sizes of the hidden layers.
+
+  Returns:
+    Masks in terms of positions, not of places.
+  """
+  num = len(order)
+  place = np.argsort(order)  # of each position
+  degrees = [place]
+  for size in hidden:
+    lowest = min(int(degrees[-1].min()), max(num - 2, 0))
+    degrees.append(rng.integers(lowest, max(num - 1, 1), size))
+  pairs = zip(degrees[:-1], degrees[1:], strict=True)
+  layers = [before[:, None] <= after[None] for before, after in pairs]
+  layers.append(degrees[-1][:, None] < place[None])
+  direct = place[:, None] < place[None]
+  return Masks(tuple(m.astype(np.float32) for m in layers), direct.astype(np.float32))
+
+
+def stacked(several: Sequence[Masks]) -> Masks:
+  """Masks with a leading axis, to be chosen from by a traced number."""
+  return jax.tree.map(lambda *parts: np.stack(parts), *several)
+
+
+class MADE(nn.Module):
+  """A masked perceptron, with K outputs a number: logits of K classes, or one of two.
+
+  Attributes:
+    num_dims: D.
+    hidden: sizes of the hidden layers.
+    num_outputs: K; 1 for a Bernoulli's logit.
+    num_levels: of the inputs; 2 are taken as they are, more one-hot.
+  """
+
+  num_dims: int
+  hidden: Sequence[int] = (128,)
+  num_outputs: int = 1
+  num_levels: int = 2
+
+  @nn.compact
+  def __call__(
+    self,
+    x: base.Array,
+    masks: Masks,
+    condition: base.Array | None = None,
+    *,
+    train: bool = False,
+  ) -> base.Array:
+    """`[B, D]` -> `[B, D, K]`, or `[B, D]` if K = 1.
+
+    Raises:
+      ValueError: another shape of x.
+    """
+    del train
+    if x.ndim != 2 or x.shape[1] != self.num_dims:
+      raise ValueError(f'x must be [B, {self.num_dims}], got {x.shape}')
+    width = 1 if self.num_levels == 2 else self.num_levels
+    inputs = self._inputs(x)
+    h, sizes = inputs, (*self.hidden, self.num_dims * self.num_outputs)
+    for i, (size, mask) in enumerate(zip(sizes, masks.layers, strict=True)):
+      fan_in = h.shape[1]
+      kernel = self.param(f'kernel_{i}', nn.initializers.lecun_normal(), (fan_in, size))
+      bias = self.param(f'bias_{i}', nn.initializers.zeros, (size,))
+      mask = jnp.repeat(mask, width, axis=0) if i == 0 else mask
+      last = i == len(self.hidden)
+      mask = jnp.repeat(mask, self.num_outputs, axis=1) if last else mask
+      h = (h if i == 0 else nn.relu(h)) @ (kernel * mask) + bias
+      if condition is not None:
+        h += nn.Dense(size, use_bias=False, name=f'condition_{i}')(condition)
+    direct = jnp.repeat(jnp.repeat(masks.direct, width, 0), self.num_outputs, 1)
+    shape = (inputs.shape[1], sizes[-1])
+    h += inputs @ (self.param('direct', nn.initializers.zeros, shape) * direct)
+    return h if self.num_outputs == 1 else h.reshape(*x.shape, self.num_outputs)
+
+  def _inputs(self, x):
+    if self.num_levels == 2:
+      return x.astype(jnp.float32)
+    return jax.nn.one_hot(x, self.num_levels).reshape(len(x), -1)

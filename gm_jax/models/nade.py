@@ -1,0 +1,79 @@
+"""The neural autoregressive distribution estimator's network.
+
+  h_i = sigmoid(c + sum_{j < i} W_j x_j),   logit_i = b_i + V_i . h_i
+
+The sum grows by a row of W at a time: all D conditionals in O(D H), by a scan.
+
+Source: The Neural Autoregressive Distribution Estimator, Larochelle and Murray, 2011,
+AISTATS, equations 2 to 4.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gm_jax import base
+
+
+class NADE(nn.Module):
+  """Conditionals of x in {0, 1}^D, one hidden layer shared by all.
+
+  Attributes:
+    num_dims: D.
+    hidden: H.
+    unroll: steps of the scan compiled together.
+  """
+
+  num_dims: int
+  hidden: int = 64
+  unroll: int = 8
+
+  def setup(self):
+    """The weights, W and V as rows of a position each."""
+    normal = nn.initializers.variance_scaling(1.0, 'fan_out', 'normal')
+    shape = self.num_dims, self.hidden
+    self.encoder = self.param('encoder', normal, shape)  # W
+    self.decoder = self.param('decoder', normal, shape)  # V
+    self.hidden_bias = self.param('hidden_bias', nn.initializers.zeros, shape[1:])
+    self.bias = self.param('bias', nn.initializers.zeros, shape[:1])
+    self.of_condition = nn.Dense(self.hidden, use_bias=False)
+
+  def start(self, num: int, condition: base.Array | None = None) -> base.Array:
+    """What is known before the first number: [num, H]."""
+    memory = jnp.broadcast_to(self.hidden_bias, (num, self.hidden))
+    if condition is None:
+      return memory
+    if condition.ndim != 2 or len(condition) != num:
+      raise ValueError(f'condition must be [{num}, C], got {condition.shape}')
+    return memory + self.of_condition(condition)
+
+  def conditional(self, memory: base.Array, i: base.Array) -> base.Array:
+    """The logit [B] of the i-th number."""
+    return self.bias[i] + jax.nn.sigmoid(memory) @ self.decoder[i]
+
+  def update(self, memory: base.Array, i: base.Array, value: base.Array) -> base.Array:
+    """What is known with the i-th number, [B, H]."""
+    return memory + value[:, None] * self.encoder[i]
+
+  def __call__(
+    self, x: base.Array, condition: base.Array | None = None, *, train: bool = False
+  ) -> base.Array:
+    """`[B, D]` of 0 and 1 -> logits `[B, D]`, the i-th of x[:, :i] alone.
+
+    Raises:
+      ValueError: another shape of x or of the condition.
+    """
+    del train
+    if x.ndim != 2 or x.shape[1] != self.num_dims:
+      raise ValueError(f'x must be [B, {self.num_dims}], got {x.shape}')
+
+    def step(memory, inputs):
+      value, weights, out, bias = inputs
+      logit = bias + jax.nn.sigmoid(memory) @ out
+      return memory + value[:, None] * weights, logit
+
+    x = x.astype(self.bias.dtype)
+    inputs = x.T, self.encoder, self.decoder, self.bias
+    start = self.start(len(x), condition)
+    _, logits = jax.lax.scan(step, start, inputs, unroll=self.unroll)
+    return logits.T

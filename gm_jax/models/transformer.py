@@ -1,0 +1,156 @@
+"""A causal transformer over tokens: characters, notes, pixels.
+
+Blocks x + attention(norm(x)), x + perceptron(norm(x)); position i attends to i and what
+came before. The input is shifted by one, a start token first, so that output i sees
+x[:, :i] alone. For sampling, `update` takes one token and attends to keys and values
+that are kept: a token costs a token's work and not a pass over all.
+
+Source: Attention Is All You Need, Vaswani et al., 2017, arXiv:1706.03762; the norm
+before each part: Generating Long Sequences with Sparse Transformers, Child et al.,
+2019, arXiv:1904.10509.
+"""
+
+import math
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gm_jax import base
+
+
+class Block(nn.Module):
+  """One layer: attention and a perceptron of four times the width.
+
+  Attributes:
+    width: of the features, divisible by `heads`.
+    heads: of the attention.
+    dropout: share of both parts' outputs that is dropped while training.
+  """
+
+  width: int
+  heads: int
+  dropout: float = 0.0
+
+  def setup(self):
+    """Layers, under names that both ways of calling share."""
+    self.norms = nn.LayerNorm(), nn.LayerNorm()
+    self.to_qkv = nn.Dense(3 * self.width, use_bias=False)
+    self.from_heads = nn.Dense(self.width)
+    self.up, self.down = nn.Dense(4 * self.width), nn.Dense(self.width)
+    self.drop = nn.Dropout(self.dropout)
+
+  def split(self, x: base.Array) -> tuple[base.Array, ...]:
+    """Queries, keys, values `[B, T, heads, width / heads]` of x [B, T, width]."""
+    parts = jnp.split(self.to_qkv(self.norms[0](x)), 3, axis=-1)
+    return tuple(p.reshape(*x.shape[:2], self.heads, -1) for p in parts)
+
+  def attended(self, query, keys, values, allowed) -> base.Array:
+    """Values averaged by softmax of q . k / sqrt(size) where `allowed` [T, S]."""
+    scores = jnp.einsum('bthd,bshd->bhts', query, keys) / math.sqrt(query.shape[-1])
+    weights = jax.nn.softmax(jnp.where(allowed, scores, -jnp.inf))
+    out = jnp.einsum('bhts,bshd->bthd', weights, values)
+    return self.from_heads(out.reshape(*out.shape[:2], self.width))
+
+  def finished(self, x: base.Array, attention: base.Array, *, train: bool):
+    """The residual sums."""
+    x = x + self.drop(attention, deterministic=not train)
+    y = self.down(nn.gelu(self.up(self.norms[1](x))))
+    return x + self.drop(y, deterministic=not train)
+
+  def __call__(self, x: base.Array, *, train: bool = False) -> base.Array:
+    """`[B, T, width]` -> the same, causal."""
+    query, keys, values = self.split(x)
+    allowed = jnp.tril(jnp.ones((x.shape[1],) * 2, bool))
+    return self.finished(x, self.attended(query, keys, values, allowed), train=train)
+
+  def one(self, x: base.Array, cache: tuple, place: base.Array) -> tuple:
+    """One position `[B, 1, width]` against a cache of keys and values."""
+    query, key, value = self.split(x)
+    keys, values = (
+      jax.lax.dynamic_update_slice_in_dim(old, new, place, axis=1)
+      for old, new in zip(cache, (key, value), strict=True)
+    )
+    allowed = (jnp.arange(keys.shape[1]) <= place)[None]
+    attention = self.attended(query, keys, values, allowed)
+    return self.finished(x, attention, train=False), (keys, values)
+
+
+class Transformer(nn.Module):
+  """Logits of each token given those before.
+
+  Attributes:
+    num_dims: T, tokens of an example.
+    num_levels: K, kinds of tokens.
+    width: of the features.
+    num_layers: blocks.
+    heads: of the attention.
+    dropout: while training.
+  """
+
+  num_dims: int
+  num_levels: int
+  width: int = 64
+  num_layers: int = 2
+  heads: int = 4
+  dropout: float = 0.0
+
+  def setup(self):
+    """Embeddings, blocks and the last layer."""
+    if self.width % self.heads:
+      raise ValueError(f'width {self.width} is not divisible by heads {self.heads}')
+    small: Callable = nn.initializers.normal(0.02)
+    self.tokens = nn.Embed(self.num_levels, self.width, embedding_init=small)
+    self.places = self.param('places', small, (self.num_dims, self.width))
+    self.first = self.param('first', small, (self.width,))
+    self.of_condition = nn.Dense(self.width)
+    self.blocks = [
+      Block(self.width, self.heads, self.dropout) for _ in range(self.num_layers)
+    ]
+    self.norm, self.head = nn.LayerNorm(), nn.Dense(self.num_levels)
+
+  def _first(self, num: int, condition: base.Array | None) -> base.Array:
+    first = jnp.broadcast_to(self.first, (num, self.width))
+    return first if condition is None else first + self.of_condition(condition)
+
+  def __call__(
+    self, x: base.Array, condition: base.Array | None = None, *, train: bool = False
+  ) -> base.Array:
+    """`[B, T]` whole numbers -> logits `[B, T, K]`, the i-th of x[:, :i] alone.
+
+    Raises:
+      ValueError: another shape of x, or a width that the heads do not divide.
+    """
+    if x.ndim != 2 or x.shape[1] != self.num_dims:
+      raise ValueError(f'x must be [B, {self.num_dims}], got {x.shape}')
+    before = self.tokens(x[:, :-1])
+    first = self._first(len(x), condition)[:, None]
+    h = jnp.concatenate([first, before], 1) + self.places
+    for block in self.blocks:
+      h = block(h, train=train)
+    return self.head(self.norm(h))
+
+  def start(self, num: int, condition: base.Array | None = None) -> dict:
+    """What is remembered before the first token: the start token, in every cache."""
+    size = self.width // self.heads
+    empty = jnp.zeros((num, self.num_dims, self.heads, size))
+    caches = [(empty, empty)] * self.num_layers
+    return self._taken(caches, self._first(num, condition), jnp.zeros((), jnp.int32))
+
+  def _taken(self, caches: list, embedded: base.Array, place: base.Array) -> dict:
+    h, after = (embedded + self.places[place])[:, None], []
+    for block, cache in zip(self.blocks, caches, strict=True):
+      h, cache = block.one(h, cache, place)
+      after.append(cache)
+    return {'caches': after, 'logits': self.head(self.norm(h[:, 0]))}
+
+  def conditional(self, memory: dict, i: base.Array) -> base.Array:
+    """Logits [B, K] of the i-th token."""
+    del i
+    return memory['logits']
+
+  def update(self, memory: dict, i: base.Array, value: base.Array) -> dict:
+    """What is remembered with the i-th token; of the last nothing is needed."""
+    place = jnp.minimum(i + 1, self.num_dims - 1)
+    return self._taken(memory['caches'], self.tokens(value), place)

@@ -1,0 +1,181 @@
+"""Autoregressive models: masses sum to one, samplers agree, nothing sees the future."""
+
+import functools
+import itertools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gm_jax import orders
+from gm_jax.losses import likelihood
+from gm_jax.methods import autoregressive
+from gm_jax.models import made, nade
+from gm_jax.samplers import autoregressive as sampler
+from gm_jax.training import step as step_lib
+
+D = 6
+EVERY = jnp.array(list(itertools.product(range(2), repeat=D)))
+
+
+def of_nade(condition=None, order=None):
+  return autoregressive.autoregressive(
+    nade.NADE(D, 5, unroll=2), optax.adam(0.03), shape=(D,), order=order,
+    likelihood=likelihood.bernoulli, draw=sampler.bernoulli, condition=condition,
+  )  # fmt: skip
+
+
+def random_model(method, batch):
+  """Weights far from their start, so that conditionals differ."""
+  state = method.init(jax.random.key(0), batch)
+  keys = iter(jax.random.split(jax.random.key(1), 30))
+  params = jax.tree.map(lambda p: jax.random.normal(next(keys), p.shape), state.params)
+  return step_lib.model(state._replace(params=params))
+
+
+def test_nade_by_loops():
+  method = of_nade()
+  model = random_model(method, {'x': EVERY})
+  w, v, c, b = (np.asarray(model.params[name], float)
+                for name in ('encoder', 'decoder', 'hidden_bias', 'bias'))  # fmt: skip
+  found = method.log_prob(model, None, EVERY[:9])
+  for x, value in zip(np.asarray(EVERY[:9]), found, strict=True):
+    total = 0.0
+    for i in range(D):
+      h = 1 / (1 + np.exp(-(c + sum(w[j] * x[j] for j in range(i)))))
+      p = 1 / (1 + np.exp(-(b[i] + v[i] @ h)))
+      total += np.log(p if x[i] else 1 - p)
+    np.testing.assert_allclose(value, total, rtol=1e-4)
+
+
+@pytest.mark.parametrize('order', [None, (5, 0, 3, 1, 4, 2)])
+def test_masses_sum_to_one_and_samples_have_them(order):
+  method = of_nade(order=order)
+  model = random_model(method, {'x': EVERY})
+  p = np.exp(method.log_prob(model, None, EVERY))
+  np.testing.assert_allclose(p.sum(), 1, rtol=1e-5)
+  samples = method.sample(model, jax.random.key(2), 20_000)
+  cell = np.asarray(samples) @ 2 ** np.arange(D)[::-1]
+  frequency = np.bincount(cell, minlength=2**D) / 20_000
+  assert np.abs(frequency - p).max() < 5 * np.sqrt(0.25 / 20_000)
+
+
+@pytest.mark.parametrize(
+  ('condition', 'given'),
+  [
+    (autoregressive.by_class(3), {'label': jnp.array([2, 0])}),
+    (autoregressive.by_value(), {'condition': jnp.array([[0.5, -1.0], [-6.0, 4.0]])}),
+  ],
+)
+def test_every_condition_has_a_law_of_its_own(condition, given):
+  method = of_nade(condition)
+  batch = {'x': EVERY[:2], **given}
+  model = random_model(method, batch)
+  (values,) = given.values()
+  laws = []
+  for value in values:
+    repeated = jnp.broadcast_to(value, (2**D, *value.shape))
+    laws.append(np.exp(method.log_prob(model, None, EVERY, condition=repeated)))
+    np.testing.assert_allclose(laws[-1].sum(), 1, rtol=1e-5)
+    many = jnp.broadcast_to(value, (8000, *value.shape))
+    samples = method.sample(model, jax.random.key(2), 8000, condition=many)
+    cell = np.asarray(samples) @ 2 ** np.arange(D)[::-1]
+    frequency = np.bincount(cell, minlength=2**D) / 8000
+    assert np.abs(frequency - laws[-1]).max() < 5 * np.sqrt(0.25 / 8000)
+  assert 0.5 * np.abs(laws[0] - laws[1]).sum() > 0.1
+
+
+def test_cached_sampling_is_the_naive_ones_key_by_key():
+  module = nade.NADE(D, 5)
+  variables = module.init(jax.random.key(0), EVERY)
+  bound = functools.partial(module.apply, variables)
+  key = jax.random.key(3)
+  fast = sampler.cached(
+    functools.partial(bound, method='conditional'),
+    functools.partial(bound, method='update'),
+    bound(50, method='start'), key, D, draw=sampler.bernoulli,
+  )  # fmt: skip
+  slow = sampler.naive(bound, key, D, 50, draw=sampler.bernoulli)
+  np.testing.assert_array_equal(fast, slow)
+
+
+def causal(parameters, x):
+  """Whether output i depends on inputs before i alone, by the Jacobian's zeros."""
+  jacobian = jax.jacobian(lambda x: parameters(x[None])[0])(x)
+  strength = np.abs(np.asarray(jacobian)).reshape(D, -1, D).max(1)
+  return strength
+
+
+def test_nade_sees_all_before_and_nothing_else():
+  module = nade.NADE(D, 5)
+  variables = module.init(jax.random.key(0), EVERY)
+  strength = causal(functools.partial(module.apply, variables), jnp.full(D, 0.3))
+  np.testing.assert_array_equal(strength > 0, np.tril(np.ones((D, D)), -1))
+
+
+@pytest.mark.parametrize('num_outputs', [1, 3])
+def test_made_sees_nothing_that_comes_later_in_its_order(num_outputs):
+  rng = np.random.default_rng(0)
+  order = np.array([4, 1, 5, 0, 2, 3])
+  place = np.argsort(order)
+  allowed = place[None] < place[:, None]  # [output, input]
+  reached = np.zeros((D, D), bool)
+  for _ in range(8):
+    masks = made.masks(rng, order, (20, 20))
+    module = made.MADE(D, (20, 20), num_outputs)
+    variables = module.init(jax.random.key(0), EVERY, masks)
+    keys = iter(jax.random.split(jax.random.key(1), 20))
+    variables = jax.tree.map(
+      lambda p, keys=keys: jax.random.normal(next(keys), p.shape), variables
+    )
+    run = functools.partial(module.apply, variables, masks=masks)
+    strength = causal(run, jnp.full(D, 0.3))
+    assert not (strength[~allowed] > 0).any()
+    reached |= strength > 0
+  np.testing.assert_array_equal(reached, allowed)
+
+
+def test_made_sums_to_one_for_every_order_and_mask():
+  rng = np.random.default_rng(1)
+  for _ in range(3):
+    masks = made.masks(rng, rng.permutation(D), (12,))
+    module = made.MADE(D, (12,))
+    variables = module.init(jax.random.key(0), EVERY, masks)
+    variables = jax.tree.map(lambda p: 3 * p + 0.1, variables)
+    p = jnp.exp(likelihood.bernoulli(module.apply(variables, EVERY, masks), EVERY))
+    np.testing.assert_allclose(p.sum(), 1, rtol=1e-5)
+
+
+def test_training_finds_a_law_that_nade_can_hold():
+  truth = jnp.array([0.5, 0.3, 0.2])
+  atoms = jnp.array([[1, 1, 0, 0, 1, 0], [0, 1, 1, 0, 0, 1], [1, 0, 0, 1, 1, 1]])
+  x = atoms[jax.random.choice(jax.random.key(0), 3, (400, 64), p=truth)]
+  method = of_nade()
+  state = method.init(jax.random.key(1), {'x': x[0]})
+  state, metrics = jax.jit(step_lib.train_step(method))(
+    state, jax.random.key(2), {'x': x}
+  )
+  p = np.exp(method.log_prob(step_lib.model(state), None, atoms))
+  np.testing.assert_allclose(p, truth, atol=0.03)
+  entropy = -(truth * jnp.log(truth)).sum()
+  assert abs(float(metrics['loss'][-50:].mean()) - entropy) < 0.05
+  chex.assert_tree_all_finite(state.params)
+
+
+def test_conditions_and_shapes_that_do_not_fit_are_refused():
+  plain = of_nade()
+  model = random_model(plain, {'x': EVERY})
+  with pytest.raises(ValueError, match='unconditional'):
+    plain.sample(model, jax.random.key(0), 2, condition=jnp.zeros(2))
+  with_class = of_nade(autoregressive.by_class(3))
+  model = random_model(with_class, {'x': EVERY[:2], 'label': jnp.zeros(2, int)})
+  with pytest.raises(ValueError, match=r'needs a condition, label'):
+    with_class.log_prob(model, None, EVERY)
+  with pytest.raises(ValueError, match='permutation'):
+    of_nade(order=(0, 1))
+  with pytest.raises(ValueError, match=r'x must be \[B, 6\]'):
+    nade.NADE(D).init(jax.random.key(0), jnp.zeros((2, 5)))
+  np.testing.assert_array_equal(orders.checked(None, 3), [0, 1, 2])

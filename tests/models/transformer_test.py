@@ -1,0 +1,121 @@
+"""The transformer sees nothing that comes later, and its cache forgets nothing."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gm_jax.losses import likelihood
+from gm_jax.methods import autoregressive
+from gm_jax.models import transformer
+from gm_jax.samplers import autoregressive as sampler
+from gm_jax.training import step as step_lib
+
+T, LEVELS = 5, 3
+MODULE = transformer.Transformer(T, LEVELS, width=8, heads=2)
+EVERY = jnp.array(list(itertools.product(range(LEVELS), repeat=T)))
+
+
+def variables(module=MODULE, condition=None):
+  keys = iter(jax.random.split(jax.random.key(1), 60))
+  given = None if condition is None else condition[:2]
+  start = module.init(jax.random.key(0), EVERY[:2], given)
+  return jax.tree.map(lambda p: p + 0.5 * jax.random.normal(next(keys), p.shape), start)
+
+
+def test_outputs_depend_on_all_before_and_on_nothing_else():
+  found = functools.partial(MODULE.apply, variables())
+  base_x = jnp.array([[0, 2, 1, 0, 2]])
+  plain = found(base_x)[0]
+  for i in range(T):
+    changed = base_x.at[0, i].set((base_x[0, i] + 1) % LEVELS)
+    moved = np.abs(np.asarray(found(changed)[0] - plain)).max(1) > 1e-6
+    np.testing.assert_array_equal(moved, np.arange(T) > i)
+
+
+def test_masses_sum_to_one():
+  logits = MODULE.apply(variables(), EVERY)
+  p = jnp.exp(likelihood.categorical(logits, EVERY))
+  np.testing.assert_allclose(p.sum(), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize('conditional', [False, True])
+def test_the_cache_gives_the_full_passes_logits_and_the_same_samples(conditional):
+  given = jax.random.normal(jax.random.key(5), (40, 2)) if conditional else None
+  module, weights = MODULE, variables(condition=given)
+  bound = functools.partial(module.apply, weights)
+  x = EVERY[jax.random.randint(jax.random.key(2), (40,), 0, len(EVERY))]
+  full = bound(x, given)
+  memory = bound(40, given, method='start')
+  for i in range(T):
+    logits = bound(memory, i, method='conditional')
+    np.testing.assert_allclose(logits, full[:, i], rtol=1e-4, atol=1e-4)
+    memory = bound(memory, jnp.array(i), x[:, i], method='update')
+  key = jax.random.key(3)
+  fast = sampler.cached(
+    functools.partial(bound, method='conditional'),
+    functools.partial(bound, method='update'),
+    bound(40, given, method='start'), key, T, draw=sampler.categorical,
+  )  # fmt: skip
+  slow = sampler.naive(lambda x: bound(x, given), key, T, 40, draw=sampler.categorical)
+  np.testing.assert_array_equal(fast, slow)
+
+
+def test_a_block_is_the_formula():
+  block = transformer.Block(4, 2)
+  x = jax.random.normal(jax.random.key(0), (1, 3, 4))
+  keys = iter(jax.random.split(jax.random.key(1), 20))
+  weights = jax.tree.map(
+    lambda p: jax.random.normal(next(keys), p.shape),
+    block.init(jax.random.key(0), x)['params'],
+  )
+
+  def norm(v, w):
+    v = (v - v.mean(-1, keepdims=True)) / np.sqrt(v.var(-1, keepdims=True) + 1e-6)
+    return v * w['scale'] + w['bias']
+
+  h = np.asarray(x[0], float)
+  q, k, v = np.split(norm(h, weights['norms_0']) @ weights['to_qkv']['kernel'], 3, 1)
+  heads = []
+  for j in (slice(0, 2), slice(2, 4)):
+    out = []
+    for t in range(3):
+      scores = np.exp(q[t, j] @ k[: t + 1, j].T / np.sqrt(2))
+      out.append(scores / scores.sum() @ v[: t + 1, j])
+    heads.append(out)
+  merged = np.concatenate(heads, 1)
+  h = h + merged @ weights['from_heads']['kernel'] + weights['from_heads']['bias']
+  up = norm(h, weights['norms_1']) @ weights['up']['kernel'] + weights['up']['bias']
+  h = h + jax.nn.gelu(up) @ weights['down']['kernel'] + weights['down']['bias']
+  np.testing.assert_allclose(
+    block.apply({'params': weights}, x)[0], h, rtol=1e-3, atol=1e-3
+  )
+
+
+def test_it_learns_a_rule_that_a_short_memory_cannot_hold():
+  """The last token is the first: a Markov chain of order 3 knows nothing of it."""
+  x = jax.random.randint(jax.random.key(0), (500, 64, T), 0, LEVELS)
+  x = x.at[..., -1].set(x[..., 0])
+  method = autoregressive.autoregressive(
+    transformer.Transformer(T, LEVELS, width=32, num_layers=2, heads=2),
+    optax.adam(3e-3), shape=(T,), likelihood=likelihood.categorical,
+    draw=sampler.categorical,
+  )  # fmt: skip
+  state = method.init(jax.random.key(1), {'x': x[0]})
+  train = jax.jit(step_lib.train_step(method))
+  state, metrics = train(state, jax.random.key(2), {'x': x})
+  entropy = (T - 1) * np.log(LEVELS)
+  assert abs(float(metrics['loss'][-20:].mean()) - entropy) < 0.1
+  samples = method.sample(step_lib.model(state), jax.random.key(3), 400)
+  assert float((samples[:, 0] == samples[:, -1]).mean()) > 0.97
+
+
+def test_refusals():
+  with pytest.raises(ValueError, match='not divisible by heads'):
+    transformer.Transformer(T, LEVELS, width=7, heads=2).init(jax.random.key(0), EVERY)
+  with pytest.raises(ValueError, match=r'x must be \[B, 5\]'):
+    MODULE.init(jax.random.key(0), EVERY[:, :3])

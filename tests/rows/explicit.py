@@ -1,0 +1,89 @@
+"""Rows of the table of laws: models whose likelihood is exact."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+from rows.common import Row, plane
+
+from gm_jax.losses import likelihood
+from gm_jax.methods import autoregressive, eonade, kde, made, mixture, tables
+from gm_jax.models import made as made_network
+from gm_jax.models import mlp, nade, transformer
+from gm_jax.samplers import autoregressive as sampler
+
+TX = functools.partial(optax.adam, 5e-3)
+NUM, LEVELS = 5, 2
+BINARY = {'likelihood': likelihood.bernoulli, 'draw': sampler.bernoulli}
+TOKENS = {'likelihood': likelihood.categorical, 'draw': sampler.categorical}
+
+
+def bits(num):
+  """[num, 5] in {0, 1}, each like the one before more often than not."""
+
+  def batch(key):
+    steps = jax.random.bernoulli(key, 0.25, (num, NUM)).astype(jnp.int32)
+    return {'x': jnp.cumsum(steps, axis=1) % 2}
+
+  return batch
+
+
+def counted(make, **kwargs):
+  return lambda wrap, prior: make((NUM,), LEVELS, smoothing=0.5, **kwargs)
+
+
+def by_nade(wrap, prior):
+  del prior
+  module = nade.NADE(NUM, 8)
+  return autoregressive.autoregressive(module, wrap(TX()), shape=(NUM,), **BINARY)
+
+
+def by_transformer(wrap, prior):
+  del prior
+  module = transformer.Transformer(NUM, LEVELS, width=8, num_layers=1, heads=2)
+  return autoregressive.autoregressive(module, wrap(TX()), shape=(NUM,), **TOKENS)
+
+
+def by_made(wrap, prior):
+  del prior
+  masks, found = made.mask_sets(0, NUM, (8,), num_sets=2)
+  module = made_network.MADE(NUM, (8,))
+  return made.made(
+    module, wrap(TX()), shape=(NUM,), masks=masks, mask_orders=found, **BINARY
+  )
+
+
+def orderless(wrap, prior):
+  del prior
+  orders = [range(NUM), range(NUM)[::-1]]
+  return eonade.eonade(mlp.MLP((8, NUM)), wrap(TX()), shape=(NUM,), ensemble=orders)
+
+
+def points(wrap, prior):
+  del wrap, prior
+  return kde.kde((2,), 128, std=0.1)
+
+
+def mixed(components, shape, num):
+  return lambda wrap, prior: mixture.mixture(components, shape, num)
+
+
+def exact(make, **kwargs):
+  return Row(make, bits(64), falls=False, levels=LEVELS, **kwargs)
+
+
+ROWS = {
+  'full_table': exact(counted(tables.full_table), gathers=True),
+  'independent': exact(counted(tables.independent), gathers=True),
+  'markov_chain': exact(counted(tables.chain, memory=2), gathers=True),
+  'nade': exact(by_nade),
+  'transformer': exact(by_transformer),
+  'made': exact(by_made),
+  'eonade': exact(orderless),
+  'bernoulli_mixture': exact(mixed(mixture.bernoullis(), (NUM,), 3), gathers=True),
+  'kde': Row(points, plane(64), falls=False, gathers=True),
+  'gaussian_mixture': Row(
+    mixed(mixture.gaussians(), (2,), 3), plane(64), falls=False, gathers=True
+  ),
+}
