@@ -28,7 +28,7 @@ from experiments.configs import (  # noqa: E402
 )
 from gm_jax import base  # noqa: E402
 from gm_jax.data import dataset  # noqa: E402
-from gm_jax.training import launch, log, loop, plots, report  # noqa: E402
+from gm_jax.training import inference, launch, log, loop, plots, report  # noqa: E402
 from gm_jax.training import setup as setup_lib  # noqa: E402
 from gm_jax.training import step as step_lib  # noqa: E402
 
@@ -115,8 +115,8 @@ class Row:
     self.setup = setup = setup_lib.prepare(experiment, config)
     self.at, self.seconds, self._scores, samples = [], 0.0, [], []
     self.method = setup.make_phases(0)[0].method
-    score = setup_lib.scorer(setup, self.method)
-    draw = setup_lib.drawer(setup, self.method, 1000)
+    score = inference.scorer(setup, self.method)
+    draw = inference.drawer(setup, self.method, 1000)
     bar = log.progress(self.steps, name)
 
     def logged(step, metrics):

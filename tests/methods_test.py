@@ -249,12 +249,14 @@ def test_masses_sum_to_one_and_are_the_samples(name):
   run = started(name)
   state, _ = run.steps(run.state, jax.random.key(2), run.batches)
   model = step_lib.model(state._replace(ema=()))
-  num = run.batches['x'].shape[-1]
+  shape = run.batches['x'].shape[2:]
+  num = int(np.prod(shape))
   every = jnp.array(list(itertools.product(range(ROWS[name].levels), repeat=num)))
+  every = every.reshape(-1, *shape)
   p = np.exp(run.method.log_prob(model, jax.random.key(0), every))
   np.testing.assert_allclose(p.sum(), 1, rtol=1e-5)
   samples = np.asarray(run.method.sample(model, jax.random.key(3), 4000))
-  cell = samples @ ROWS[name].levels ** np.arange(num)[::-1]
+  cell = samples.reshape(4000, num) @ ROWS[name].levels ** np.arange(num)[::-1]
   frequency = np.bincount(cell, minlength=len(p)) / 4000
   assert np.abs(frequency - p).max() < 5 * np.sqrt(0.25 / 4000)
 

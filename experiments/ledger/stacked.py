@@ -24,7 +24,7 @@ from experiments.ledger import seeds
 from gm_jax.data import dataset, registry
 from gm_jax.methods import gan
 from gm_jax.metrics import modes
-from gm_jax.training import loop, plots, report
+from gm_jax.training import inference, loop, plots, report
 from gm_jax.training import setup as setup_lib
 
 FIRST_SEED = 100
@@ -237,8 +237,8 @@ def _train(
     setup.settings,
     loop.Callbacks(log=lambda step, metrics: logged.append(metrics)),
   )
-  scores = setup_lib.scorer(setup, method)(state)
-  samples = setup_lib.drawer(setup, method, SHOWN)(state)
+  scores = inference.scorer(setup, method)(state)
+  samples = inference.drawer(setup, method, SHOWN)(state)
   samples = samples if setup.settings.num_seeds == 1 else samples[0]
   return Row(
     divisor=divisor,

@@ -6,23 +6,23 @@ small enough to train on in seconds without any download.
 
 from collections.abc import Callable
 
-import jax.numpy as jnp
 import numpy as np
 
 from gm_jax import base
 from gm_jax.data import dataset, transforms
 
 NUM_LEVELS = 17
-SHAPE = (8, 8, 1)
+SIZE = 8
 _SIZES = {'test': 360, 'validation': 180, 'train': 1257}
 
 
 def digits(
   *,
   labels: int | None = None,
+  crop: int = 8,
   transform: Callable[[int], base.Transform] = transforms.scaling,
 ) -> dataset.Dataset:
-  """The digits, raw `x` [B, 8, 8, 1] uint8 of levels 0..16 and `label` [B] int32.
+  """The digits, raw `x` [B, H, H, 1] uint8 of levels 0..16 and `label` [B] int32.
 
   Splits, fixed and stratified: 'train' 1257, 'validation' 180, 'test' 360.
 
@@ -32,18 +32,23 @@ def digits(
   Args:
     labels: how many labels of the train split are told, as many of each class; all
       others are -1. None tells all; other splits always tell theirs.
+    crop: H, pixels of the middle that are kept of each row and column.
     transform: factory of the way to model space, by the number of levels.
 
   Returns:
     A Dataset.
 
   Raises:
-    ValueError: `labels` is no multiple of 10 of which every class has its share.
+    ValueError: `labels` is no multiple of 10 of which every class has its share, or
+      `crop` is not from 1 to 8.
   """
   from sklearn import datasets  # heavy
 
   bunch = datasets.load_digits()
-  raw = bunch.images.astype(np.uint8).reshape(-1, *SHAPE)
+  if not 1 <= crop <= SIZE:
+    raise ValueError(f'crop must be from 1 to {SIZE}, got {crop}')
+  inside = slice((SIZE - crop) // 2, (SIZE - crop) // 2 + crop)
+  raw = bunch.images.astype(np.uint8)[:, inside, inside, None]
   label = bunch.target.astype(np.int32)
   splits = {
     split: {'x': raw[index], 'label': label[index]}
@@ -51,7 +56,9 @@ def digits(
   }
   if labels is not None:
     splits['train']['label'] = _told(splits['train']['label'], labels)
-  spec = base.DataSpec(SHAPE, jnp.float32, NUM_LEVELS, 10, None, transform(NUM_LEVELS))
+  way = transform(NUM_LEVELS)
+  shape, dtype = (crop, crop, 1), transforms.dtype(way)
+  spec = base.DataSpec(shape, dtype, NUM_LEVELS, 10, None, way)
   return dataset.in_memory('digits', spec, splits)
 
 

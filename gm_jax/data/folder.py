@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from gm_jax import base
@@ -77,8 +76,9 @@ def folder(
   rows = {
     split: _rows(root, files, shape, size, mode) for split, files in splits.items()
   }
+  way = transform(256)
   spec = base.DataSpec(
-    shape, jnp.float32, 256, len(classes) or None, None, transform(256)
+    shape, transforms.dtype(way), 256, len(classes) or None, None, way
   )
   hint = 'make a sub-folder of that name'
   return dataset.from_rows(f'folder:{path}', spec, rows, memory=memory, hint=hint)

@@ -89,7 +89,8 @@ def _dataset(path, splits, levels, transform, names) -> dataset.Dataset:
     if arrays['x'].dtype == bool:
       arrays['x'] = arrays['x'].astype(np.uint8)
   shape = train['x'].shape[1:]
-  spec = base.DataSpec(shape, jnp.float32, num_levels, num_classes, None, way)
+  dtype = transforms.dtype(way) if num_levels else jnp.float32
+  spec = base.DataSpec(shape, dtype, num_levels, num_classes, None, way)
   rows = {split: dataset.gathered(arrays) for split, arrays in splits.items()}
   hint = 'save x_validation, or save x alone to have it split'
   return dataset.from_rows(f'npz:{path}', spec, rows, hint=hint)

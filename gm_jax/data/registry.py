@@ -4,12 +4,16 @@ A name is a kind, what the kind needs to know after a colon, and after the last 
 options, as in a web address:
 
   digits                     scikit-learn's digits, 8x8
+  manual                     characters of the Python manual
+  melodies                   generated tunes of a known law
   toy:NAME                   points in the plane with a known density
   tfds:NAME                  images that TensorFlow Datasets prepared
   folder:PATH                a folder of images; a class is a sub-folder
   npz:PATH                   arrays x, y or x_train, y_train, ...
   text:PATH                  characters of a UTF-8 file
   stacked:NAME               images of a set above, three as three channels
+  dynamic:NAME               images of a set above, every pixel drawn anew as 0 or 1
+  static:NAME                the same, drawn once
 
   toy:ring?num_modes=12      folder:/my pics?size=32&mode=RGB
 
@@ -26,11 +30,28 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from gm_jax import base
-from gm_jax.data import dataset, digits, folder, npz, text, tfds, toy, transforms
+from gm_jax.data import (
+  binarized,
+  dataset,
+  digits,
+  folder,
+  melodies,
+  npz,
+  stacked,
+  text,
+  tfds,
+  toy,
+  transforms,
+)  # fmt: skip
 
+_PLAIN = {'digits': digits.digits, 'manual': text.manual, 'melodies': melodies.melodies}
 _NEEDS = {'toy': 'NAME', 'tfds': 'NAME', 'folder': 'PATH', 'npz': 'PATH'}
-_NEEDS |= {'text': 'PATH', 'stacked': 'NAME'}
-KINDS = ('digits', *_NEEDS)
+_NEEDS |= {'text': 'PATH', 'stacked': 'NAME', 'dynamic': 'NAME', 'static': 'NAME'}
+# Made of another set, whose name follows.
+_OF_OTHERS = {
+  'stacked': stacked.stacked, 'dynamic': binarized.dynamic, 'static': binarized.static,
+}  # fmt: skip
+KINDS = (*_PLAIN, *_NEEDS)
 
 
 def load(name: str, *, data_dir: str | None = None, **options) -> dataset.Dataset:
@@ -76,19 +97,17 @@ def _made(factory: Callable, plain: str, options: Mapping):
 
 def _factory(kind: str, rest: str, plain: str, data_dir: str | None) -> Callable:
   """The function of options alone that makes the data set."""
-  if plain == 'digits':
-    return digits.digits
+  if plain in _PLAIN:
+    return _PLAIN[plain]
   if kind not in _NEEDS or kind == 'toy' and rest not in toy.TOYS:
     raise ValueError(_unknown(plain))
   if not rest:
     raise ValueError(f'{plain!r} names no data: {kind}:{_NEEDS[kind]}')
   if kind == 'toy':
     return _toy(toy.TOYS[rest])
-  if kind == 'stacked':
-    from gm_jax.data import stacked  # it is made of others
-
+  if kind in _OF_OTHERS:
     base_load = functools.partial(load, data_dir=data_dir)
-    return functools.partial(stacked.stacked, rest, base_load)
+    return functools.partial(_OF_OTHERS[kind], rest, base_load)
   if kind == 'tfds':
     return _bound(tfds.tfds, rest, data_dir)
   factories = {'folder': folder.folder, 'npz': npz.npz, 'text': text.text}
@@ -118,7 +137,7 @@ def _toy(factory: Callable[..., toy.Toy]) -> Callable[..., dataset.Dataset]:
 
 def _unknown(plain: str) -> str:
   """What to tell of a name that is none."""
-  exact = ['digits', *(f'toy:{name}' for name in toy.TOYS)]
+  exact = [*_PLAIN, *(f'toy:{name}' for name in toy.TOYS)]
   kinds = {f'{kind}:': need for kind, need in _NEEDS.items() if kind != 'toy'}
   kind, colon, _ = plain.partition(':')
   # A long path would drown the likeness of its kind.

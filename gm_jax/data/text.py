@@ -20,6 +20,21 @@ _BOM = b'\xef\xbb\xbf'
 MAX_LENGTH = 2**20
 
 
+def manual(*, length: int = 64) -> dataset.Dataset:
+  """The pages of the Python manual that `help()` shows, as `text`; no file needed.
+
+  Half a million characters, more or less, as this version of Python has them: numbers
+  of two versions are of two data sets. Part of the standard library, PSF license.
+
+  Args:
+    length: T, characters in a window.
+  """
+  from pydoc_data import topics  # long
+
+  pages = (topics.topics[name] for name in sorted(topics.topics))
+  return _windowed('manual', '\n\n'.join(pages), length)
+
+
 def text(path: str, *, length: int = 64) -> dataset.Dataset:
   """The characters of a UTF-8 file, raw `x` [B, T] int32.
 
@@ -36,15 +51,24 @@ def text(path: str, *, length: int = 64) -> dataset.Dataset:
   Raises:
     DataError: no such file, not UTF-8, or too short for the splits.
   """
+  _check_length(length)
+  return _windowed(f'text:{path}', _read(path), length)
+
+
+def _check_length(length: int) -> None:
   if not 1 <= length <= MAX_LENGTH:
     raise ValueError(f'length must be from 1 to {MAX_LENGTH}, got {length}')
-  points = np.frombuffer(_read(path).encode('utf-32-le'), '<u4')
+
+
+def _windowed(name: str, string: str, length: int) -> dataset.Dataset:
+  _check_length(length)
+  points = np.frombuffer(string.encode('utf-32-le'), '<u4')
   num = len(points)
   held = num // 20
   if held < length:
     raise dataset.DataError(
-      f'{path}: {num} characters are too few: a twentieth must hold a window of'
-      f' {length}, so {20 * length} are needed, or a smaller length'
+      f'{name.removeprefix("text:")}: {num} characters are too few: a twentieth must'
+      f' hold a window of {length}, so {20 * length} are needed, or a smaller length'
     )
   characters, tokens = np.unique(points, return_inverse=True)
   tokens = tokens.astype(np.int32)
@@ -58,7 +82,7 @@ def text(path: str, *, length: int = 64) -> dataset.Dataset:
   spec = base.DataSpec(
     (length,), jnp.int32, len(vocabulary), None, None, transforms.tokens()
   )
-  return dataset.from_rows(f'text:{path}', spec, splits, vocabulary)
+  return dataset.from_rows(name, spec, splits, vocabulary)
 
 
 def encode(string: str, vocabulary: Sequence[str]) -> np.ndarray:

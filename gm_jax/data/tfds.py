@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-import jax.numpy as jnp
 import numpy as np
 
 from gm_jax import base
@@ -75,7 +74,8 @@ def tfds(
     split: _rows(f'{name} {split}', source, image, label, shape, size)
     for split, source in sources.items()
   }
-  spec = base.DataSpec(shape, jnp.float32, 256, num_classes, None, transform(256))
+  way = transform(256)
+  spec = base.DataSpec(shape, transforms.dtype(way), 256, num_classes, None, way)
   hint = "hold some of 'train' out, as in ?validation=5000"
   return dataset.from_rows(f'tfds:{name}', spec, rows, memory=memory, hint=hint)
 

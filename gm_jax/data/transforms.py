@@ -45,6 +45,23 @@ def tokens() -> base.Transform:
   )
 
 
+def levels(num_levels: int) -> base.Transform:
+  """x = raw, a mass: of pixels as whole numbers 0..K-1, int32.
+
+  Args:
+    num_levels: K.
+  """
+  _check_levels(num_levels)
+  return tokens()
+
+
+def dtype(transform: base.Transform) -> jnp.dtype:
+  """Of x, where raw is pixels."""
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  raw = jax.ShapeDtypeStruct((1, 1), jnp.uint8)
+  return jax.eval_shape(transform.forward, key, raw).dtype
+
+
 def scaling(num_levels: int) -> base.Transform:
   """x = 2 raw / (K - 1) - 1: the levels on a lattice from -1 to 1; a mass.
 
@@ -142,6 +159,7 @@ def logit(num_levels: int, *, alpha: float = 0.05) -> base.Transform:
 # By the names that a data set's option `transform` knows.
 PIXELS: Mapping[str, Callable[[int], base.Transform]] = {
   'scaling': scaling,
+  'levels': levels,
   'dequantization': dequantization,
   'logit': logit,
 }

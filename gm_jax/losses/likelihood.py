@@ -6,6 +6,7 @@ data those of densities; `bits_per_dimension` converts either and must be told w
 """
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -70,9 +71,10 @@ def categorical(logits: Array, x: Array) -> Array:
     [B] nats, of a mass.
 
   Raises:
-    ValueError: `logits` is not `x` with one more axis, or x is not whole.
+    ValueError: `logits` is not `x` with one more axis, or x is not whole or, where that
+      can be seen, not in [0, K).
   """
-  shapes.check_whole(x=x)
+  shapes.check_levels(logits.shape[-1], x=x)
   if logits.shape[:-1] != x.shape:
     raise ValueError(f'logits must be [*x, K], got {logits.shape} and {x.shape}')
   picked = jnp.take_along_axis(logits, x[..., None], axis=-1, mode='clip')[..., 0]
@@ -111,11 +113,12 @@ def discretized_logistic_each(
     As x, nats, each of a mass.
 
   Raises:
-    ValueError: x is not whole, shapes that do not broadcast, or L < 2.
+    ValueError: x is not whole or, where that can be seen, not in [0, L); shapes that
+      do not broadcast; or L < 2.
   """
-  shapes.check_whole(x=x)
   if num_levels < 2:
     raise ValueError(f'num_levels must be >= 2, got {num_levels}')
+  shapes.check_levels(num_levels, x=x)
   half = 1.0 / (num_levels - 1)
   at = 2.0 * half * x - 1.0 - mean
   inverse = jnp.exp(-log_scale)
@@ -172,6 +175,75 @@ def mixture_of_discretized_logistics(
   ).sum(axis=-1)
   weights = jax.nn.log_softmax(weight_logits)
   return _summed(jax.nn.logsumexp(weights + each, axis=-1))
+
+
+class PixelMixture(NamedTuple):
+  """The parameters of a pixel's law; see `pixels`."""
+
+  weight_logits: Array  # [..., K]
+  mean: Array  # [..., K, C], without what the channels before it add
+  log_scale: Array  # [..., K, C]
+  coupling: Array  # [..., K, C (C - 1) / 2], of channel c on 0 ... c - 1, in order
+
+
+def num_pixel_parameters(num_components: int, num_channels: int) -> int:
+  """P of `pixels`: K (1 + 2 C + C (C - 1) / 2)."""
+  pairs = num_channels * (num_channels - 1) // 2
+  return num_components * (1 + 2 * num_channels + pairs)
+
+
+def pixel_mixture(parameters: Array, num_channels: int) -> PixelMixture:
+  """A network's outputs [..., P] as the parameters of pixels.
+
+  log_scale is bounded below by -7, as in the paper's code; coupling is a tanh.
+
+  Raises:
+    ValueError: P is no multiple of 1 + 2 C + C (C - 1) / 2.
+  """
+  each = num_pixel_parameters(1, num_channels)
+  if parameters.shape[-1] % each:
+    raise ValueError(
+      f'parameters must have a multiple of {each} for {num_channels} channels, got'
+      f' {parameters.shape[-1]}'
+    )
+  parts = parameters.reshape(*parameters.shape[:-1], -1, each)
+  cuts = [1, 1 + num_channels, 1 + 2 * num_channels]
+  weight, mean, log_scale, coupling = jnp.split(parts, cuts, axis=-1)
+  log_scale = jnp.maximum(log_scale, -7.0)
+  return PixelMixture(weight[..., 0], mean, log_scale, jnp.tanh(coupling))
+
+
+def pixels(parameters: Array, x: Array, *, num_levels: int) -> Array:
+  """log P(x), a pixel a mixture of discretized logistics, its channels in turn.
+
+  In a component the mean of channel c is m_c + sum_{d < c} a_cd v_d, v_d in [-1, 1] the
+  level of the channel d before it.
+
+  Source: PixelCNN++, Salimans et al., 2017, arXiv:1701.05517, sections 2.1 and 2.2.
+
+  Args:
+    parameters: [B, ..., P] as of `pixel_mixture`.
+    x: [B, ..., C] whole numbers in [0, L).
+    num_levels: L >= 2.
+
+  Returns:
+    [B] nats, of a mass.
+
+  Raises:
+    ValueError: shapes that do not fit, x not whole, or L < 2.
+  """
+  shapes.check_whole(x=x)
+  channels = x.shape[-1]
+  weights, mean, log_scale, coupling = pixel_mixture(parameters, channels)
+  scaled = (2.0 * x / (num_levels - 1) - 1.0)[..., None, :]
+  added, at = [jnp.zeros_like(mean[..., 0])], 0
+  for c in range(1, channels):
+    added.append((coupling[..., at : at + c] * scaled[..., :c]).sum(axis=-1))
+    at += c
+  mean = mean + jnp.stack(added, axis=-1)
+  return mixture_of_discretized_logistics(
+    weights, mean, log_scale, x, num_levels=num_levels
+  )
 
 
 def bits_per_dimension(

@@ -48,3 +48,16 @@ def check_whole(**values: Array) -> None:
         f'{name} must be whole numbers, got {jnp.result_type(value)}: levels, not'
         ' pixels scaled to [-1, 1]'
       )
+
+
+def check_levels(num_levels: int, **values: Array) -> None:
+  """Raises ValueError unless each is whole and in [0, K); a traced one may lie."""
+  check_whole(**values)
+  for name, value in values.items():
+    if isinstance(value, jax.core.Tracer) or not jnp.size(value):
+      continue
+    with jax.ensure_compile_time_eval():
+      low, high = int(jnp.min(value)), int(jnp.max(value))
+    if low < 0 or high >= num_levels:
+      wrong = low if low < 0 else high
+      raise ValueError(f'{name} must be from 0 to {num_levels - 1}, got {wrong}')

@@ -74,6 +74,7 @@ def autoregressive(
   shape: Sequence[int],
   likelihood: Callable[[base.Array, base.Array], base.Array],
   draw: sampler.Draw,
+  event: tuple[int, ...] = (),
   order: Sequence[int] | None = None,
   condition: Condition | None = None,
 ) -> base.Method:
@@ -88,6 +89,8 @@ def autoregressive(
     likelihood: (parameters, x [B, D]) -> [B] nats, as of `losses.likelihood`.
     draw: (key, parameters of one number) -> values [B], as of
       `samplers.autoregressive`.
+    event: shape of what counts as a number, at the end of `shape`; (C,) for pixels of
+      C channels, given together. Then D = prod(shape) / C, and x is [B, D, C].
     order: of the positions, as in `orders`; that of memory if None.
     condition: what is given beside x, or None.
 
@@ -97,12 +100,12 @@ def autoregressive(
   Raises:
     ValueError: `order` is no permutation.
   """
-  num_dims = math.prod(shape)
+  num_dims = math.prod(shape) // math.prod(event)
   order = orders.checked(order, num_dims)
   back = orders.inverse(order)
 
   def flat(x):
-    return x.reshape(len(x), num_dims)[:, order]
+    return x.reshape(len(x), num_dims, *event)[:, order]
 
   def apply(params, extra, x, given, **kwargs):
     return module.apply({'params': params, **extra}, x, given, **kwargs)

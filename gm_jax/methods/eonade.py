@@ -30,9 +30,12 @@ CARD = autoregressive.CARD._replace(
 )
 
 
-def masked(x: base.Array, known: base.Array) -> base.Array:
-  """What the network sees: x where known, else 0, beside the mask; [B, 2 D]."""
-  return jnp.concatenate([x * known, known], axis=-1).astype(jnp.float32)
+def masked(
+  x: base.Array, known: base.Array, given: base.Array | None = None
+) -> base.Array:
+  """What the network sees: x where known, the mask, a condition; [B, 2 D + C]."""
+  parts = [x * known, known] + ([] if given is None else [given])
+  return jnp.concatenate(parts, axis=-1).astype(jnp.float32)
 
 
 def log_bernoulli(logits: base.Array, x: base.Array) -> base.Array:
@@ -46,14 +49,17 @@ def eonade(
   *,
   shape: Sequence[int],
   ensemble: Sequence[Sequence[int]] | np.ndarray | None = None,
+  condition: autoregressive.Condition | None = None,
 ) -> base.Method:
   """An orderless model of x in {0, 1}^D.
 
   Args:
-    module: masked x [B, 2 D] -> logits [B, D], called as `module(x, train=...)`.
+    module: masked x [B, 2 D], and a condition's C numbers, -> logits [B, D], called
+      as `module(x, train=...)`.
     tx: the optimizer.
     shape: of an example, D = prod(shape).
     ensemble: orders [M, D] of `log_prob` and samples; that of memory alone if None.
+    condition: what is given beside x, or None.
 
   Returns:
     The method; its `loss` is J, whose mean is that over all orders.
@@ -69,29 +75,37 @@ def eonade(
   def flat(x):
     return x.reshape(len(x), num_dims)
 
+  def given_of(given):
+    return autoregressive.embedded(condition, given)
+
   def init(key, batch):
-    x = flat(batch['x'][:2])
-    return module.init(key, masked(x, jnp.ones_like(x)), train=False)['params'], {}
+    x, given = flat(batch['x'][:2]), None
+    if condition:
+      given = given_of(batch[condition.name][:2])
+    seen = masked(x, jnp.ones_like(x), given)
+    return module.init(key, seen, train=False)['params'], {}
 
   def loss_fn(params, extra, key, batch):
     x = flat(batch['x'])
+    given = given_of(batch[condition.name] if condition else None)
     order_key, place_key, drop_key = jax.random.split(key, 3)
     ranks = jnp.argsort(jax.random.uniform(order_key, x.shape), axis=1)  # of positions
     num_known = jax.random.randint(place_key, (len(x), 1), 0, num_dims)  # d - 1
     known = (ranks < num_known).astype(jnp.float32)
     rngs = {'dropout': drop_key}
-    logits = module.apply({'params': params}, masked(x, known), train=True, rngs=rngs)
+    seen = masked(x, known, given)
+    logits = module.apply({'params': params}, seen, train=True, rngs=rngs)
     hidden = ((1 - known) * log_bernoulli(logits, x)).sum(axis=1)
     weight = num_dims / (num_dims - num_known[:, 0])
     return -(weight * hidden).mean(), (extra, {})
 
-  def conditional(params, x, known):
-    return module.apply({'params': params}, masked(x, known), train=False)
+  def conditional(params, x, known, given):
+    return module.apply({'params': params}, masked(x, known, given), train=False)
 
-  def of_order(params, x, order):
+  def of_order(params, x, given, order):
     def add(carry, position):
       known, total = carry
-      logit = conditional(params, x, known)[:, position]
+      logit = conditional(params, x, known, given)[:, position]
       total += log_bernoulli(logit, x[:, position])
       return (known.at[:, position].set(1.0), total), None
 
@@ -100,13 +114,13 @@ def eonade(
     return total
 
   def log_prob(model, key, x, *, condition=None):
-    del key, condition
-    each = jax.lax.map(functools.partial(of_order, model.params, flat(x)), all_orders)
+    del key
+    of = functools.partial(of_order, model.params, flat(x), given_of(condition))
+    each = jax.lax.map(of, all_orders)
     return jax.nn.logsumexp(each, axis=0) - math.log(num_orders)
 
   def sample(model, key, num, *, condition=None):
-    if condition is not None:
-      raise ValueError('this model is unconditional: condition must be None')
+    given = given_of(condition)
     order_key, key = jax.random.split(key)
     chosen = all_orders[jax.random.randint(order_key, (num,), 0, num_orders)]
     rows = jnp.arange(num)
@@ -114,7 +128,7 @@ def eonade(
     def step(carry, inputs):
       x, known = carry
       i, positions = inputs
-      logits = conditional(model.params, x, known)[rows, positions]
+      logits = conditional(model.params, x, known, given)[rows, positions]
       value = jax.random.bernoulli(jax.random.fold_in(key, i), jax.nn.sigmoid(logits))
       x = x.at[rows, positions].set(value.astype(x.dtype))
       return (x, known.at[rows, positions].set(1.0)), None

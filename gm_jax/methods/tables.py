@@ -126,13 +126,13 @@ def full_table(
   Raises:
     ValueError: K^n is too large, or a number too small.
   """
-  num = math.prod(shape)
-  _check(num, num_levels, 0, smoothing)
-  _check_entries(num_levels**num)
-  place = num_levels ** np.arange(num)[::-1]
+  dims = math.prod(shape)
+  _check(dims, num_levels, 0, smoothing)
+  _check_entries(num_levels**dims)
+  place = num_levels ** np.arange(dims)[::-1]
 
   def cells(x):
-    cell = x.reshape(len(x), num).astype(jnp.int32) @ jnp.asarray(place, jnp.int32)
+    cell = x.reshape(len(x), dims).astype(jnp.int32) @ jnp.asarray(place, jnp.int32)
     return jnp.zeros_like(cell), cell
 
   def log_table(model):
@@ -142,14 +142,14 @@ def full_table(
     del key, condition
     return log_table(model)[cells(x)[1]]
 
-  def sample(model, key, num_samples, *, condition=None):
+  def sample(model, key, num, *, condition=None):
     if condition is not None:
       raise ValueError('this model is unconditional: condition must be None')
-    cell = jax.random.categorical(key, log_table(model), shape=(num_samples,))
+    cell = jax.random.categorical(key, log_table(model), shape=(num,))
     digits = cell[:, None] // jnp.asarray(place, jnp.int32) % num_levels
-    return digits.reshape(num_samples, *shape)
+    return digits.reshape(num, *shape)
 
-  init, step = _counting(cells, 1, num_levels**num)
+  init, step = _counting(cells, 1, num_levels**dims)
   card = CARD._replace(sampling='one_pass, exact', architecture='any')
   return base.Method(card, init, step, sample, log_prob, {})
 
@@ -179,21 +179,21 @@ def chain(
   Raises:
     ValueError: tables too large, a number too small, no permutation.
   """
-  num = math.prod(shape)
-  _check(num, num_levels, memory, smoothing)
-  order = orders.checked(order, num)
-  memory = min(memory, num - 1)
-  tables = memory + 1 if shared else num
+  dims = math.prod(shape)
+  _check(dims, num_levels, memory, smoothing)
+  order = orders.checked(order, dims)
+  memory = min(memory, dims - 1)
+  tables = memory + 1 if shared else dims
   width = num_levels**memory
   _check_entries(tables * width * num_levels)
-  table = np.minimum(np.arange(num), tables - 1)  # which one each position reads
+  table = np.minimum(np.arange(dims), tables - 1)  # which one each position reads
   back = orders.inverse(order)
 
   def contexts(x):
-    x = x.reshape(len(x), num)[:, order].astype(jnp.int32)
+    x = x.reshape(len(x), dims)[:, order].astype(jnp.int32)
     context = jnp.zeros_like(x)
     for i in range(memory, 0, -1):  # the farthest is the most significant digit
-      before = jnp.pad(x, ((0, 0), (i, 0)))[:, :num]
+      before = jnp.pad(x, ((0, 0), (i, 0)))[:, :dims]
       context = context * num_levels + before
     return jnp.asarray(table, jnp.int32) * width + context, x
 
@@ -205,7 +205,7 @@ def chain(
     entries, values = contexts(x)
     return log_tables(model)[entries, values].sum(axis=1)
 
-  def sample(model, key, num_samples, *, condition=None):
+  def sample(model, key, num, *, condition=None):
     if condition is not None:
       raise ValueError('this model is unconditional: condition must be None')
     logs = log_tables(model)
@@ -215,10 +215,10 @@ def chain(
       value = jax.random.categorical(key, logs[row * width + context])
       return (context * num_levels + value) % width, value
 
-    start = jnp.zeros(num_samples, jnp.int32)
-    inputs = jax.random.split(key, num), jnp.asarray(table, jnp.int32)
-    _, values = jax.lax.scan(draw, start, inputs)  # [n, num_samples]
-    return values.T[:, back].reshape(num_samples, *shape)
+    start = jnp.zeros(num, jnp.int32)
+    inputs = jax.random.split(key, dims), jnp.asarray(table, jnp.int32)
+    _, values = jax.lax.scan(draw, start, inputs)  # [n, num]
+    return values.T[:, back].reshape(num, *shape)
 
   init, step = _counting(contexts, tables * width, num_levels)
   return base.Method(CARD, init, step, sample, log_prob, {})

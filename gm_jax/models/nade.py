@@ -1,12 +1,15 @@
 """The neural autoregressive distribution estimator's network.
 
-  h_i = sigmoid(c + sum_{j < i} W_j x_j),   logit_i = b_i + V_i . h_i
+  h_i = sigmoid(c + sum_{j < i} W_j x_j),   out_i = b_i + V_i h_i
 
-The sum grows by a row of W at a time: all D conditionals in O(D H), by a scan.
+The sum grows by a row of W at a time: all D conditionals in O(D H), by a scan. An
+output is the logit of a one, or the parameters of another law, as a mixture's.
 
 Source: The Neural Autoregressive Distribution Estimator, Larochelle and Murray, 2011,
-AISTATS, equations 2 to 4.
+AISTATS, equations 2 to 4; with other laws, RNADE, Uria et al., 2013, arXiv:1306.0186.
 """
+
+import math
 
 import flax.linen as nn
 import jax
@@ -16,26 +19,31 @@ from gm_jax import base
 
 
 class NADE(nn.Module):
-  """Conditionals of x in {0, 1}^D, one hidden layer shared by all.
+  """Conditionals of x in {0 ... K - 1}^D, one hidden layer shared by all.
 
   Attributes:
     num_dims: D.
     hidden: H.
+    num_levels: K; what the network sees is x / (K - 1).
+    outputs: O, parameters of a number; None for one logit, without an axis for it.
     unroll: steps of the scan compiled together.
   """
 
   num_dims: int
   hidden: int = 64
+  num_levels: int = 2
+  outputs: int | None = None
   unroll: int = 8
 
   def setup(self):
     """The weights, W and V as rows of a position each."""
-    normal = nn.initializers.variance_scaling(1.0, 'fan_out', 'normal')
+    normal = nn.initializers.normal(1.0 / math.sqrt(self.hidden))
     shape = self.num_dims, self.hidden
+    out = () if self.outputs is None else (self.outputs,)
     self.encoder = self.param('encoder', normal, shape)  # W
-    self.decoder = self.param('decoder', normal, shape)  # V
+    self.decoder = self.param('decoder', normal, (*shape, *out))  # V
     self.hidden_bias = self.param('hidden_bias', nn.initializers.zeros, shape[1:])
-    self.bias = self.param('bias', nn.initializers.zeros, shape[:1])
+    self.bias = self.param('bias', nn.initializers.zeros, (self.num_dims, *out))
     self.of_condition = nn.Dense(self.hidden, use_bias=False)
 
   def start(self, num: int, condition: base.Array | None = None) -> base.Array:
@@ -48,17 +56,20 @@ class NADE(nn.Module):
     return memory + self.of_condition(condition)
 
   def conditional(self, memory: base.Array, i: base.Array) -> base.Array:
-    """The logit [B] of the i-th number."""
+    """The logit [B], or parameters [B, O], of the i-th number."""
     return self.bias[i] + jax.nn.sigmoid(memory) @ self.decoder[i]
 
   def update(self, memory: base.Array, i: base.Array, value: base.Array) -> base.Array:
     """What is known with the i-th number, [B, H]."""
-    return memory + value[:, None] * self.encoder[i]
+    return memory + self._seen(value)[:, None] * self.encoder[i]
+
+  def _seen(self, x: base.Array) -> base.Array:
+    return x.astype(self.bias.dtype) / (self.num_levels - 1)
 
   def __call__(
     self, x: base.Array, condition: base.Array | None = None, *, train: bool = False
   ) -> base.Array:
-    """`[B, D]` of 0 and 1 -> logits `[B, D]`, the i-th of x[:, :i] alone.
+    """`[B, D]` whole numbers -> `[B, D]` or `[B, D, O]`, the i-th of x[:, :i] alone.
 
     Raises:
       ValueError: another shape of x or of the condition.
@@ -72,8 +83,7 @@ class NADE(nn.Module):
       logit = bias + jax.nn.sigmoid(memory) @ out
       return memory + value[:, None] * weights, logit
 
-    x = x.astype(self.bias.dtype)
-    inputs = x.T, self.encoder, self.decoder, self.bias
+    inputs = self._seen(x).T, self.encoder, self.decoder, self.bias
     start = self.start(len(x), condition)
-    _, logits = jax.lax.scan(step, start, inputs, unroll=self.unroll)
-    return logits.T
+    _, out = jax.lax.scan(step, start, inputs, unroll=self.unroll)
+    return jnp.moveaxis(out, 0, 1)

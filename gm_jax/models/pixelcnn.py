@@ -1,15 +1,20 @@
-"""The gated PixelCNN, of two stacks that see all that came before and nothing else.
+"""PixelCNNs: convolutions that see the pixels before and nothing else.
+
+`PixelCNN` has one stack, of causal windows; what lies above to the right of a window
+stays unseen however deep it is: the blind spot. `GatedPixelCNN` has two,
 
   vertical    v_l(r, c)  of v_{l-1} in rows <= r; the first of pixels in rows < r
   horizontal  h_l(r, c)  of h_{l-1} at (r, <= c) and v_l(r, c); the first of (r, < c)
   each        tanh(a) sigmoid(b), and h is a sum of them
 
-so that logits at (r, c) are of the pixels before it in the order of rows, without the
-blind spot of a single stack. Convolutions are sums over taps, each a matrix product: no
-weight is masked away, and in sampling one place is a product with what is kept.
+so that outputs at (r, c) are of all pixels before it in the order of rows. Convolutions
+are sums over taps, each a matrix product: no weight is masked away, and in sampling one
+place is a product with what is kept.
 
-Source: Conditional Image Generation with PixelCNN Decoders, van den Oord et al., 2016,
-arXiv:1606.05328.
+Source: Pixel Recurrent Neural Networks, van den Oord et al., 2016, arXiv:1601.06759,
+section 3.5; Conditional Image Generation with PixelCNN Decoders, van den Oord et al.,
+2016, arXiv:1606.05328; with channels given together, as PixelCNN++, Salimans et al.,
+2017, arXiv:1701.05517.
 """
 
 import flax.linen as nn
@@ -73,16 +78,19 @@ def _gated(x: base.Array) -> base.Array:
   return jnp.tanh(a) * jax.nn.sigmoid(b)
 
 
-class GatedPixelCNN(nn.Module):
-  """Logits of each pixel's level given the pixels before it, row by row.
+class _OfPixels(nn.Module):
+  """What both have.
 
   Attributes:
     height: H.
     width: W.
     num_levels: K.
-    features: of both stacks.
+    features: of a layer.
     num_layers: L.
     reach: pixels that a layer looks to each side.
+    outputs: O, parameters of a pixel; K logits of its level if None.
+    channels: C, where x is [B, H W, C]; None if it is [B, H W].
+    dropout: while training.
   """
 
   height: int
@@ -91,6 +99,108 @@ class GatedPixelCNN(nn.Module):
   features: int = 32
   num_layers: int = 4
   reach: int = 2
+  outputs: int | None = None
+  channels: int | None = None
+  dropout: float = 0.0
+
+  def _image(self, x: base.Array) -> base.Array:
+    """Whole numbers as an image [B, H, W, C] in [-1, 1]."""
+    pixel = () if self.channels is None else (self.channels,)
+    if x.shape[1:] != (self.height * self.width, *pixel):
+      wanted = ', '.join(map(str, (self.height * self.width, *pixel)))
+      raise ValueError(f'x must be [B, {wanted}], got {x.shape}')
+    image = x.reshape(len(x), self.height, self.width, self.channels or 1)
+    return self._scaled(image)
+
+  def _scaled(self, x: base.Array) -> base.Array:
+    return 2.0 * x.astype(jnp.float32) / (self.num_levels - 1) - 1.0
+
+  def _num_outputs(self) -> int:
+    return self.num_levels if self.outputs is None else self.outputs
+
+  def _flat(self, out: base.Array) -> base.Array:
+    return out.reshape(len(out), -1, out.shape[-1])
+
+  def _empty(self, num: int, features: int) -> base.Array:
+    return jnp.zeros((num, self.height, self.width, features))
+
+  def _with_pixel(self, image: base.Array, i: base.Array, value: base.Array):
+    """The image [B, H, W, C] with the i-th pixel, [B] or [B, C]."""
+    pixel = self._scaled(value).reshape(len(image), 1, 1, -1)
+    where = (0, i // self.width, i % self.width, 0)
+    return jax.lax.dynamic_update_slice(image, pixel, where)
+
+  def conditional(self, memory: dict, i: base.Array) -> base.Array:
+    """Parameters [B, O] of the i-th pixel."""
+    del i
+    return memory['out']
+
+  def _next(self, i: base.Array) -> base.Array:
+    """The place after the i-th; of the last nothing is needed."""
+    return jnp.minimum(i + 1, self.height * self.width - 1)
+
+
+class PixelCNN(_OfPixels):
+  """Parameters of each pixel given those before it that one stack of windows sees."""
+
+  def setup(self):
+    """A layer that leaves the pixel out, residual ones that do not, two of 1 x 1."""
+    side, above = range(-self.reach, self.reach + 1), range(-self.reach, 0)
+    first = _window(above, side) + _window(range(1), range(-self.reach, 0))
+    later = (*first, (0, 0))
+    self.first = Taps(first, self.features)
+    self.layers = [Taps(later, self.features) for _ in range(self.num_layers - 1)]
+    self.of_condition = nn.Dense(self.features, use_bias=False)
+    self.last = nn.Dense(2 * self.features), nn.Dense(self._num_outputs())
+    self.drop = nn.Dropout(self.dropout)
+
+  def _head(self, h: base.Array) -> base.Array:
+    return self.last[1](nn.relu(self.last[0](nn.relu(h))))
+
+  def _given(self, condition: base.Array | None) -> base.Array | float:
+    return 0.0 if condition is None else self.of_condition(condition)[:, None, None]
+
+  def __call__(
+    self, x: base.Array, condition: base.Array | None = None, *, train: bool = False
+  ) -> base.Array:
+    """Whole numbers `[B, H W]` or `[B, H W, C]` -> `[B, H W, O]`, of those before.
+
+    Raises:
+      ValueError: another shape of x.
+    """
+    h = self.first(self._image(x)) + self._given(condition)
+    for layer in self.layers:
+      h = h + self.drop(layer(nn.relu(h)), deterministic=not train)
+    return self._flat(self._head(h))
+
+  def start(self, num: int, condition: base.Array | None = None) -> dict:
+    """What is remembered before the first pixel: empty images of every layer."""
+    memory = {
+      'x': self._empty(num, self.channels or 1),
+      'h': [self._empty(num, self.features) for _ in range(self.num_layers)],
+      'given': self._given(condition),
+    }
+    return self._taken(memory, jnp.zeros((), jnp.int32))
+
+  def _taken(self, memory: dict, place: base.Array) -> dict:
+    """The parameters of a pixel, those before which are known."""
+    row, column = place // self.width, place % self.width
+    images, at = [], self.first(memory['x'], row, column) + memory['given']
+    for i, image in enumerate(memory['h']):
+      where = (0, row, column, 0)
+      images.append(jax.lax.dynamic_update_slice(image, at, where))
+      if i < len(self.layers):
+        at = at + self.layers[i](nn.relu(images[i]), row, column)
+    return {**memory, 'h': images, 'out': self._head(at)[:, 0, 0]}
+
+  def update(self, memory: dict, i: base.Array, value: base.Array) -> dict:
+    """What is remembered with the i-th pixel, [B] or [B, C]."""
+    x = self._with_pixel(memory['x'], i, value)
+    return self._taken({**memory, 'x': x}, self._next(i))
+
+
+class GatedPixelCNN(_OfPixels):
+  """Parameters of each pixel given all those before it, row by row."""
 
   def setup(self):
     """The taps of both stacks, and what joins them."""
@@ -103,15 +213,13 @@ class GatedPixelCNN(nn.Module):
     self.joins = [nn.Dense(both) for _ in rows]
     self.residuals = [nn.Dense(self.features) for _ in rows]
     self.of_condition = [nn.Dense(both, use_bias=False) for _ in rows]
-    self.last = nn.Dense(2 * self.features), nn.Dense(self.num_levels)
+    self.last = nn.Dense(2 * self.features), nn.Dense(self._num_outputs())
+    self.drop = nn.Dropout(self.dropout)
 
   def _given(self, layer: int, condition: base.Array | None) -> base.Array | float:
     if condition is None:
       return 0.0
     return self.of_condition[layer](condition)[:, None, None]
-
-  def _scaled(self, x: base.Array) -> base.Array:
-    return 2.0 * x.astype(jnp.float32) / (self.num_levels - 1) - 1.0
 
   def _head(self, h: base.Array) -> base.Array:
     return self.last[1](nn.relu(self.last[0](nn.relu(h))))
@@ -119,34 +227,29 @@ class GatedPixelCNN(nn.Module):
   def __call__(
     self, x: base.Array, condition: base.Array | None = None, *, train: bool = False
   ) -> base.Array:
-    """`[B, H W]` whole numbers -> logits `[B, H W, K]`, the i-th of x[:, :i] alone.
+    """Whole numbers `[B, H W]` or `[B, H W, C]` -> `[B, H W, O]`, of those before.
 
     Raises:
       ValueError: another shape of x.
     """
-    del train
-    if x.ndim != 2 or x.shape[1] != self.height * self.width:
-      raise ValueError(f'x must be [B, {self.height * self.width}], got {x.shape}')
-    v = h = self._scaled(x).reshape(len(x), self.height, self.width, 1)
+    v = h = self._image(x)
     for i in range(self.num_layers):
       given = self._given(i, condition)
       raw = self.vertical[i](v)
       v = _gated(raw + given)
-      out = self.residuals[i](
-        _gated(self.horizontal[i](h) + self.joins[i](raw) + given)
-      )
+      gated = _gated(self.horizontal[i](h) + self.joins[i](raw) + given)
+      out = self.residuals[i](self.drop(gated, deterministic=not train))
       h = out if i == 0 else h + out
-    return self._head(h).reshape(len(x), -1, self.num_levels)
+    return self._flat(self._head(h))
 
   def start(self, num: int, condition: base.Array | None = None) -> dict:
     """What is remembered before the first pixel: empty images of every layer."""
-    size = (num, self.height, self.width)
-    layers = [1] + [self.features] * self.num_layers
+    layers = [self.channels or 1] + [self.features] * self.num_layers
     memory = {
-      'v': [jnp.zeros((*size, c)) for c in layers],
-      'raw': [jnp.zeros((*size, 2 * self.features)) for _ in layers[1:]],
-      'h': [jnp.zeros((*size, c)) for c in layers],
-      'logits': jnp.zeros((num, self.num_levels)),
+      'v': [self._empty(num, c) for c in layers],
+      'raw': [self._empty(num, 2 * self.features) for _ in layers[1:]],
+      'h': [self._empty(num, c) for c in layers],
+      'out': jnp.zeros((num, self._num_outputs())),
       'given': [self._given(i, condition) for i in range(self.num_layers)],
     }
     return self._taken(memory, jnp.zeros((), jnp.int32))
@@ -162,7 +265,7 @@ class GatedPixelCNN(nn.Module):
     return {**memory, 'v': v, 'raw': raws}
 
   def _taken(self, memory: dict, place: base.Array) -> dict:
-    """Logits of a pixel, whose row and those above are known up to it."""
+    """The parameters of a pixel, whose row and those above are known up to it."""
     row, column = place // self.width, place % self.width
     if self.is_initializing():
       memory = self._row(memory, row)
@@ -180,19 +283,10 @@ class GatedPixelCNN(nn.Module):
       out = self.residuals[i](_gated(total + memory['given'][i]))
       at = out if i == 0 else at + out
       h[i + 1] = jax.lax.dynamic_update_slice(h[i + 1], at, (0, row, column, 0))
-    return {**memory, 'h': h, 'logits': self._head(at)[:, 0, 0]}
-
-  def conditional(self, memory: dict, i: base.Array) -> base.Array:
-    """Logits [B, K] of the i-th pixel."""
-    del i
-    return memory['logits']
+    return {**memory, 'h': h, 'out': self._head(at)[:, 0, 0]}
 
   def update(self, memory: dict, i: base.Array, value: base.Array) -> dict:
-    """What is remembered with the i-th pixel; of the last nothing is needed."""
-    pixel = self._scaled(value)[:, None, None, None]
-    where = (0, i // self.width, i % self.width, 0)
+    """What is remembered with the i-th pixel, [B] or [B, C]."""
     v, h = list(memory['v']), list(memory['h'])
-    v[0] = jax.lax.dynamic_update_slice(v[0], pixel, where)
-    h[0] = jax.lax.dynamic_update_slice(h[0], pixel, where)
-    place = jnp.minimum(i + 1, self.height * self.width - 1)
-    return self._taken({**memory, 'v': v, 'h': h}, place)
+    v[0] = h[0] = self._with_pixel(h[0], i, value)
+    return self._taken({**memory, 'v': v, 'h': h}, self._next(i))

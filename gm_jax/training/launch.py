@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from gm_jax import base
-from gm_jax.training import log, loop
+from gm_jax.training import inference, log, loop
 from gm_jax.training import setup as setup_lib
 from gm_jax.training import workdir as workdir_lib
 
@@ -71,8 +71,8 @@ def _train(setup, config, workdir) -> base.State:
   if saves or (workdir / 'checkpoints').is_dir():
     checkpoints = workdir_lib.checkpoints(config, workdir)
   bar = log.progress(setup.settings.steps)
-  scores = setup_lib.once(lambda method: setup_lib.scorer(setup, method))
-  pictures = setup_lib.once(lambda method: setup_lib.painter(setup, method))
+  scores = inference.once(lambda method: inference.scorer(setup, method))
+  pictures = inference.once(lambda method: inference.painter(setup, method))
 
   def restore(template):
     restored = (
@@ -168,7 +168,7 @@ def evaluate(
       f'step {int(state.step)} is not in the last phase, after {phases[-2].until},'
       ' which is what is evaluated: train on'
     )
-  values = setup_lib.scorer(setup, method)(state)
+  values = inference.scorer(setup, method)(state)
   record = {
     k: [float(x) if np.isfinite(x) else None for x in np.atleast_1d(v)]
     for k, v in values.items()
@@ -218,14 +218,17 @@ def sample(
     raise setup_lib.UsageError(
       f'at step {int(state.step)} the model has no samples: train a later phase'
     )
-  samples = setup_lib.drawer(setup, method, num)(state)
+  samples = inference.drawer(setup, method, num)(state)
   workdir = pathlib.Path(workdir)
   with workdir_lib.writing(workdir / 'samples.npz'):
     with log.replacing(workdir / 'samples.npz') as temporary, temporary.open('wb') as f:
       np.savez(f, x=samples)
-    setup_lib.painter(setup, method)(workdir / 'samples.png', state)
+    inference.painter(setup, method)(workdir / 'samples.png', state)
   print(workdir / 'samples.npz')
   print(workdir / 'samples.png')
+  one = samples if setup.settings.num_seeds == 1 else samples[0]
+  for text in inference.texts(setup, one[: inference.TEXTS]):
+    print(f'---\n{text}')
   return samples
 
 

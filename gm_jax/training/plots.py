@@ -148,6 +148,35 @@ def curves(
   _save(path, figure)
 
 
+def rolls(path: Path, tokens: Any, num_levels: int) -> None:
+  """Draws sequences as piano rolls: time to the right, the number upwards.
+
+  Args:
+    path: the PNG file.
+    tokens: `[N, T]` whole numbers in [0, num_levels).
+    num_levels: rows of a roll.
+  """
+  tokens = np.asarray(tokens)
+  image = np.full((len(tokens), num_levels, tokens.shape[1]), 0.8, np.float32)
+  index = np.arange(len(tokens))[:, None], num_levels - 1 - tokens
+  image[(*index, np.arange(tokens.shape[1]))] = -1.0
+  image_grid(path, image.repeat(4, 1).repeat(4, 2)[..., None])
+
+
+def page(path: Path, texts: Sequence[str]) -> None:
+  """Draws texts below each other, line ends as arrows, in a monospaced type.
+
+  Args:
+    path: the PNG file.
+    texts: in the order of the page, each on a line of its own.
+  """
+  lines = [text.replace('\n', '\u21b5').replace('\t', ' ') for text in texts]
+  width = 20 + 7 * max(map(len, lines))
+  pixels = np.full((STRIP * len(lines) + GAP, width, 3), 255, np.uint8)
+  places = [(GAP, i * STRIP, line) for i, line in enumerate(lines)]
+  _draw(path, pixels, places, family='monospace')
+
+
 def _mosaic(images: Any, columns: int | None) -> np.ndarray:
   """The images on white, as uint8 pixels."""
   images = np.asarray(images, np.float32)
@@ -168,7 +197,7 @@ def _mosaic(images: Any, columns: int | None) -> np.ndarray:
   return pixels
 
 
-def _draw(path: Path, pixels: np.ndarray, texts: Sequence[tuple]) -> None:
+def _draw(path: Path, pixels: np.ndarray, texts: Sequence[tuple], **style) -> None:
   """Saves the pixels one to one, with text at (x, y) from the top left."""
   from matplotlib.figure import Figure
 
@@ -177,7 +206,7 @@ def _draw(path: Path, pixels: np.ndarray, texts: Sequence[tuple]) -> None:
   figure.figimage(pixels)
   for x, y, text in texts:
     place = {'x': x / width, 'y': 1 - (y + STRIP / 2) / height}
-    figure.text(**place, s=text, va='center', fontsize=8, parse_math=False)
+    figure.text(**place, s=text, va='center', fontsize=8, parse_math=False, **style)
   _save(path, figure)
 
 

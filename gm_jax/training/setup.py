@@ -8,6 +8,9 @@ An experiment is a module with
 and, where it needs them,
 
   batch_size(config) -> int                   examples a step draws
+  A leaf `condition` = 'label', or another batch key, of a model that is given something
+  beside x: pictures are of classes in turn, or of what the test split has.
+
   make_evaluation(config, data) -> function   (method, model, key) -> dict of []
 """
 
@@ -27,11 +30,9 @@ from flax import errors
 from gm_jax import base
 from gm_jax.data import dataset as dataset_lib
 from gm_jax.data import registry
-from gm_jax.training import host, loop, parallel, plots
+from gm_jax.training import host, loop, parallel
 from gm_jax.training import step as step_lib
 
-NUM_PICTURE = {2: 1000, 4: 64}  # samples in a picture, by rank of [num, ...]
-BATCH = 256  # samples drawn at once
 # The leaves that every config has, by type.
 LEAVES = {
   **dict.fromkeys(('steps', 'seed', 'seeds', 'steps_per_dispatch'), int),
@@ -71,6 +72,7 @@ class Setup(NamedTuple):
   layout: parallel.Layout
   make_phases: Callable[[int], tuple[base.Phase, ...]]
   evaluation: Callable | None
+  given: Callable[[int], Any]  # (num) -> conditions [num, ...], or None
 
 
 def prepare(experiment: Any, config: Any, options: Options = DEFAULT) -> Setup:
@@ -124,12 +126,13 @@ def prepare(experiment: Any, config: Any, options: Options = DEFAULT) -> Setup:
     mesh = parallel.device_mesh(model=options.model_devices)
     layout = parallel.Layout(mesh, settings.num_seeds > 1, options.split_seeds)
     parallel.check_divides(layout, batch_size, settings.num_seeds)
-    setup = Setup(data, settings, batch_size, layout, make_phases, None)
+    given = _given(config.get('condition', ''), data)
+    setup = Setup(data, settings, batch_size, layout, make_phases, None, given)
     num = batch_size * settings.steps_per_dispatch
     what = 'batch_size times steps_per_dispatch'
     check_memory(setup, num // max(1, jax.process_count()), what)
     batch = next(data.batches('train', batch_size, seed=settings.seed))
-    model = _try_by_shape(phases, batch, data.spec)
+    model = _try_by_shape(phases, batch, data.spec, given(2))
     make = getattr(experiment, 'make_evaluation', None)
     evaluation = make(config, data) if make else None
     if evaluation:
@@ -179,7 +182,21 @@ def _line(error: Exception, experiment: Any) -> str:
   return f'{type(error).__name__} in the config or its method ({where}): {text}'
 
 
-def _try_by_shape(phases, batch, spec) -> base.Model:
+def _given(name: str, data: dataset_lib.Dataset) -> Callable[[int], Any]:
+  """(num) -> what so many samples are given: classes in turn, or the test split's."""
+  if not name:
+    return lambda num: None
+  if name == 'label' and data.spec.num_classes:
+    classes = data.spec.num_classes
+    return lambda num: np.arange(num, dtype=np.int32) % classes
+  found = data.arrays('test', 1000)
+  if name not in found or name == 'x':
+    known = ', '.join(sorted(set(found) - {'x'})) or 'nothing beside x'
+    raise ValueError(f'condition = {name!r}, but {data.name} has {known}')
+  return lambda num: found[name][np.arange(num) % len(found[name])]
+
+
+def _try_by_shape(phases, batch, spec, given) -> base.Model:
   """What cannot work is known by shape, before anything runs or is written."""
   key = jax.random.key(0)
   transform = functools.partial(base.in_model_space, spec.transform)
@@ -192,7 +209,7 @@ def _try_by_shape(phases, batch, spec) -> base.Model:
       state = jax.eval_shape(enter, key, state, batch)
     model = step_lib.model(state)
     if method.sample is not None:
-      draw = functools.partial(method.sample, num=2)
+      draw = functools.partial(method.sample, num=2, condition=given)
       made = jax.eval_shape(draw, model, key).shape[1:]
       if made != spec.shape:
         raise ValueError(
@@ -217,70 +234,6 @@ def batches(setup: Setup) -> Callable:
   return lambda phase, seed, start: setup.data.batches(
     'train', setup.batch_size, seed=seed, start=start, shard=share
   )
-
-
-def scorer(setup: Setup, method: base.Method) -> Callable[[base.State], dict]:
-  """state -> the experiment's evaluation: numpy by name, [S] if many seeds."""
-
-  def one(model, key):
-    return setup.evaluation(method, model, key)
-
-  return _compiled(setup, one)
-
-
-def drawer(
-  setup: Setup, method: base.Method, num: int
-) -> Callable[[base.State], np.ndarray]:
-  """state -> samples as the data are, [num, ...], or [S, num, ...] if many seeds."""
-
-  def one(model, key):
-    keys = jax.random.split(key, -(-num // BATCH))
-    chunks = jax.lax.map(lambda k: method.sample(model, k, min(BATCH, num)), keys)
-    samples = chunks.reshape(-1, *chunks.shape[2:])[:num]
-    return setup.data.spec.transform.inverse(samples)
-
-  return _compiled(setup, one)
-
-
-def painter(setup: Setup, method: base.Method) -> Callable:
-  """(path, state) -> None: a picture of the first seed's images or points."""
-  rank = 1 + len(setup.data.spec.shape)
-  num = NUM_PICTURE.get(rank)
-  if method.sample is None:  # a phase may have none
-    return lambda path, state: None
-  if num is None or rank == 2 and setup.data.spec.shape != (2,):
-    return lambda path, state: None
-  draw = drawer(setup, method, num)
-
-  def paint(path, state):
-    samples = draw(state)
-    if jax.process_index():
-      return  # one process is enough to write
-    samples = samples if setup.settings.num_seeds == 1 else samples[0]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if rank == 4:
-      levels = setup.data.spec.num_levels
-      plots.image_grid(
-        path, 2 * samples / (levels - 1) - 1 if levels else samples, columns=8
-      )
-    else:
-      title = f'step {int(state.step)}'
-      real = setup.data.arrays('test', num)['x']
-      plots.scatter_panels(path, {setup.data.name: [(title, samples)]}, reference=real)
-
-  return paint
-
-
-def once(make: Callable[[base.Method], Callable]) -> Callable:
-  """`make` with a memory, so that what it compiles is compiled once a method."""
-  made: dict[int, tuple[base.Method, Callable]] = {}
-
-  def get(method):
-    if id(method) not in made:
-      made[id(method)] = method, make(method)  # kept, so that its id stays its own
-    return made[id(method)][1]
-
-  return get
 
 
 def _check_best(config: Any) -> None:
@@ -319,17 +272,3 @@ def _halved(attempt: int) -> Callable:
     return optax.GradientTransformation(tx.init, update) if attempt else tx
 
   return wrap
-
-
-def _compiled(setup: Setup, fn: Callable) -> Callable[[base.State], Any]:
-  """state -> (model, key) -> numpy, for every seed, in keys apart from training's."""
-  settings = setup.settings
-  many = settings.num_seeds > 1
-
-  def every(model):
-    seeds = settings.seed + np.arange(settings.num_seeds)
-    keys = jax.vmap(lambda s: jax.random.split(jax.random.key(s), 3)[2])(seeds)
-    return jax.vmap(fn)(model, keys) if many else fn(model, keys[0])
-
-  compiled = jax.jit(every)
-  return lambda state: parallel.fetch(compiled(step_lib.model(state)))

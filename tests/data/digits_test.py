@@ -39,6 +39,15 @@ def test_splits_hold_the_classes_in_proportion(data):
     assert np.abs(count - total * size / 1797).max() <= 1.5
 
 
+def test_crops_are_the_middle():
+  few, all_of_it = digits.digits(crop=4), digits.digits()
+  x = all_of_it.arrays('test')['x']
+  np.testing.assert_array_equal(few.arrays('test')['x'], x[:, 2:6, 2:6])
+  assert few.spec.shape == (4, 4, 1)
+  with pytest.raises(ValueError, match='crop must be from 1 to 8, got 9'):
+    digits.digits(crop=9)
+
+
 def test_only_so_many_labels_are_told_and_those_are_true(data):
   few = digits.digits(labels=100)
   told, all_labels = few.arrays('train')['label'], data.arrays('train')['label']

@@ -65,7 +65,7 @@ def test_unknown_name_suggests_the_nearest(name, near):
   if name:
     assert f'did you mean {near!r}' in found
   assert all(f'toy:{each}' in found for each in toy.TOYS)
-  assert all(f'{kind}:' in found for kind in registry.KINDS if kind != 'digits')
+  assert all(f'{kind}:' in found for kind in registry.KINDS[3:])
 
 
 @pytest.mark.parametrize(
@@ -81,9 +81,9 @@ def test_unknown_name_suggests_the_nearest(name, near):
     ('toy:concentric_rings?radii=1,,2', 'numbers with commas between'),
     (
       'digits?transform=logits',
-      "one of scaling, dequantization, logit; did you mean 'l",
+      "one of scaling, levels, dequantization, logit; did you mean 'l",
     ),
-    ('digits?dequantize=true', 'There are: labels, transform'),
+    ('digits?dequantize=true', 'There are: crop, labels, transform'),
     ('folder:/x?memory=yes', 'must be one of true, false'),
     ('folder:/x?mode=rgb', "one of L, RGB; did you mean 'RGB'?"),
     ('folder:/x?size=0', 'size must be from 1 to 4096, got 0'),

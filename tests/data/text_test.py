@@ -1,5 +1,7 @@
 """Windows of a text, their tokens, and files that are none."""
 
+from pydoc_data import topics
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,6 +18,13 @@ def path(tmp_path):
   path = tmp_path / 'story.txt'
   path.write_bytes(STORY.encode())
   return str(path)
+
+
+def test_the_manual_is_pythons_own_text():
+  data = registry.load('manual?length=40')
+  begin = text.decode(data.arrays('train', 1)['x'][0], data.vocabulary)
+  assert topics.topics[min(topics.topics)].startswith(begin)
+  assert data.name == 'manual' and data.spec.num_train > 300_000
 
 
 def test_windows_are_the_texts_own(path):

@@ -40,7 +40,8 @@ def test_levels_of_every_type_go_the_same_way(make, dtype):
   raw = jnp.arange(256)[:, None]
   transform, key = make(256), jax.random.key(3)
   x = transform.forward(key, raw.astype(dtype))
-  assert x.dtype == jnp.float32
+  assert x.dtype == transforms.dtype(transform)
+  assert (x.dtype == jnp.float32) == (make is not transforms.levels)
   np.testing.assert_array_equal(x, transform.forward(key, raw))
 
 

@@ -1,15 +1,17 @@
 """Output layers: they sum or integrate to one, and are scipy's."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
-from scipy import integrate, stats
+from scipy import integrate, special, stats
 
 from gm_jax.losses import likelihood
+from gm_jax.samplers import autoregressive as sampler
 
 KEY = jax.random.key(0)
 of_each = functools.partial(likelihood.discretized_logistic_each, 0.0, 0.0)
@@ -95,6 +97,49 @@ def test_mixture_sums_to_one_over_all_pairs_of_channels():
   np.testing.assert_allclose(masses, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize('scale', [0.3, 30.0])
+def test_pixels_of_two_and_three_channels_sum_to_one(scale):
+  for channels, levels in ((2, 6), (3, 4)):
+    num = likelihood.num_pixel_parameters(3, channels)
+    parameters = scale * jax.random.normal(KEY, (1, num))
+    every = np.array(list(itertools.product(range(levels), repeat=channels)))
+    repeated = jnp.repeat(parameters, len(every), 0)
+    p = np.exp(likelihood.pixels(repeated, jnp.asarray(every), num_levels=levels))
+    np.testing.assert_allclose(p.sum(), 1.0, rtol=1e-4)
+
+
+def test_pixels_by_loops_over_components_and_channels():
+  channels, levels = 3, 5
+  num = likelihood.num_pixel_parameters(2, channels)
+  parameters = np.asarray(jax.random.normal(KEY, (4, num)), float)
+  x = np.asarray(jax.random.randint(jax.random.key(1), (4, channels), 0, levels))
+  found = likelihood.pixels(jnp.asarray(parameters), jnp.asarray(x), num_levels=levels)
+  for row, pixel, value in zip(parameters, x, found, strict=True):
+    parts = row.reshape(2, -1)  # weight, 3 means, 3 scales, then r on g, r and g on b
+    v = 2 * pixel / (levels - 1) - 1
+    added = [[0, c[0] * v[0], c[1] * v[0] + c[2] * v[1]] for c in np.tanh(parts[:, 7:])]
+    masses = []
+    for part, more in zip(parts, added, strict=True):
+      each = stats.logistic(part[1:4] + more, np.exp(part[4:7]))
+      upper = np.where(pixel == levels - 1, 1, each.cdf(v + 0.25))
+      masses.append(np.prod(upper - np.where(pixel == 0, 0, each.cdf(v - 0.25))))
+    weights = special.softmax(parts[:, 0])
+    np.testing.assert_allclose(value, np.log(weights @ masses), rtol=1e-4)
+
+
+def test_drawn_pixels_have_their_masses():
+  channels, levels, num = 2, 4, 40_000
+  outputs = likelihood.num_pixel_parameters(2, channels)
+  parameters = 1.5 * jax.random.normal(jax.random.key(2), (1, outputs))
+  every = jnp.array(list(itertools.product(range(levels), repeat=channels)))
+  repeated = jnp.repeat(parameters, 16, 0)
+  p = np.exp(np.float64(likelihood.pixels(repeated, every, num_levels=levels)))
+  draw = jax.jit(sampler.pixels(channels, levels))
+  x = draw(jax.random.key(3), jnp.repeat(parameters, num, 0))
+  frequency = np.bincount(np.asarray(x) @ [levels, 1], minlength=16) / num
+  assert stats.chisquare(frequency * num, p / p.sum() * num).pvalue > 1e-3
+
+
 def test_log1mexp_near_and_far():
   t = np.array([1e-8, 1e-3, 0.5, 0.7, 3.0, 30.0, 200.0])
   exact = np.log(-np.expm1(-t))
@@ -162,6 +207,11 @@ def test_gaussian_integrates_to_one():
     (lambda: likelihood.categorical(jnp.zeros((3, 4)), jnp.zeros(3)), 'whole'),
     (lambda: likelihood.categorical(jnp.zeros((3, 4)), jnp.zeros((3, 4), int)), 'x, K'),
     (lambda: of_each(jnp.zeros(3), num_levels=9), 'whole'),
+    (lambda: of_each(jnp.arange(3), num_levels=2), 'x must be from 0 to 1, got 2'),
+    (lambda: likelihood.categorical(jnp.zeros((1, 1, 4)), -jnp.ones((1, 1), int)),
+     'x must be from 0 to 3, got -1'),
+    (lambda: likelihood.pixels(jnp.zeros((2, 7)), jnp.zeros((2, 1), int),
+                               num_levels=4), 'multiple of 3'),
     (lambda: of_each(jnp.arange(3), num_levels=1), 'num_levels'),
     (lambda: likelihood.mixture_of_discretized_logistics(
       jnp.zeros((2, 3)), jnp.zeros((2, 4, 1)), jnp.zeros((2, 4, 1)),

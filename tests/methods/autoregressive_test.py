@@ -51,6 +51,37 @@ def test_nade_by_loops():
     np.testing.assert_allclose(value, total, rtol=1e-4)
 
 
+@pytest.mark.parametrize('law', ['categorical', 'logistics'])
+def test_nade_of_several_levels_sums_to_one_and_its_cache_is_the_full_pass(law):
+  levels, outputs = 3, 3 if law == 'categorical' else 6
+  module = nade.NADE(4, 5, levels, outputs)
+  every = jnp.array(list(itertools.product(range(levels), repeat=4)))
+  keys = iter(jax.random.split(jax.random.key(1), 9))
+  weights = jax.tree.map(
+    lambda p: jax.random.normal(next(keys), p.shape),
+    module.init(jax.random.key(0), every),
+  )
+  nats, draw = likelihood.categorical, sampler.categorical
+  if law == 'logistics':
+
+    def nats(parameters, x):
+      return likelihood.pixels(parameters, x[..., None], num_levels=levels)
+
+    def draw(key, parameters):
+      return sampler.pixels(1, levels)(key, parameters)[:, 0]
+
+  bound = functools.partial(module.apply, weights)
+  np.testing.assert_allclose(jnp.exp(nats(bound(every), every)).sum(), 1, rtol=1e-4)
+  key = jax.random.key(3)
+  fast = sampler.cached(
+    functools.partial(bound, method='conditional'),
+    functools.partial(bound, method='update'),
+    bound(50, method='start'), key, 4, draw=draw,
+  )  # fmt: skip
+  slow = sampler.naive(bound, key, 4, 50, draw=draw)
+  np.testing.assert_array_equal(fast, slow)
+
+
 @pytest.mark.parametrize('order', [None, (5, 0, 3, 1, 4, 2)])
 def test_masses_sum_to_one_and_samples_have_them(order):
   method = of_nade(order=order)

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from gm_jax.methods import eonade
+from gm_jax.methods import autoregressive, eonade
 from gm_jax.models import mlp
 from gm_jax.training import step as step_lib
 
@@ -39,6 +39,31 @@ def test_masses_sum_to_one_and_samples_have_them(ensemble):
   cell = np.asarray(samples) @ 2 ** np.arange(D)[::-1]
   frequency = np.bincount(cell, minlength=2**D) / 8000
   assert np.abs(frequency - p).max() < 5 * np.sqrt(0.25 / 8000)
+
+
+def test_every_class_has_a_law_of_its_own():
+  condition = autoregressive.by_class(2)
+  method = eonade.eonade(
+    mlp.MLP((24, D)), optax.adam(5e-3), shape=(D,), ensemble=ALL[::7],
+    condition=condition,
+  )  # fmt: skip
+  state = method.init(jax.random.key(0), {'x': EVERY, 'label': jnp.zeros(16, int)})
+  keys = iter(jax.random.split(jax.random.key(1), 30))
+  params = jax.tree.map(lambda p: jax.random.normal(next(keys), p.shape), state.params)
+  model = step_lib.model(state._replace(params=params))
+  laws = []
+  for one in range(2):
+    label = jnp.full(16, one)
+    laws.append(np.exp(method.log_prob(model, None, EVERY, condition=label)))
+    np.testing.assert_allclose(laws[-1].sum(), 1, rtol=1e-5)
+    many = jnp.full(8000, one)
+    samples = method.sample(model, jax.random.key(2), 8000, condition=many)
+    cell = np.asarray(samples) @ 2 ** np.arange(D)[::-1]
+    frequency = np.bincount(cell, minlength=16) / 8000
+    assert np.abs(frequency - laws[-1]).max() < 5 * np.sqrt(0.25 / 8000)
+  assert 0.5 * np.abs(laws[0] - laws[1]).sum() > 0.1
+  with pytest.raises(ValueError, match='needs a condition, label'):
+    method.log_prob(model, None, EVERY)
 
 
 def test_the_ensemble_is_the_mean_of_joint_likelihoods():

@@ -1,4 +1,4 @@
-"""The gated PixelCNN sees every pixel before and none after, cached or not."""
+"""PixelCNNs see pixels before and none after, cached or not; one is half blind."""
 
 import functools
 import itertools
@@ -14,11 +14,14 @@ from gm_jax.samplers import autoregressive as sampler
 
 H, W, LEVELS = 4, 5, 3
 MODULE = pixelcnn.GatedPixelCNN(H, W, LEVELS, features=4, num_layers=3, reach=1)
+PLAIN = pixelcnn.PixelCNN(H, W, LEVELS, features=4, num_layers=4, reach=1)
+both = pytest.mark.parametrize('module', [MODULE, PLAIN], ids=['gated', 'plain'])
 
 
 def variables(module, condition=None):
   keys = iter(jax.random.split(jax.random.key(1), 80))
-  x = jnp.zeros((2, module.height * module.width), jnp.int32)
+  pixel = () if module.channels is None else (module.channels,)
+  x = jnp.zeros((2, module.height * module.width, *pixel), jnp.int32)
   given = None if condition is None else condition[:2]
   start = module.init(jax.random.key(0), x, given)
   return jax.tree.map(lambda p: p + 0.5 * jax.random.normal(next(keys), p.shape), start)
@@ -43,6 +46,17 @@ def test_nothing_after_is_seen_and_no_pixel_in_reach_is_missed():
   np.testing.assert_array_equal(seen(deep, x), before)  # without a blind spot
 
 
+def test_one_stack_is_blind_to_what_lies_above_to_the_right():
+  x = jax.random.randint(jax.random.key(3), (H * W,), 0, LEVELS)
+  expected = np.zeros((H * W, H * W), bool)
+  for out, given in itertools.product(range(H * W), repeat=2):
+    (row, column), (r, c) = divmod(out, W), divmod(given, W)
+    # A step up is at most a step to the right, the first layer's included.
+    expected[out, given] = given < out and (r == row or c - column <= row - r)
+  assert (expected != np.tril(np.ones_like(expected), -1)).any()
+  np.testing.assert_array_equal(seen(PLAIN, x), expected)
+
+
 def test_masses_sum_to_one():
   module = pixelcnn.GatedPixelCNN(2, 3, 2, features=4, num_layers=2, reach=1)
   every = jnp.array(list(itertools.product(range(2), repeat=6)))
@@ -51,10 +65,13 @@ def test_masses_sum_to_one():
   np.testing.assert_allclose(p.sum(), 1, rtol=1e-5)
 
 
+@both
 @pytest.mark.parametrize('conditional', [False, True])
-def test_the_cache_gives_the_full_passes_logits_and_the_same_samples(conditional):
+def test_the_cache_gives_the_full_passes_logits_and_the_same_samples(
+  module, conditional
+):
   given = jax.random.normal(jax.random.key(5), (12, 2)) if conditional else None
-  bound = functools.partial(MODULE.apply, variables(MODULE, given))
+  bound = functools.partial(module.apply, variables(module, given))
   x = jax.random.randint(jax.random.key(2), (12, H * W), 0, LEVELS)
   full = bound(x, given)
   update = jax.jit(functools.partial(bound, method='update'))
@@ -73,6 +90,33 @@ def test_the_cache_gives_the_full_passes_logits_and_the_same_samples(conditional
     lambda x: bound(x, given), key, H * W, 12, draw=sampler.categorical
   )
   np.testing.assert_array_equal(fast, slow)
+
+
+@pytest.mark.parametrize('network', [pixelcnn.PixelCNN, pixelcnn.GatedPixelCNN])
+def test_pixels_of_three_channels_from_the_cache_are_the_naive_ones(network):
+  module = network(
+    2, 3, LEVELS, features=4, num_layers=2, reach=1, channels=3,
+    outputs=likelihood.num_pixel_parameters(2, 3),
+  )  # fmt: skip
+  bound = functools.partial(module.apply, variables(module))
+  key, draw = jax.random.key(3), sampler.pixels(3, LEVELS)
+  fast = sampler.cached(
+    functools.partial(bound, method='conditional'),
+    functools.partial(bound, method='update'),
+    bound(40, method='start'), key, 6, draw=draw,
+  )  # fmt: skip
+  slow = sampler.naive(bound, key, 6, 40, draw=draw, event=(3,))
+  assert fast.shape == (40, 6, 3) and len(np.unique(fast)) == LEVELS
+  np.testing.assert_array_equal(fast, slow)
+
+
+def test_dropout_is_of_training_alone():
+  module = pixelcnn.PixelCNN(H, W, LEVELS, features=8, dropout=0.5)
+  weights, x = variables(module), jnp.zeros((2, H * W), jnp.int32)
+  rngs = {'dropout': jax.random.key(0)}
+  plain = module.apply(weights, x)
+  np.testing.assert_array_equal(plain, module.apply(weights, x, rngs=rngs))
+  assert jnp.abs(plain - module.apply(weights, x, train=True, rngs=rngs)).max() > 0.01
 
 
 def test_taps_are_a_convolution():
@@ -95,3 +139,6 @@ def test_taps_are_a_convolution():
 def test_wrong_sizes_are_refused():
   with pytest.raises(ValueError, match=r'x must be \[B, 20\]'):
     MODULE.init(jax.random.key(0), jnp.zeros((2, 19), int))
+  colored = pixelcnn.PixelCNN(H, W, LEVELS, channels=3)
+  with pytest.raises(ValueError, match=r'x must be \[B, 20, 3\]'):
+    colored.init(jax.random.key(0), jnp.zeros((2, 20), int))

@@ -10,7 +10,7 @@ from rows.common import Row, plane
 from gm_jax.losses import likelihood
 from gm_jax.methods import autoregressive, eonade, kde, made, mixture, tables
 from gm_jax.models import made as made_network
-from gm_jax.models import mlp, nade, transformer
+from gm_jax.models import mlp, nade, pixelcnn, transformer
 from gm_jax.samplers import autoregressive as sampler
 
 TX = functools.partial(optax.adam, 5e-3)
@@ -43,6 +43,40 @@ def by_transformer(wrap, prior):
   del prior
   module = transformer.Transformer(NUM, LEVELS, width=8, num_layers=1, heads=2)
   return autoregressive.autoregressive(module, wrap(TX()), shape=(NUM,), **TOKENS)
+
+
+def tiles(shape, levels):
+  """[64, *shape] whole numbers, all of an example nearly alike."""
+
+  def batch(key):
+    keys = jax.random.split(key)
+    one = jax.random.randint(keys[0], (64, *(1 for _ in shape)), 0, levels)
+    return {'x': (one + jax.random.bernoulli(keys[1], 0.2, (64, *shape))) % levels}
+
+  return batch
+
+
+def by_pixelcnn(network):
+  def make(wrap, prior):
+    del prior
+    module = network(2, 2, LEVELS, features=4, num_layers=2, reach=1, dropout=0.1)
+    tx = wrap(TX())
+    return autoregressive.autoregressive(module, tx, shape=(2, 2, 1), **TOKENS)
+
+  return make
+
+
+def of_two_channels(wrap, prior):
+  """Channels given together, as by PixelCNN++."""
+  del prior
+  outputs = likelihood.num_pixel_parameters(2, 2)
+  module = pixelcnn.GatedPixelCNN(
+    1, 2, 3, features=4, num_layers=2, reach=1, outputs=outputs, channels=2
+  )
+  return autoregressive.autoregressive(
+    module, wrap(TX()), shape=(1, 2, 2), event=(2,), draw=sampler.pixels(2, 3),
+    likelihood=functools.partial(likelihood.pixels, num_levels=3),
+  )  # fmt: skip
 
 
 def by_made(wrap, prior):
@@ -79,6 +113,13 @@ ROWS = {
   'markov_chain': exact(counted(tables.chain, memory=2), gathers=True),
   'nade': exact(by_nade),
   'transformer': exact(by_transformer),
+  'pixelcnn': Row(
+    by_pixelcnn(pixelcnn.PixelCNN), tiles((2, 2, 1), 2), falls=False, levels=2
+  ),
+  'gated_pixelcnn': Row(
+    by_pixelcnn(pixelcnn.GatedPixelCNN), tiles((2, 2, 1), 2), falls=False, levels=2
+  ),
+  'pixelcnn_pp': Row(of_two_channels, tiles((1, 2, 2), 3), falls=False, levels=3),
   'made': exact(by_made),
   'eonade': exact(orderless),
   'bernoulli_mixture': exact(mixed(mixture.bernoullis(), (NUM,), 3), gathers=True),

@@ -118,6 +118,24 @@ def test_scatter_points_stand_where_they_should(tmp_path):
   assert abs((ys.mean() - top) / (bottom - top) - 0.25) < 0.02
 
 
+def test_rolls_have_a_dark_cell_for_every_note_at_its_height(tmp_path):
+  path = tmp_path / 'rolls.png'
+  plots.rolls(path, np.array([[0, 4, 2, 2, 1]]), 5)
+  pixels = _pixels(path)[plots.GAP : -plots.GAP, plots.GAP : -plots.GAP, 0]
+  size = len(pixels) // 5
+  dark = pixels[size // 2 :: size, size // 2 :: size] < 60
+  np.testing.assert_array_equal(np.argmax(dark[::-1], axis=0), [0, 4, 2, 2, 1])
+  assert dark.sum() == 5
+
+
+def test_pages_have_a_line_for_every_text(tmp_path):
+  path = tmp_path / 'page.png'
+  plots.page(path, ['one $x$', 'two\n', '', 'four'])
+  dark = (_pixels(path) < 128).all(-1)
+  lines = dark[: 4 * plots.STRIP].reshape(4, plots.STRIP, -1).any((1, 2))
+  np.testing.assert_array_equal(lines, [True, True, False, True])
+
+
 def test_curves_have_colors_and_a_band(tmp_path):
   x = np.arange(1, 60)
   lines = {'falls': (x, 1 / x), 'rises': (x, x / 60, 0.1 + 0 * x)}

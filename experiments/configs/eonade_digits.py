@@ -1,0 +1,41 @@
+"""EoNADE: one network for every order, an ensemble of eight at the end.
+
+  python experiments/main.py --config=experiments/configs/eonade_digits.py \
+      --workdir=runs/eonade_digits
+
+COST
+"""
+
+import math
+
+import numpy as np
+
+from experiments.configs import common, explicit
+from gm_jax import orders
+from gm_jax.methods import eonade
+from gm_jax.models import mlp
+
+ANOTHER = '2'
+make_evaluation = explicit.evaluation
+
+
+def get_config(arg=None):
+  """The config; the argument is the number of orders in the ensemble."""
+  config = explicit.learning('dynamic:digits', steps=8000, batch_size=64, rate=2e-3)
+  config.num_orders = int(arg or 8)
+  config.hidden = 256
+  return config
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """Two hidden layers; the ensemble's orders drawn by the seed."""
+  explicit.check_binary(config, spec)
+  common.check_sizes(config, 'num_orders', 'hidden')
+  rng, rows = np.random.default_rng(config.seed), orders.rows(spec.shape)
+  return eonade.eonade(
+    mlp.MLP((config.hidden, config.hidden, math.prod(spec.shape))),
+    wrap(explicit.adam(config)),
+    shape=spec.shape,
+    ensemble=[rng.permutation(rows) for _ in range(config.num_orders)],
+    condition=explicit.condition(config, spec),
+  )

@@ -1,0 +1,26 @@
+"""The full table: a frequency for every image there can be, of 4 x 4 binary pixels.
+
+  python experiments/main.py --config=experiments/configs/full_table_digits.py \
+      --workdir=runs/full_table_digits
+
+COST
+"""
+
+from experiments.configs import explicit
+from gm_jax.methods import tables
+
+ANOTHER = '1.0'
+make_evaluation = explicit.evaluation
+
+
+def get_config(arg=None):
+  """The config; the argument is the smoothing. One epoch of the digits' middle."""
+  config = explicit.counting('dynamic:digits?crop=4', steps=3, batch_size=419)
+  config.smoothing = float(arg or 0.01)
+  return config
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """2^16 frequencies."""
+  explicit.check_whole(config, spec)
+  return tables.full_table(spec.shape, spec.num_levels, smoothing=config.smoothing)

@@ -1,0 +1,26 @@
+"""Independence: every pixel by itself, a table of frequencies each.
+
+  python experiments/main.py --config=experiments/configs/independent_digits.py \
+      --workdir=runs/independent_digits
+
+COST
+"""
+
+from experiments.configs import explicit
+from gm_jax.methods import tables
+
+ANOTHER = 'dynamic:digits'
+make_evaluation = explicit.evaluation
+
+
+def get_config(arg=None):
+  """The config; the argument is the data set. One epoch, 1257 = 3 x 419."""
+  config = explicit.counting(arg or 'digits?transform=levels', steps=3, batch_size=419)
+  config.smoothing = 0.1
+  return config
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """A table of K frequencies for each pixel."""
+  explicit.check_whole(config, spec)
+  return tables.independent(spec.shape, spec.num_levels, smoothing=config.smoothing)

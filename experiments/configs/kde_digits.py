@@ -1,0 +1,27 @@
+"""Kernel density estimation: a Gaussian on every training image.
+
+  python experiments/main.py --config=experiments/configs/kde_digits.py \
+      --workdir=runs/kde_digits
+
+COST
+"""
+
+from experiments.configs import explicit
+from gm_jax.methods import kde
+
+ANOTHER = '0.3'
+make_evaluation = explicit.evaluation
+
+
+def get_config(arg=None):
+  """The config; the argument is the kernel's bandwidth, of pixels in [-1, 1]."""
+  config = explicit.counting('digits?transform=dequantization', steps=3, batch_size=419)
+  config.bandwidth = float(arg or 0.25)
+  return config
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """As many kernels as there are training images."""
+  explicit.check_real(config, spec)
+  num = spec.num_train or config.steps * config.batch_size
+  return kde.kde(spec.shape, num, std=config.bandwidth)

@@ -1,0 +1,33 @@
+"""A Markov chain over characters of text: each by the two before it.
+
+  python experiments/main.py --config=experiments/configs/markov_manual.py \
+      --workdir=runs/markov_manual
+
+COST
+"""
+
+from experiments.configs import explicit
+from gm_jax.methods import tables
+
+ANOTHER = '1'
+make_evaluation = explicit.evaluation
+
+
+def get_config(arg=None):
+  """The config; the argument is the memory, 0 for single characters."""
+  config = explicit.counting('manual', steps=100, batch_size=4096)
+  config.memory = 2 if arg is None else int(arg)
+  config.smoothing = 0.5
+  return config
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """One table for all places; the counts are of windows, as many as there are."""
+  explicit.check_whole(config, spec)
+  return tables.chain(
+    spec.shape,
+    spec.num_levels,
+    memory=config.memory,
+    shared=True,
+    smoothing=config.smoothing,
+  )

@@ -1,0 +1,29 @@
+"""PixelCNN: one stack of causal convolutions, with its blind spot.
+
+  python experiments/main.py --config=experiments/configs/pixelcnn_digits.py \
+      --workdir=runs/pixelcnn_digits
+
+COST
+"""
+
+from experiments.configs import explicit
+from gm_jax.models import pixelcnn
+
+ANOTHER = 'dynamic:digits'
+make_evaluation = explicit.evaluation
+
+
+def get_config(arg=None):
+  """The config; the argument is the data set, of one channel."""
+  data = arg or 'digits?transform=levels'
+  config = explicit.learning(data, steps=3000, batch_size=32, rate=3e-3)
+  config.features = 32
+  config.layers = 4
+  config.reach = 2
+  config.dropout = 0.2
+  return config
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """Logits of a pixel's levels."""
+  return explicit.pixels(pixelcnn.PixelCNN, config, spec, wrap)

@@ -1,0 +1,30 @@
+"""PixelCNN++: whole pixels, each a mixture of discretized logistics.
+
+  python experiments/main.py --config=experiments/configs/pixelcnn_pp_digits.py \
+      --workdir=runs/pixelcnn_pp_digits
+
+COST
+"""
+
+from experiments.configs import explicit
+from gm_jax.models import pixelcnn
+
+ANOTHER = 'stacked:digits?transform=levels'
+make_evaluation = explicit.evaluation
+
+
+def get_config(arg=None):
+  """The config; the argument is the data set, of any number of channels."""
+  data = arg or 'digits?transform=levels'
+  config = explicit.learning(data, steps=1000, batch_size=32, rate=3e-3)
+  config.features = 32
+  config.layers = 4
+  config.reach = 2
+  config.dropout = 0.5
+  config.components = 5
+  return config
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """The gated network; the paper's down-sampling and shortcuts are left out."""
+  return explicit.pixels(pixelcnn.GatedPixelCNN, config, spec, wrap)

@@ -1,0 +1,27 @@
+"""A causal transformer over the notes of tunes.
+
+  python experiments/main.py --config=experiments/configs/transformer_melodies.py \
+      --workdir=runs/transformer_melodies
+
+COST
+"""
+
+from experiments.configs import explicit
+
+ANOTHER = 'melodies'
+make_evaluation = explicit.evaluation
+
+
+def get_config(arg=None):
+  """The config; the argument is the data set, of whole numbers."""
+  config = explicit.learning(arg or 'melodies', steps=3000, batch_size=64, rate=2e-3)
+  config.width = 64
+  config.layers = 3
+  config.heads = 4
+  config.dropout = 0.1
+  return config
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """Blocks of attention and a perceptron, in the order of memory."""
+  return explicit.transformer(config, spec, wrap)
