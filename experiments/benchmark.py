@@ -3,12 +3,15 @@
   python experiments/benchmark.py unroll [--ks=0,1,5,10,20,50] [--repeats=20] \
       [--json=PATH] [--quick]
   python experiments/benchmark.py steps [--methods=NAME,...] [--repeats=20] [--quick]
+  python experiments/benchmark.py autoregressive [--repeats=20] [--quick]
   python experiments/benchmark.py data [--data_dir=PATH] [--repeats=20] [--quick]
 
   unroll   one full training step of the unrolled GAN, by the number k of steps
            it looks ahead, beside eager PyTorch and the floating-point floor
   steps    one training step and one sampling of every method at a named size,
            beside eager PyTorch; --methods picks rows
+  autoregressive   log-likelihoods, steps and samples of NADE, PixelCNN, MADE and
+           a transformer, beside PyTorch
   data     examples a second of every data source, beside PyTorch's DataLoader;
            --data_dir adds MNIST and Fashion-MNIST as TensorFlow Datasets keeps them
 
@@ -71,6 +74,13 @@ def _steps() -> dict:
   return steps.run(list(dict.fromkeys(names)), repeats=5 if few else _REPEATS.value)
 
 
+def _autoregressive() -> dict:
+  from experiments.bench import autoregressive
+
+  few = _QUICK.value and not flags.FLAGS['repeats'].present
+  return autoregressive.run(repeats=5 if few else _REPEATS.value, quick=_QUICK.value)
+
+
 def _data() -> dict:
   data_dir = _DATA_DIR.value
   if data_dir and not pathlib.Path(data_dir).is_dir():
@@ -86,6 +96,7 @@ def _data() -> dict:
 COMMANDS = {
   'unroll': _unroll,
   'steps': _steps,
+  'autoregressive': _autoregressive,
   'data': _data,
 }  # each prints its table and returns every number
 

@@ -11,6 +11,11 @@
                    with --data_dir), many seeds at once, beside the papers' rows
   infogan_mi       how much samples tell of InfoGAN's code and of a plain GAN's, and how
                    well codes match classes; `full` also on MNIST and Fashion-MNIST
+  likelihoods      nats and bits of every explicit model on digits, text and melodies;
+                   with --data_dir on dynamic and 8-bit MNIST and Fashion-MNIST
+  parzen_pitfall   training images and k-means centroids as "samples", whose Parzen
+                   window scores beat or equal those of other real images
+  kde_dimension    the error of a kernel density estimate by dimension
   theory           which laws of a distance hold for what, gradients on parallel
                    lines, the value of the game; nothing is trained
 
@@ -74,6 +79,25 @@ def _infogan_mi() -> dict:
   return infogan_mi.run(_BUDGET.value, data_dir=_DATA_DIR.value, out=out)
 
 
+def _likelihoods() -> dict:
+  from experiments.ledger import likelihoods
+
+  out = pathlib.Path(_OUT.value)
+  return likelihoods.run(_BUDGET.value, data_dir=_DATA_DIR.value, out=out)
+
+
+def _parzen_pitfall() -> dict:
+  from experiments.ledger import kernels
+
+  return kernels.pitfall(data_dir=_DATA_DIR.value, out=pathlib.Path(_OUT.value))
+
+
+def _kde_dimension() -> dict:
+  from experiments.ledger import kernels
+
+  return kernels.dimension(out=pathlib.Path(_OUT.value))
+
+
 def _theory() -> dict:
   from experiments.ledger import theory
 
@@ -86,6 +110,9 @@ COMMANDS = {
   'f_gan_gaussian': _f_gan_gaussian,
   'mode_collapse': _mode_collapse,
   'infogan_mi': _infogan_mi,
+  'likelihoods': _likelihoods,
+  'parzen_pitfall': _parzen_pitfall,
+  'kde_dimension': _kde_dimension,
   'theory': _theory,
 }
 

@@ -38,7 +38,7 @@ def judged(rows: dict, plain_mb: float | None, platform: str) -> list[dict]:
     names = ('step', 'torch') if 'PyTorch' in what else ('step',)
     spoiled = 'k = 10' in what and noisy(ten, *names)
     value = value if here[where] else None
-    found.append(_judge(what, sign, bound, value, spoiled))
+    found.append(judge(what, sign, bound, value, spoiled))
   return found
 
 
@@ -52,7 +52,7 @@ def steps_judged(rows: dict, platform: str) -> list[dict]:
     (what.format('accelerator, bfloat16'), 1.0, half, platform != 'cpu'),
   ]
   return [
-    _judge(
+    judge(
       name,
       '<=',
       bound,
@@ -63,7 +63,7 @@ def steps_judged(rows: dict, platform: str) -> list[dict]:
   ]
 
 
-def _judge(what, sign, bound, value, spoiled) -> dict:
+def judge(what, sign, bound, value, spoiled) -> dict:
   """A goal with its number (None: not measured) and verdict."""
   if value is None:
     verdict = 'not measured'

@@ -10,7 +10,6 @@ from experiments.configs import common, explicit
 from gm_jax.methods import mixture
 
 ANOTHER = '7'
-PER_EPOCH = 3  # steps: 1257 = 3 x 419
 make_evaluation = explicit.evaluation
 
 
@@ -19,8 +18,9 @@ def get_config(arg=None):
   config = explicit.counting(
     'digits?transform=dequantization', steps=90, batch_size=419
   )
-  config.steps_per_dispatch = PER_EPOCH
-  config.log_every = 10 * PER_EPOCH
+  config.steps_per_epoch = 3  # 1257 = 3 x 419
+  config.steps_per_dispatch = 3
+  config.log_every = 30
   config.components = int(arg or 30)
   return config
 
@@ -31,5 +31,5 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
   common.check_sizes(config, 'components')
   components = mixture.gaussians(least_std=0.05)
   return mixture.mixture(
-    components, spec.shape, config.components, steps_per_epoch=PER_EPOCH
+    components, spec.shape, config.components, steps_per_epoch=config.steps_per_epoch
   )

@@ -15,12 +15,12 @@ make_evaluation = explicit.evaluation
 def get_config(arg=None):
   """The config; the argument is the data set, of whole numbers."""
   config = explicit.learning(
-    arg or 'digits?transform=levels', steps=4000, batch_size=32, rate=2e-3
+    arg or 'digits?transform=levels', steps=1000, batch_size=32, rate=2e-3
   )
   config.width = 64
   config.layers = 3
   config.heads = 4
-  config.dropout = 0.1
+  config.dropout = 0.3
   return config
 
 

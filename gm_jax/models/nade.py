@@ -26,14 +26,12 @@ class NADE(nn.Module):
     hidden: H.
     num_levels: K; what the network sees is x / (K - 1).
     outputs: O, parameters of a number; None for one logit, without an axis for it.
-    unroll: steps of the scan compiled together.
   """
 
   num_dims: int
   hidden: int = 64
   num_levels: int = 2
   outputs: int | None = None
-  unroll: int = 8
 
   def setup(self):
     """The weights, W and V as rows of a position each."""
@@ -85,5 +83,5 @@ class NADE(nn.Module):
 
     inputs = self._seen(x).T, self.encoder, self.decoder, self.bias
     start = self.start(len(x), condition)
-    _, out = jax.lax.scan(step, start, inputs, unroll=self.unroll)
+    _, out = jax.lax.scan(step, start, inputs)
     return jnp.moveaxis(out, 0, 1)

@@ -42,15 +42,15 @@ class Block(nn.Module):
     self.drop = nn.Dropout(self.dropout)
 
   def split(self, x: base.Array) -> tuple[base.Array, ...]:
-    """Queries, keys, values `[B, T, heads, width / heads]` of x [B, T, width]."""
-    parts = jnp.split(self.to_qkv(self.norms[0](x)), 3, axis=-1)
-    return tuple(p.reshape(*x.shape[:2], self.heads, -1) for p in parts)
+    """Queries, keys, values `[B, heads, T, width / heads]` of x [B, T, width]."""
+    parts = self.to_qkv(self.norms[0](x)).reshape(*x.shape[:2], 3, self.heads, -1)
+    return tuple(jnp.moveaxis(parts, (2, 3), (0, 2)))
 
   def attended(self, query, keys, values, allowed) -> base.Array:
     """Values averaged by softmax of q . k / sqrt(size) where `allowed` [T, S]."""
-    scores = jnp.einsum('bthd,bshd->bhts', query, keys) / math.sqrt(query.shape[-1])
-    weights = jax.nn.softmax(jnp.where(allowed, scores, -jnp.inf))
-    out = jnp.einsum('bhts,bshd->bthd', weights, values)
+    scores = query @ keys.swapaxes(-1, -2) / math.sqrt(query.shape[-1])
+    out = jax.nn.softmax(jnp.where(allowed, scores, -jnp.inf)) @ values
+    out = out.swapaxes(1, 2)
     return self.from_heads(out.reshape(*out.shape[:2], self.width))
 
   def finished(self, x: base.Array, attention: base.Array, *, train: bool):
@@ -69,10 +69,10 @@ class Block(nn.Module):
     """One position `[B, 1, width]` against a cache of keys and values."""
     query, key, value = self.split(x)
     keys, values = (
-      jax.lax.dynamic_update_slice_in_dim(old, new, place, axis=1)
+      jax.lax.dynamic_update_slice_in_dim(old, new, place, axis=2)
       for old, new in zip(cache, (key, value), strict=True)
     )
-    allowed = (jnp.arange(keys.shape[1]) <= place)[None]
+    allowed = (jnp.arange(keys.shape[2]) <= place)[None]
     attention = self.attended(query, keys, values, allowed)
     return self.finished(x, attention, train=False), (keys, values)
 
@@ -134,7 +134,7 @@ class Transformer(nn.Module):
   def start(self, num: int, condition: base.Array | None = None) -> dict:
     """What is remembered before the first token: the start token, in every cache."""
     size = self.width // self.heads
-    empty = jnp.zeros((num, self.num_dims, self.heads, size))
+    empty = jnp.zeros((num, self.heads, self.num_dims, size))
     caches = [(empty, empty)] * self.num_layers
     return self._taken(caches, self._first(num, condition), jnp.zeros((), jnp.int32))
 

@@ -23,7 +23,7 @@ EVERY = jnp.array(list(itertools.product(range(2), repeat=D)))
 
 def of_nade(condition=None, order=None):
   return autoregressive.autoregressive(
-    nade.NADE(D, 5, unroll=2), optax.adam(0.03), shape=(D,), order=order,
+    nade.NADE(D, 5), optax.adam(0.03), shape=(D,), order=order,
     likelihood=likelihood.bernoulli, draw=sampler.bernoulli, condition=condition,
   )  # fmt: skip
 
