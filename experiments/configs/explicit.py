@@ -163,6 +163,7 @@ def scores(method, model, key, arrays, spec, given=None) -> dict:
   if not exact and 'elbo' not in method.queries:
     raise ValueError('this method has no likelihood to report')
   nats_of = method.log_prob if exact else method.queries['elbo']
+  given = None if given is None else jnp.asarray(given)
   raw = jnp.asarray(arrays['x'])
   noise_key, key = jax.random.split(key)
   x = spec.transform.forward(noise_key, raw)
@@ -222,6 +223,7 @@ def sequence(module, config, spec, wrap, **kwargs):
     module,
     wrap(adam(config)),
     shape=spec.shape,
+    order=order(config, spec) if 'order' in config else None,
     condition=condition(config, spec),
     **kwargs,
   )

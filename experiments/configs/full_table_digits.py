@@ -3,7 +3,10 @@
   python experiments/main.py --config=experiments/configs/full_table_digits.py \
       --workdir=runs/full_table_digits
 
-COST
+About 10 s on two CPU cores, nearly all of it compiling. The argument is the smoothing.
+65,535 parameters for 1,257 images: 11.10 +- 0.11 nats of the test split, exact, where a
+fair coin a pixel has 11.09. The table has learned the training images by heart, and
+nothing else: the samples are such blots.
 """
 
 from experiments.configs import explicit

@@ -3,7 +3,10 @@
   python experiments/main.py --config=experiments/configs/independent_digits.py \
       --workdir=runs/independent_digits
 
-COST
+About 10 s on two CPU cores, nearly all of it compiling. The argument is the data set.
+107.5 +- 0.5 nats an image of the test split, exact (2.42 bits a pixel of 17 levels;
+uniform has 4.09); the samples are fog with the digits' outline. One epoch of steps is
+the fit: `steps` times `batch_size` must be whole epochs.
 """
 
 from experiments.configs import explicit

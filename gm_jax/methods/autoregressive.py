@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import optax
 
 from gm_jax import base, gradient, orders
+from gm_jax.losses import shapes
 from gm_jax.samplers import autoregressive as sampler
 
 CARD = base.Card(
@@ -105,6 +106,7 @@ def autoregressive(
   back = orders.inverse(order)
 
   def flat(x):
+    shapes.check_whole(x=x)
     return x.reshape(len(x), num_dims, *event)[:, order]
 
   def apply(params, extra, x, given, **kwargs):

@@ -23,6 +23,7 @@ import numpy as np
 import optax
 
 from gm_jax import base, gradient, orders
+from gm_jax.losses import shapes
 from gm_jax.methods import autoregressive
 
 CARD = autoregressive.CARD._replace(
@@ -73,6 +74,7 @@ def eonade(
   num_orders = len(all_orders)
 
   def flat(x):
+    shapes.check_levels(2, x=x)
     return x.reshape(len(x), num_dims)
 
   def given_of(given):

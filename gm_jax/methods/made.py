@@ -24,6 +24,7 @@ import numpy as np
 import optax
 
 from gm_jax import base, gradient, orders
+from gm_jax.losses import shapes
 from gm_jax.methods import autoregressive
 from gm_jax.models import made as network
 from gm_jax.samplers import autoregressive as sampler
@@ -101,6 +102,7 @@ def made(
     return jax.tree.map(lambda m: m[i], masks)
 
   def flat(x):
+    shapes.check_whole(x=x)
     return x.reshape(len(x), num_dims)
 
   def given_of(given):

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gm_jax import base, orders
+from gm_jax.losses import shapes
 
 MAX_ENTRIES = 2**27  # of counts, int32: half a GiB
 CARD = base.Card(
@@ -132,6 +133,7 @@ def full_table(
   place = num_levels ** np.arange(dims)[::-1]
 
   def cells(x):
+    shapes.check_levels(num_levels, x=x)
     cell = x.reshape(len(x), dims).astype(jnp.int32) @ jnp.asarray(place, jnp.int32)
     return jnp.zeros_like(cell), cell
 
@@ -190,6 +192,7 @@ def chain(
   back = orders.inverse(order)
 
   def contexts(x):
+    shapes.check_levels(num_levels, x=x)
     x = x.reshape(len(x), dims)[:, order].astype(jnp.int32)
     context = jnp.zeros_like(x)
     for i in range(memory, 0, -1):  # the farthest is the most significant digit

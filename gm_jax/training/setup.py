@@ -126,7 +126,7 @@ def prepare(experiment: Any, config: Any, options: Options = DEFAULT) -> Setup:
     mesh = parallel.device_mesh(model=options.model_devices)
     layout = parallel.Layout(mesh, settings.num_seeds > 1, options.split_seeds)
     parallel.check_divides(layout, batch_size, settings.num_seeds)
-    given = _given(config.get('condition', ''), data)
+    given = conditions(config.get('condition', ''), data)
     setup = Setup(data, settings, batch_size, layout, make_phases, None, given)
     num = batch_size * settings.steps_per_dispatch
     what = 'batch_size times steps_per_dispatch'
@@ -182,7 +182,7 @@ def _line(error: Exception, experiment: Any) -> str:
   return f'{type(error).__name__} in the config or its method ({where}): {text}'
 
 
-def _given(name: str, data: dataset_lib.Dataset) -> Callable[[int], Any]:
+def conditions(name: str, data: dataset_lib.Dataset) -> Callable[[int], Any]:
   """(num) -> what so many samples are given: classes in turn, or the test split's."""
   if not name:
     return lambda num: None

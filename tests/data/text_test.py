@@ -68,7 +68,7 @@ def test_decoding_undoes_encoding(string):
 
 def test_what_is_not_in_the_vocabulary_is_named():
   with pytest.raises(
-    ValueError, match="character 'q' at position 2 is not among the 2"
+    ValueError, match="string has 'q' at position 2, which is not among the 2"
   ):
     text.encode('abqz', ('a', 'b'))
   for tokens in ([0, 2], [0, -1]):

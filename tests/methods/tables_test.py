@@ -175,6 +175,11 @@ def test_parameters_are_as_many_as_the_lecture_counts():
   assert count(100, 3, memory=1, shared=True) == 2 + 6
 
 
+def counted_once(x):
+  method = tables.chain((3,), 2)
+  return method.step(method.init(None, {'x': x}), None, {'x': x})
+
+
 @pytest.mark.parametrize(
   ('call', 'words'),
   [
@@ -186,6 +191,9 @@ def test_parameters_are_as_many_as_the_lecture_counts():
     (lambda: tables.chain((3,), 2, order=[0, 1, 1]), 'permutation of 0 ... 2'),
     (lambda: tables.num_parameters(0, 2), 'num_dims must be >= 1'),
     (lambda: orders.columns((4,)), 'two axes'),
+    (lambda: counted_once(jnp.array([[0, 1, 2]])), 'x must be from 0 to 1, got 2'),
+    (lambda: counted_once(jnp.array([[0, -1, 1]])), 'x must be from 0 to 1, got -1'),
+    (lambda: counted_once(jnp.array([[0.0, 1.0, 1.0]])), 'whole numbers, got float32'),
   ],
 )
 def test_refusals(call, words):
