@@ -11,7 +11,7 @@ TEXT = (ROOT / 'README.md').read_text()
 
 def test_python_of_the_readme_runs():
   blocks = re.findall(r'```python\n(.*?)```', TEXT, re.DOTALL)
-  assert len(blocks) == 3
+  assert len(blocks) == 4
   names: dict = {}
   for block in blocks:
     exec(compile(block, 'README.md', 'exec'), names)
@@ -20,6 +20,7 @@ def test_python_of_the_readme_runs():
   np.testing.assert_allclose(names['nats'], 1 + np.log(10 / (np.e + 9)), rtol=1e-6)
   kernel = sum(np.exp(-2 / (2 * s**2)) for s in (0.5, 1.0, 2.0))  # at distance root 2
   np.testing.assert_allclose(names['mmd2'], 2 * (3 - kernel), rtol=1e-5)
+  np.testing.assert_allclose(names['bits'], 8, rtol=1e-6)
   assert names['state'].step == 1
 
 

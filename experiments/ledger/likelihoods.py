@@ -5,7 +5,6 @@ scored on a whole split that it never saw. What is a bound says so. Numbers of d
 data sets do not compare: dynamic MNIST, static MNIST and 8-bit MNIST are three.
 """
 
-import importlib
 import pathlib
 import time
 from typing import Any, NamedTuple
@@ -13,7 +12,24 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.configs import explicit
+from experiments.configs import (
+  bernoulli_mixture_digits,
+  eonade_digits,
+  explicit,
+  gated_pixelcnn_digits,
+  gaussian_mixture_digits,
+  independent_digits,
+  kde_digits,
+  made_digits,
+  markov_digits,
+  markov_manual,
+  nade_digits,
+  pixelcnn_digits,
+  pixelcnn_pp_digits,
+  transformer_digits,
+  transformer_manual,
+  transformer_melodies,
+)
 from gm_jax.data import melodies, registry
 from gm_jax.training import inference, loop, plots, report
 from gm_jax.training import setup as setup_lib
@@ -25,10 +41,10 @@ HEADER = ('model', 'nats', 'bits a number', 'kind', 'seeds', 'steps', 'seconds')
 
 
 class Fit(NamedTuple):
-  """A row: a config by its file name, and what of it is changed."""
+  """A row: a config's module, and what of it is changed."""
 
   name: str
-  config: str
+  config: Any
   changes: dict = {}
   evaluated: int | None = None  # test examples, all if None
 
@@ -68,28 +84,28 @@ COUNTED = {'steps': 60, 'steps_per_dispatch': 60}  # 20 epochs of new draws
 
 def _digits() -> tuple[Task, ...]:
   binary = (
-    Fit('independent', 'independent_digits', BINARY | COUNTED),
-    Fit('Markov', 'markov_digits', BINARY | COUNTED),
-    Fit('Markov, memory 4', 'markov_digits', BINARY | COUNTED | {'memory': 4}),
-    Fit('30 Bernoullis', 'bernoulli_mixture_digits', BINARY),
-    Fit('NADE', 'nade_digits', BINARY),
-    Fit('MADE, 4 orders', 'made_digits', BINARY),
-    Fit('EoNADE, 8 orders', 'eonade_digits', BINARY),
-    Fit('PixelCNN', 'pixelcnn_digits', BINARY),
-    Fit('Gated PixelCNN', 'gated_pixelcnn_digits', BINARY),
-    Fit('transformer', 'transformer_digits', BINARY),
+    Fit('independent', independent_digits, BINARY | COUNTED),
+    Fit('Markov', markov_digits, BINARY | COUNTED),
+    Fit('Markov, memory 4', markov_digits, BINARY | COUNTED | {'memory': 4}),
+    Fit('30 Bernoullis', bernoulli_mixture_digits, BINARY),
+    Fit('NADE', nade_digits, BINARY),
+    Fit('MADE, 4 orders', made_digits, BINARY),
+    Fit('EoNADE, 8 orders', eonade_digits, BINARY),
+    Fit('PixelCNN', pixelcnn_digits, BINARY),
+    Fit('Gated PixelCNN', gated_pixelcnn_digits, BINARY),
+    Fit('transformer', transformer_digits, BINARY),
   )
   noise = {'data': 'digits?transform=dequantization'}
   levels = (
-    Fit('independent', 'independent_digits', LEVELS),
-    Fit('Markov', 'markov_digits', LEVELS),
-    Fit('kernel density', 'kde_digits', noise),
-    Fit('30 Gaussians', 'gaussian_mixture_digits', noise),
-    Fit('NADE', 'nade_digits', LEVELS | {'law': 'categorical', 'steps': 2000}),
-    Fit('PixelCNN', 'pixelcnn_digits', LEVELS),
-    Fit('Gated PixelCNN', 'gated_pixelcnn_digits', LEVELS),
-    Fit('PixelCNN++', 'pixelcnn_pp_digits', LEVELS),
-    Fit('transformer', 'transformer_digits', LEVELS),
+    Fit('independent', independent_digits, LEVELS),
+    Fit('Markov', markov_digits, LEVELS),
+    Fit('kernel density', kde_digits, noise),
+    Fit('30 Gaussians', gaussian_mixture_digits, noise),
+    Fit('NADE', nade_digits, LEVELS | {'law': 'categorical', 'steps': 2000}),
+    Fit('PixelCNN', pixelcnn_digits, LEVELS),
+    Fit('Gated PixelCNN', gated_pixelcnn_digits, LEVELS),
+    Fit('PixelCNN++', pixelcnn_pp_digits, LEVELS),
+    Fit('transformer', transformer_digits, LEVELS),
   )
   return (
     Task('digits, dynamic binary, 8x8', 'dynamic:digits', binary, ORDER),
@@ -101,14 +117,14 @@ def _sequences() -> tuple[Task, ...]:
   chains = tuple(
     Fit(
       f'Markov, memory {m}' if m else 'single characters',
-      'markov_manual',
+      markov_manual,
       {'memory': m},
     )
     for m in (0, 1, 2)
   )
   tunes = {'data': 'melodies', 'steps': 8, 'batch_size': 512, 'steps_per_dispatch': 8}
   notes = tuple(
-    Fit(f'Markov, memory {m}' if m else 'single notes', 'markov_manual',
+    Fit(f'Markov, memory {m}' if m else 'single notes', markov_manual,
         tunes | {'memory': m, 'smoothing': 0.1})
     for m in (0, 1, 2, 3)
   )  # fmt: skip
@@ -116,13 +132,13 @@ def _sequences() -> tuple[Task, ...]:
     Task(
       'the Python manual, characters in windows of 64',
       'manual',
-      (*chains, Fit('transformer', 'transformer_manual')),
+      (*chains, Fit('transformer', transformer_manual)),
       ('transformer', 'Markov, memory 2', 'Markov, memory 1', 'single characters'),
     ),
     Task(
       'melodies, 32 notes of 36 pitches',
       'melodies',
-      (*notes, Fit('transformer', 'transformer_melodies')),
+      (*notes, Fit('transformer', transformer_melodies)),
       ('transformer', 'Markov, memory 1', 'single notes'),
     ),
   )
@@ -142,23 +158,23 @@ def _large(name: str, title: str, scale: int) -> tuple[Task, ...]:
   plain, gated = {'steps': 2000 * scale}, {'steps': 800 * scale}
   net = {'features': 16 * scale, 'layers': 5, 'dropout': 0.0}
   dynamic = (
-    Fit('independent', 'independent_digits', binary | count),
-    Fit('Markov', 'markov_digits', binary | count),
-    Fit('30 Bernoullis', 'bernoulli_mixture_digits', binary | mixed),
-    Fit('NADE', 'nade_digits', binary | batch | nade),
-    Fit('MADE, 1 order', 'made_digits', binary | batch | wide | {'num_orders': 1}),
-    Fit('EoNADE, 2 orders', 'eonade_digits', binary | batch | wide | {
+    Fit('independent', independent_digits, binary | count),
+    Fit('Markov', markov_digits, binary | count),
+    Fit('30 Bernoullis', bernoulli_mixture_digits, binary | mixed),
+    Fit('NADE', nade_digits, binary | batch | nade),
+    Fit('MADE, 1 order', made_digits, binary | batch | wide | {'num_orders': 1}),
+    Fit('EoNADE, 2 orders', eonade_digits, binary | batch | wide | {
       'num_orders': 2}, PER_ORDERS),
-    Fit('PixelCNN', 'pixelcnn_digits', binary | net | plain),
-    Fit('Gated PixelCNN', 'gated_pixelcnn_digits', binary | net | gated),
+    Fit('PixelCNN', pixelcnn_digits, binary | net | plain),
+    Fit('Gated PixelCNN', gated_pixelcnn_digits, binary | net | gated),
   )  # fmt: skip
   logistics = {'law': 'logistics', 'hidden': 200}
   bytes_ = (
-    Fit('independent', 'independent_digits', levels | count),
-    Fit('Markov', 'markov_digits', levels | count),
-    Fit('NADE', 'nade_digits', levels | batch | nade | logistics),
-    Fit('PixelCNN', 'pixelcnn_digits', levels | net | plain | {'components': 5}),
-    Fit('PixelCNN++', 'pixelcnn_pp_digits', levels | net | gated),
+    Fit('independent', independent_digits, levels | count),
+    Fit('Markov', markov_digits, levels | count),
+    Fit('NADE', nade_digits, levels | batch | nade | logistics),
+    Fit('PixelCNN', pixelcnn_digits, levels | net | plain | {'components': 5}),
+    Fit('PixelCNN++', pixelcnn_pp_digits, levels | net | gated),
   )
   of = 'dynamic MNIST' if name == 'mnist' else ''
   return (
@@ -202,7 +218,7 @@ class Row(NamedTuple):
 
 
 def _config(fit: Fit, seeds: int, part: float):
-  module = importlib.import_module(f'experiments.configs.{fit.config}')
+  module = fit.config
   config = module.get_config()
   changes = {'seeds': seeds, 'seed': FIRST_SEED, **fit.changes}
   for name, value in changes.items():
@@ -319,7 +335,7 @@ def _task(task: Task, budget: Budget, options, out: pathlib.Path) -> dict[str, A
 def _numbers(row: Row) -> dict[str, Any]:
   return {
     'name': row.fit.name,
-    'config': row.fit.config,
+    'config': row.fit.config.__name__.rpartition('.')[2],
     'changes': row.fit.changes,
     'nats': row.nats.tolist(),
     'bits': row.bits.tolist(),

@@ -60,12 +60,12 @@ def _binarized(how: str, name: str, load: Callable, options: dict) -> dataset.Da
 
   def arrays(split: str, num: int | None = None) -> dict:
     whole = data.arrays(split, None if data.spec.num_train else num)
-    return {k: v[:num] for k, v in drawn(whole, _number(split)).items()}
+    return {k: v[:num] for k, v in drawn(whole, dataset.stream(split)).items()}
 
   def batches(split, batch_size, *, seed, start=0, shard=(0, 1)) -> Iterator[dict]:
     found = data.batches(split, batch_size, seed=seed, start=start, shard=shard)
     for position, batch in zip(itertools.count(start), found, strict=False):
-      yield drawn(batch, _number(split), seed, position, shard[0])
+      yield drawn(batch, dataset.stream(split), seed, position, shard[0])
 
   spec = data.spec._replace(
     dtype=jnp.dtype(jnp.int32), num_levels=2, transform=transforms.levels(2)
@@ -89,8 +89,3 @@ def _splits(data: dataset.Dataset) -> list[str]:
       continue
     found.append(split)
   return found
-
-
-def _number(split: str) -> int:
-  """A number for the split's name, so that no two splits share a stream."""
-  return int.from_bytes(split.encode(), 'big')

@@ -113,6 +113,11 @@ def permuted_indices(
   return map(order(num, batch_size, seed=seed), itertools.count(start))
 
 
+def stream(split: str) -> int:
+  """A number for the split's name, so that no two splits share random numbers."""
+  return int.from_bytes(split.encode(), 'big')
+
+
 def part(batch_size: int, shard: tuple[int, int]) -> slice:
   """The rows of a global batch that the process of a shard (index, count) takes."""
   index, count = shard

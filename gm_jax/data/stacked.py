@@ -72,7 +72,7 @@ def stack(data: dataset.Dataset) -> dataset.Dataset:
 
   def draw(split, num, *, stream, rows=slice(None)):
     x, label = images(split)
-    rng = np.random.default_rng([_number(split), *stream])
+    rng = np.random.default_rng([dataset.stream(split), *stream])
     index = rng.integers(len(label), size=(num, CHANNELS))[rows]
     channels = np.moveaxis(x[index][..., 0], 1, -1)  # [B, 3, H, W] -> [B, H, W, 3]
     places = CLASSES ** np.arange(CHANNELS)[::-1]
@@ -116,8 +116,3 @@ def unstacked(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   rows = np.column_stack([x.reshape(len(x), -1), label])
   _, first = np.unique(rows, axis=0, return_index=True)
   return {'x': x[first], 'label': label[first]}
-
-
-def _number(split: str) -> int:
-  """A number for the split's name, so that no two splits share a stream."""
-  return int.from_bytes(split.encode(), 'big')
