@@ -8,10 +8,10 @@ An experiment is a module with
 and, where it needs them,
 
   batch_size(config) -> int                   examples a step draws
-  A leaf `condition` = 'label', or another batch key, of a model that is given something
-  beside x: pictures are of classes in turn, or of what the test split has.
-
   make_evaluation(config, data) -> function   (method, model, key) -> dict of []
+
+A model that is given something beside x has a leaf `condition`, the batch key: its
+samples are of classes in turn where that is 'label', else of what the test split has.
 """
 
 import functools
