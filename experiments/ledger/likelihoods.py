@@ -168,7 +168,9 @@ def _large(name: str, title: str, scale: int) -> tuple[Task, ...]:
     Fit('PixelCNN', pixelcnn_digits, binary | net | plain),
     Fit('Gated PixelCNN', gated_pixelcnn_digits, binary | net | gated),
   )  # fmt: skip
-  logistics = {'law': 'logistics', 'hidden': 200}
+  # A scale that is learned down to a bin's takes longer than a logit, or larger steps.
+  logistics = {'law': 'logistics', 'hidden': 200, 'learning_rate': 1e-2}
+  logistics['steps'] = 3000 * scale
   bytes_ = (
     Fit('independent', independent_digits, levels | count),
     Fit('Markov', markov_digits, levels | count),
