@@ -374,8 +374,8 @@ def run(budget_name: str, *, data_dir: str | None, out: pathlib.Path) -> dict[st
     'Negative log-likelihood of the test split, every example of it unless said;'
     ' nats an example, bits a number of it. +- is the standard error over examples;'
     f' (least to most) is over seeds from {FIRST_SEED}, trained at once. Adam, cosine'
-    ' decay to 0, parameters averaged at 0.99; steps and sizes were chosen on the'
-    ' validation split where there is one. Binary images are drawn anew in training'
+    ' decay to 0, parameters averaged at 0.99; how steps and sizes were chosen stands'
+    ' in experiments/README.md. Binary images are drawn anew in training'
     ' and once for the test. "bound": of a density of noisy pixels, by Jensen.'
     ' Seconds are of training with its compilation, all seeds together.',
     flush=True,
