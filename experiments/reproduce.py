@@ -21,8 +21,8 @@
 
 On two CPU cores the laptop's budget is about fourteen minutes for `stacked`, ten for
 `f_gan_gaussian`, nineteen for `mode_collapse`, twenty for `likelihoods` (with
---data_dir an hour and a half), one for `theory` and the kernels. Exit codes: 0 done, 1
-the run or its data went wrong, 2 the command did.
+--data_dir up to two hours more), one for `theory` and the kernels. Exit codes: 0 done,
+1 the run or its data went wrong, 2 the command did.
 """
 
 import json

@@ -21,6 +21,11 @@ def _summed(each: Array) -> Array:
   return each.reshape(each.shape[0], -1).sum(axis=1)
 
 
+def bernoulli_each(logits: Array, x: Array) -> Array:
+  """log p of each number in {0, 1}, nats, of the shape of both; see `bernoulli`."""
+  return x * logits - jax.nn.softplus(logits)
+
+
 def bernoulli(logits: Array, x: Array) -> Array:
   """log p(x), x_d in {0, 1} with P(x_d = 1) = sigmoid(logit_d).
 
@@ -38,7 +43,7 @@ def bernoulli(logits: Array, x: Array) -> Array:
   shapes.check_equal(logits=logits, x=x)
   if jnp.issubdtype(jnp.result_type(x), jnp.integer):
     shapes.check_levels(2, x=x)
-  return _summed(x * logits - jax.nn.softplus(logits))
+  return _summed(bernoulli_each(logits, x))
 
 
 def gaussian(mean: Array, std: Array | float, x: Array) -> Array:

@@ -23,7 +23,7 @@ import numpy as np
 import optax
 
 from gm_jax import base, gradient, orders
-from gm_jax.losses import shapes
+from gm_jax.losses import likelihood, shapes
 from gm_jax.methods import autoregressive
 
 CARD = autoregressive.CARD._replace(
@@ -37,11 +37,6 @@ def masked(
   """What the network sees: x where known, the mask, a condition; [B, 2 D + C]."""
   parts = [x * known, known] + ([] if given is None else [given])
   return jnp.concatenate(parts, axis=-1).astype(jnp.float32)
-
-
-def log_bernoulli(logits: base.Array, x: base.Array) -> base.Array:
-  """log p of each number, [B, D] nats."""
-  return x * logits - jax.nn.softplus(logits)
 
 
 def eonade(
@@ -97,7 +92,7 @@ def eonade(
     rngs = {'dropout': drop_key}
     seen = masked(x, known, given)
     logits = module.apply({'params': params}, seen, train=True, rngs=rngs)
-    hidden = ((1 - known) * log_bernoulli(logits, x)).sum(axis=1)
+    hidden = ((1 - known) * likelihood.bernoulli_each(logits, x)).sum(axis=1)
     weight = num_dims / (num_dims - num_known[:, 0])
     return -(weight * hidden).mean(), (extra, {})
 
@@ -108,7 +103,7 @@ def eonade(
     def add(carry, position):
       known, total = carry
       logit = conditional(params, x, known, given)[:, position]
-      total += log_bernoulli(logit, x[:, position])
+      total += likelihood.bernoulli_each(logit, x[:, position])
       return (known.at[:, position].set(1.0), total), None
 
     start = jnp.zeros(x.shape), jnp.zeros(len(x))

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from gm_jax import base
+from gm_jax.losses import shapes
 from gm_jax.methods import kde
 
 CARD = kde.CARD._replace(training=('maximum_likelihood', 'em'), latents='discrete')
@@ -137,6 +138,8 @@ def mixture(
   dim = math.prod(shape)
 
   def flat(x):
+    if components.measure == 'mass':
+      shapes.check_levels(2, x=x)
     return x.reshape(len(x), dim).astype(jnp.float32)
 
   def empty(x):
