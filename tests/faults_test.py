@@ -171,12 +171,36 @@ def test_where_no_file_may_grow_the_run_ends_and_goes_on_later(
   here, workdir = prepared_folder(tmp_path / 'x'), tmp_path / 'run'
   shutil.copytree(straight(), workdir)
   before = contents(workdir / 'checkpoints')
-  done, _ = run(limited(1024 * kilobytes, small(workdir, steps=80)), here)
+  command = small(workdir, '--compilation_cache=', steps=80)  # the suite's stays whole
+  done, _ = run(limited(1024 * kilobytes, command), here)
   assert_one_line(done, 1, 'cannot write to', 'checkpoints from before')
   assert contents(workdir / 'checkpoints').items() >= before.items()
   done, _ = run(small(workdir, steps=80), here)
   assert done.returncode == 0 and 'going on from step' in done.stdout, done.stderr
   launch_test.assert_same_end(straight(steps=80), workdir)
+
+
+COMPILED = """
+import sys
+import jax
+from gm_jax.training import launch
+launch.use_compilation_cache(sys.argv[1])
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+print(jax.jit(lambda x: x + 40)(2))
+"""
+
+
+def test_a_cache_of_programs_that_is_torn_or_cannot_grow_says_nothing(tmp_path):
+  here = prepared_folder(tmp_path / 'x')
+  cache = tmp_path / 'cache'
+  command = [sys.executable, '-c', COMPILED, str(cache)]
+  done, _ = run(limited(20, command), here)  # tears its first program itself
+  assert (done.returncode, done.stdout, done.stderr) == (0, '42\n', '')
+  torn = list(cache.glob('*-cache'))
+  assert torn and all(path.stat().st_size <= 20 for path in torn)
+  done, _ = run(command, here)
+  assert (done.returncode, done.stdout, done.stderr) == (0, '42\n', '')
 
 
 @pytest.fixture
