@@ -20,6 +20,11 @@ import jax.numpy as jnp
 from gm_jax import base
 
 
+def _rows(layer: Callable, x: base.Array) -> base.Array:
+  """The layer on x [..., I] as rows [N, I]: twice as fast a gradient on a CPU."""
+  return layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
+
+
 class Block(nn.Module):
   """One layer: attention and a perceptron of four times the width.
 
@@ -43,7 +48,8 @@ class Block(nn.Module):
 
   def split(self, x: base.Array) -> tuple[base.Array, ...]:
     """Queries, keys, values `[B, heads, T, width / heads]` of x [B, T, width]."""
-    parts = self.to_qkv(self.norms[0](x)).reshape(*x.shape[:2], 3, self.heads, -1)
+    parts = _rows(self.to_qkv, self.norms[0](x))
+    parts = parts.reshape(*x.shape[:2], 3, self.heads, -1)
     return tuple(jnp.moveaxis(parts, (2, 3), (0, 2)))
 
   def attended(self, query, keys, values, allowed) -> base.Array:
@@ -51,12 +57,12 @@ class Block(nn.Module):
     scores = query @ keys.swapaxes(-1, -2) / math.sqrt(query.shape[-1])
     out = jax.nn.softmax(jnp.where(allowed, scores, -jnp.inf)) @ values
     out = out.swapaxes(1, 2)
-    return self.from_heads(out.reshape(*out.shape[:2], self.width))
+    return _rows(self.from_heads, out.reshape(*out.shape[:2], self.width))
 
   def finished(self, x: base.Array, attention: base.Array, *, train: bool):
     """The residual sums."""
     x = x + self.drop(attention, deterministic=not train)
-    y = self.down(nn.gelu(self.up(self.norms[1](x))))
+    y = _rows(lambda h: self.down(nn.gelu(self.up(h))), self.norms[1](x))
     return x + self.drop(y, deterministic=not train)
 
   def __call__(self, x: base.Array, *, train: bool = False) -> base.Array:
@@ -129,7 +135,7 @@ class Transformer(nn.Module):
     h = jnp.concatenate([first, before], 1) + self.places
     for block in self.blocks:
       h = block(h, train=train)
-    return self.head(self.norm(h))
+    return _rows(self.head, self.norm(h))
 
   def start(self, num: int, condition: base.Array | None = None) -> dict:
     """What is remembered before the first token: the start token, in every cache."""
