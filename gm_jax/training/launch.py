@@ -252,8 +252,8 @@ def use_compilation_cache(folder: str = '') -> None:
     )
   jax.config.update('jax_compilation_cache_dir', folder)
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
-  # A disk is full, another process is halfway through a program: it is compiled anew.
-  warnings.filterwarnings('ignore', r'Error (read|writ)ing persistent compilation cache')
+  # A full disk, a program that another process is still writing: it is compiled anew.
+  warnings.filterwarnings('ignore', 'Error (read|writ)ing persistent compilation cache')
 
 
 def describe(folder: str | pathlib.Path) -> list[tuple[str, str]]:

@@ -65,6 +65,24 @@ def test_the_cache_gives_the_full_passes_logits_and_the_same_samples(conditional
   np.testing.assert_array_equal(fast, slow)
 
 
+@pytest.mark.parametrize('length', [64, 150, 600])
+def test_attention_by_parts_is_softmax_over_all_that_is_not_later(length):
+  shape = (2, 2, length, 3)
+  queries, keys, values = 3 * jax.random.normal(jax.random.key(0), (3, *shape))
+  cotangent = jax.random.normal(jax.random.key(1), shape)
+
+  def whole(queries, keys, values):
+    scores = jnp.einsum('bhtd,bhsd->bhts', queries, keys) / np.sqrt(3)
+    later = np.arange(length)[None] > np.arange(length)[:, None]
+    return jax.nn.softmax(jnp.where(later, -jnp.inf, scores)) @ values
+
+  found, pull = jax.vjp(transformer._causal, queries, keys, values)
+  expected, push = jax.vjp(whole, queries, keys, values)
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+  for ours, theirs in zip(pull(cotangent), push(cotangent), strict=True):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
 def test_a_block_is_the_formula():
   block = transformer.Block(4, 2)
   x = jax.random.normal(jax.random.key(0), (1, 3, 4))
