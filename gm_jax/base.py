@@ -158,3 +158,13 @@ class Phase(NamedTuple):
   until: int  # the step at which the phase ends
   spec: DataSpec
   enter: Callable[[Array, State, Batch], State] | None  # (key, previous, batch)
+
+
+def check_unconditional(condition: Any) -> None:
+  """Of a `sample` that takes no condition.
+
+  Raises:
+    ValueError: there is one.
+  """
+  if condition is not None:
+    raise ValueError('this model is unconditional: condition must be None')

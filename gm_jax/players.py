@@ -201,8 +201,7 @@ def sampler(generator: nn.Module, prior: priors.Prior) -> Callable[..., base.Arr
   """The `Method.sample` of an unconditional generator of z."""
 
   def sample(model, key, num, *, condition=None):
-    if condition is not None:
-      raise ValueError('this model is unconditional: condition must be None')
+    base.check_unconditional(condition)
     model_state = collections(model.extra, GENERATOR)
     z = prior(key, num)
     return apply(generator, model.params[GENERATOR], model_state, z, train=False)[0]

@@ -150,12 +150,9 @@ def adversarial_autoencoder(
     return state, {'reconstruction': error, 'encoder_loss': fooled, **metrics}
 
   def sample(model, key, num, *, condition=None):
-    if condition is None:
-      z = prior(key, num)
-    elif classes is None:
-      raise ValueError('this model is unconditional: condition must be None')
-    else:
-      z = classes.prior(key, condition)
+    if classes is None:
+      base.check_unconditional(condition)
+    z = prior(key, num) if condition is None else classes.prior(key, condition)
     return autoencoder.applied(decoder, DECODER, model, z)
 
   queries = autoencoder.queries(encoder, decoder)

@@ -61,11 +61,12 @@ def embedded(
   Raises:
     ValueError: a condition is given to a model that takes none, or missing.
   """
-  if condition is None and given is not None:
-    raise ValueError('this model is unconditional: condition must be None')
-  if condition is not None and given is None:
+  if condition is None:
+    base.check_unconditional(given)
+    return None
+  if given is None:
     raise ValueError(f'this model needs a condition, {condition.name} [B, ...]')
-  return None if condition is None else condition.embed(given)
+  return condition.embed(given)
 
 
 def autoregressive(

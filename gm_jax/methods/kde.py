@@ -137,8 +137,7 @@ def kde(shape: Sequence[int], num_points: int, *, std: float) -> base.Method:
     return log_density(model.extra['points'], x, std, stored(model))
 
   def sample(model, key, num, *, condition=None):
-    if condition is not None:
-      raise ValueError('this model is unconditional: condition must be None')
+    base.check_unconditional(condition)
     point_key, noise_key = jax.random.split(key)
     index = jax.random.randint(point_key, (num,), 0, stored(model))
     noise = std * jax.random.normal(noise_key, (num, dim))

@@ -186,8 +186,7 @@ def mixture(
     return jax.nn.logsumexp(classify(model, key, x), axis=1)
 
   def sample(model, key, num, *, condition=None):
-    if condition is not None:
-      raise ValueError('this model is unconditional: condition must be None')
+    base.check_unconditional(condition)
     k_key, x_key = jax.random.split(key)
     component = jax.random.categorical(k_key, model.extra['log_weights'], shape=(num,))
     return components.sample(model.extra['theta'], x_key, component).reshape(

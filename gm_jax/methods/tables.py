@@ -145,8 +145,7 @@ def full_table(
     return log_table(model)[cells(x)[1]]
 
   def sample(model, key, num, *, condition=None):
-    if condition is not None:
-      raise ValueError('this model is unconditional: condition must be None')
+    base.check_unconditional(condition)
     cell = jax.random.categorical(key, log_table(model), shape=(num,))
     digits = cell[:, None] // jnp.asarray(place, jnp.int32) % num_levels
     return digits.reshape(num, *shape)
@@ -209,8 +208,7 @@ def chain(
     return log_tables(model)[entries, values].sum(axis=1)
 
   def sample(model, key, num, *, condition=None):
-    if condition is not None:
-      raise ValueError('this model is unconditional: condition must be None')
+    base.check_unconditional(condition)
     logs = log_tables(model)
 
     def draw(context, inputs):
