@@ -80,7 +80,8 @@ def run(data: str, *, steps: int, batch_size: int) -> ml_collections.ConfigDict:
 def choose(table, name: str, leaf: str):
   """`table[name]`, or a ValueError that lists the names."""
   if name not in table:
-    raise ValueError(f'{leaf} = {name!r} is not one of {", ".join(sorted(table))}')
+    names = ', '.join(key or "''" for key in sorted(table))
+    raise ValueError(f'{leaf} = {name!r} is not one of {names}')
   return table[name]
 
 
