@@ -327,7 +327,7 @@ def test_wrong_leaves_of_a_dcgan_are_one_line(changes, word):
     ('nade_digits', {'learning_rate': 0.0}, 'learning_rate must be > 0'),
     ('nade_digits', {'clip': -1.0}, 'clip must be >= 0'),
     ('made_digits', {'num_orders': 0}, 'num_orders must be >= 1'),
-    ('made_digits', {'condition': 'text'}, 'one of , condition, label'),
+    ('made_digits', {'condition': 'text'}, "one of '', condition, label"),
     ('eonade_digits', {'hidden': 0}, 'hidden must be >= 1'),
     ('pixelcnn_digits', {'data': 'stacked:digits?transform=levels'}, '3 channels'),
     ('pixelcnn_digits', {'reach': 0}, 'reach must be >= 1'),
