@@ -159,7 +159,7 @@ def ring(out: pathlib.Path) -> list[report.Section]:
   """Trains the five rows, prints their table and draws them."""
   print(f'(a) The ring of eight Gaussians.\n{PROTOCOL}\n')
   quiet = {'num_unroll': K, 'diagnostics': False}
-  full = Row('unrolled, full gradient', unrolled_gan_ring, how='full', **quiet)
+  full = Row('unrolled, full gradient', unrolled_gan_ring, unroll_fn='full', **quiet)
   plain = Row('ordinary, equal steps', gan_ring)
   steps = scaled(plain.steps * full.seconds / plain.seconds / _SCALE.value)
   rows = {
@@ -169,7 +169,7 @@ def ring(out: pathlib.Path) -> list[report.Section]:
       'more critic steps', gan_ring, num_critic=K + 1
     ),
     f'unrolled, k = {K}, partial gradient': Row(
-      'unrolled, partial gradient', unrolled_gan_ring, how='partial', **quiet
+      'unrolled, partial gradient', unrolled_gan_ring, unroll_fn='partial', **quiet
     ),
     f'unrolled, k = {K}, full gradient': full,
   }
@@ -181,10 +181,10 @@ def ring(out: pathlib.Path) -> list[report.Section]:
            'steps': scaled(5000)}  # fmt: skip
   table_first = [
     Row('ordinary', gan_ring, **first).cells('ordinary (k = 0)'),
-    Row('partial', unrolled_gan_ring, how='partial', **quiet, **first).cells(
+    Row('partial', unrolled_gan_ring, unroll_fn='partial', **quiet, **first).cells(
       f'unrolled, k = {K}, partial gradient'
     ),
-    Row('full', unrolled_gan_ring, how='full', **quiet, **first).cells(
+    Row('full', unrolled_gan_ring, unroll_fn='full', **quiet, **first).cells(
       f'unrolled, k = {K}, full gradient'
     ),
   ]

@@ -15,7 +15,7 @@ outer parameters that `step` closes over and s_k the last state,
   `implicit`   both terms, with ds/dtheta of the fixed point s = step(s), by
                the implicit function theorem.
 
-All share one signature, `how(step, state, xs=None, *, length=None) -> state`;
+All share one signature, `unroll_fn(step, state, xs=None, *, length=None) -> state`;
 `xs` are inputs stacked on a leading axis of size k (fresh batches), `length` is
 k where there are none. k = 0 returns the state. Each step is rematerialized
 inside one scan: compile time does not grow with k, and memory grows by one
@@ -101,7 +101,7 @@ def truncated(num_last: int) -> Unroll:
   if num_last < 0:
     raise ValueError(f'num_last must be >= 0, got {num_last}')
 
-  def how(step, state, xs=None, *, length=None):
+  def unroll_fn(step, state, xs=None, *, length=None):
     length = _length(xs, length)
     first = max(length - num_last, 0)
     head, tail = (
@@ -111,7 +111,7 @@ def truncated(num_last: int) -> Unroll:
     state = partial(step, state, head, length=first)
     return full(step, state, tail, length=length - first)
 
-  return how
+  return unroll_fn
 
 
 def implicit(
@@ -147,7 +147,7 @@ def implicit(
 
     return jax.lax.scan(add, b, None, length=num_terms)[0]
 
-  def how(step, state, xs=None, *, length=None):
+  def unroll_fn(step, state, xs=None, *, length=None):
     length = _length(xs, length)
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
       if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
@@ -164,7 +164,7 @@ def implicit(
     pullback = jax.lax.stop_gradient(pullback)
     return _react(solver or neumann, pullback, fixed, moved)
 
-  return how
+  return unroll_fn
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -28,7 +28,7 @@ def linear(matrix):
   return field
 
 
-def path(how, matrix=BILINEAR, tx=None, steps=STEPS):
+def path(dynamics_fn, matrix=BILINEAR, tx=None, steps=STEPS):
   """[steps + 1, 2] of players from START, each with an optimizer of its own."""
   tx = tx or optax.sgd(RATE)
 
@@ -38,7 +38,7 @@ def path(how, matrix=BILINEAR, tx=None, steps=STEPS):
     return {k: m[0] for k, m in moved.items()}, {k: m[1] for k, m in moved.items()}
 
   def body(carry, _):
-    params, opt_state, _ = how(linear(matrix), update, *carry)
+    params, opt_state, _ = dynamics_fn(linear(matrix), update, *carry)
     return (params, opt_state), jnp.stack([params['x'], params['y']])
 
   start = {k: jnp.asarray(v, jnp.result_type(float)) for k, v in START.items()}
@@ -79,9 +79,9 @@ CASES = {
 @pytest.mark.parametrize('matrix', [BILINEAR, GENERAL], ids=['bilinear', 'general'])
 @pytest.mark.parametrize('name', CASES)
 def test_on_a_linear_field_a_step_is_its_matrix(name, matrix):
-  how, step_of = CASES[name]
+  dynamics_fn, step_of = CASES[name]
   with jax.enable_x64(True):
-    found = path(how, matrix)
+    found = path(dynamics_fn, matrix)
   np.testing.assert_allclose(found, powers(step_of(matrix)), rtol=1e-10)
 
 

@@ -65,8 +65,8 @@ def test_every_slice_has_its_own_key_and_its_own_examples():
   np.testing.assert_allclose(metrics['draw'], np.mean(expected), rtol=1e-6)
 
 
-@pytest.mark.parametrize('how', [unroll.full, unroll.truncated(2)])
-def test_unrolled_through_accumulated_inner_steps(how):
+@pytest.mark.parametrize('unroll_fn', [unroll.full, unroll.truncated(2)])
+def test_unrolled_through_accumulated_inner_steps(unroll_fn):
   # d/d(outer) of a loss after four steps of Adam on a loss that the outer
   # parameter enters: second derivatives of the accumulated loss.
   with jax.enable_x64(True):
@@ -88,7 +88,7 @@ def test_unrolled_through_accumulated_inner_steps(how):
         )
         return w, opt_state
 
-      last, _ = how(step, (jnp.asarray(w), tx.init(w)), length=4)
+      last, _ = unroll_fn(step, (jnp.asarray(w), tx.init(w)), length=4)
       return jnp.sum(last**2)
 
     slope = jax.jit(jax.grad(outer_loss), static_argnums=1)
@@ -96,7 +96,7 @@ def test_unrolled_through_accumulated_inner_steps(how):
     numeric = (outer_loss(0.7 + h, 3) - outer_loss(0.7 - h, 3)) / (2 * h)
     whole, cut = slope(0.7, 1), slope(0.7, 3)
   np.testing.assert_allclose(cut, whole, rtol=1e-10)
-  if how is unroll.full:
+  if unroll_fn is unroll.full:
     np.testing.assert_allclose(cut, numeric, rtol=1e-6)
 
 

@@ -86,7 +86,7 @@ def test_wrong_command_is_one_line_with_exit_code_2(args, message, tmp_path):
   [
     ({'data': 'toy:rings'}, "no data set 'toy:rings'; did you mean 'toy:ring'"),
     ({'num_unroll': -1}, 'num_unroll must be >= 0, got -1'),
-    ({'how': 'exact'}, "how = 'exact' is not one of full"),
+    ({'unroll_fn': 'exact'}, "unroll_fn = 'exact' is not one of full"),
     ({'game': 'zero_sum'}, "game = 'zero_sum' is not one of hinge"),
     ({'g_learning_rate': 0.0}, 'learning rates must be > 0'),
     ({'clip': -1.0}, 'clip must be >= 0'),

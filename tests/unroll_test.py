@@ -25,9 +25,9 @@ def ascent(g, d, _):
   return d + ETA * jax.grad(value, argnums=1)(g, d)
 
 
-def game_gradient(how, k, step=ascent):
+def game_gradient(unroll_fn, k, step=ascent):
   def outer(g):
-    return value(g, how(functools.partial(step, g), jnp.asarray(D0), length=k))
+    return value(g, unroll_fn(functools.partial(step, g), jnp.asarray(D0), length=k))
 
   return jax.grad(outer)(G)
 
@@ -62,8 +62,8 @@ def test_quadratic_game_has_the_numbers_of_the_reference():
 
 def test_many_steps_reach_the_best_response():
   limit = B**2 * G / A  # d/dG max_D f
-  for how in (unroll.full, unroll.partial, unroll.implicit(num_terms=200)):
-    np.testing.assert_allclose(game_gradient(how, 200), limit, rtol=1e-10)
+  for unroll_fn in (unroll.full, unroll.partial, unroll.implicit(num_terms=200)):
+    np.testing.assert_allclose(game_gradient(unroll_fn, 200), limit, rtol=1e-10)
 
 
 def test_gap_vanishes_at_both_ends_and_peaks_where_the_power_is_half():
@@ -93,7 +93,7 @@ def optimizer_step(tx, theta, state, data):
   return optax.apply_updates(weights, updates), opt_state
 
 
-def outer_loss(tx, how, k, fresh, theta):
+def outer_loss(tx, unroll_fn, k, fresh, theta):
   rng = np.random.default_rng(1)
   weights = {
     'first': jnp.asarray(rng.normal(size=(3, 4))),
@@ -102,9 +102,9 @@ def outer_loss(tx, how, k, fresh, theta):
   state = (weights, tx.init(weights))
   step = functools.partial(optimizer_step, tx, theta)
   if fresh:
-    weights, _ = how(step, state, jnp.asarray(rng.normal(size=(k, 6, 3))))
+    weights, _ = unroll_fn(step, state, jnp.asarray(rng.normal(size=(k, 6, 3))))
   else:
-    weights, _ = how(lambda s, _: step(s, INPUT), state, length=k)
+    weights, _ = unroll_fn(lambda s, _: step(s, INPUT), state, length=k)
   return inner_loss(theta, weights, INPUT) ** 2
 
 
@@ -133,8 +133,8 @@ def test_full_gradient_equals_finite_differences(name, fresh):
 def test_truncation_at_k_is_full_and_at_zero_is_partial(fresh):
   theta, tx, k = jnp.asarray([0.7, -0.4]), OPTIMIZERS['adam'](), 4
 
-  def gradient(how):
-    return jax.grad(functools.partial(outer_loss, tx, how, k, fresh))(theta)
+  def gradient(unroll_fn):
+    return jax.grad(functools.partial(outer_loss, tx, unroll_fn, k, fresh))(theta)
 
   np.testing.assert_allclose(
     gradient(unroll.truncated(k)), gradient(unroll.full), rtol=1e-12
@@ -169,8 +169,10 @@ def test_truncation_on_fresh_inputs_is_full_after_a_constant_head(m):
         state = jax.lax.stop_gradient(state)
     return state
 
-  def both(how):
-    return jax.value_and_grad(functools.partial(outer_loss, tx, how, k, True))(theta)
+  def both(unroll_fn):
+    return jax.value_and_grad(functools.partial(outer_loss, tx, unroll_fn, k, True))(
+      theta
+    )
 
   (value, slope), (expected, expected_slope) = both(unroll.truncated(m)), both(by_hand)
   np.testing.assert_allclose(value, expected, rtol=1e-12)
@@ -180,12 +182,12 @@ def test_truncation_on_fresh_inputs_is_full_after_a_constant_head(m):
 
 
 @pytest.mark.parametrize(
-  'how', [unroll.full, unroll.partial, *map(unroll.truncated, range(6))]
+  'unroll_fn', [unroll.full, unroll.partial, *map(unroll.truncated, range(6))]
 )
-def test_inputs_are_taken_in_their_order(how):
+def test_inputs_are_taken_in_their_order(unroll_fn):
   factors = np.random.default_rng(3).normal(size=(5, 3, 3))  # do not commute
   product = functools.reduce(lambda s, x: x @ s, factors, np.eye(3))
-  last = how(lambda s, x: x @ s, jnp.eye(3), jnp.asarray(factors))
+  last = unroll_fn(lambda s, x: x @ s, jnp.eye(3), jnp.asarray(factors))
   np.testing.assert_allclose(last, product, rtol=1e-10)
 
 
@@ -219,8 +221,8 @@ def test_implicit_gradient_is_the_matrix_inverse_one():
   def step(theta, s, _):  # gradient descent on s'Cs/2 - s'M theta
     return s - 0.1 * (curvature @ s - mixed @ theta)
 
-  def outer(how, theta):
-    s = how(functools.partial(step, theta), jnp.zeros(3), length=400)
+  def outer(unroll_fn, theta):
+    s = unroll_fn(functools.partial(step, theta), jnp.zeros(3), length=400)
     return jnp.sum(jnp.sin(s)) + theta @ theta
 
   best = np.linalg.solve(curvature, mixed @ theta)
@@ -229,9 +231,9 @@ def test_implicit_gradient_is_the_matrix_inverse_one():
   def gmres(matvec, b):
     return jax.scipy.sparse.linalg.gmres(matvec, b, tol=1e-12)[0]
 
-  for how in (unroll.implicit(num_terms=400), unroll.implicit(solver=gmres)):
+  for unroll_fn in (unroll.implicit(num_terms=400), unroll.implicit(solver=gmres)):
     np.testing.assert_allclose(
-      jax.grad(functools.partial(outer, how))(theta), expected, rtol=1e-8
+      jax.grad(functools.partial(outer, unroll_fn))(theta), expected, rtol=1e-8
     )
   few = jax.grad(functools.partial(outer, unroll.implicit(num_terms=2)))(theta)
   assert np.abs(few - expected).max() > 1e-2
@@ -244,9 +246,14 @@ def test_implicit_refuses_states_that_are_not_all_float():
 
 
 def test_no_steps_is_the_start():
-  for how in (unroll.full, unroll.partial, unroll.truncated(2), unroll.implicit()):
-    assert game_gradient(how, 0) == B * D0
-    assert how(lambda s, x: s + x, jnp.asarray(1.5), jnp.zeros((0,))) == 1.5
+  for unroll_fn in (
+    unroll.full,
+    unroll.partial,
+    unroll.truncated(2),
+    unroll.implicit(),
+  ):
+    assert game_gradient(unroll_fn, 0) == B * D0
+    assert unroll_fn(lambda s, x: s + x, jnp.asarray(1.5), jnp.zeros((0,))) == 1.5
 
 
 @pytest.mark.parametrize(('xs', 'length'), [(None, None), (np.zeros(3), 4), (None, -1)])
@@ -373,16 +380,16 @@ def unnamed_gradient_step(loss_fn, tx, params, opt_state):
   return optax.apply_updates(params, updates), opt_state
 
 
-def outer_of(how, step, start, k):
+def outer_of(unroll_fn, step, start, k):
   def outer(theta):
-    last = how(functools.partial(step, theta), start, length=k)
+    last = unroll_fn(functools.partial(step, theta), start, length=k)
     return sum(jnp.sum(w) for w in jax.tree.leaves(last))
 
   return outer
 
 
-def temporary_bytes(how, k, step=wide_step, start=WIDE):
-  outer = outer_of(how, step, jax.tree.map(jnp.asarray, start), k)
+def temporary_bytes(unroll_fn, k, step=wide_step, start=WIDE):
+  outer = outer_of(unroll_fn, step, jax.tree.map(jnp.asarray, start), k)
   compiled = jax.jit(jax.grad(outer)).lower(1.0).compile()
   return compiled.memory_analysis().temp_size_in_bytes
 
@@ -443,8 +450,8 @@ def test_states_may_hold_integers_and_structures():
     return {'count': state['count'] + 1, 'w': state['w'] * x}
 
   state = {'count': jnp.zeros((), jnp.int32), 'w': jnp.asarray(1.0)}
-  for how in (unroll.full, unroll.partial, unroll.truncated(1)):
-    last = how(step, state, jnp.asarray([2.0, 3.0]))
+  for unroll_fn in (unroll.full, unroll.partial, unroll.truncated(1)):
+    last = unroll_fn(step, state, jnp.asarray([2.0, 3.0]))
     chex.assert_trees_all_equal(last, {'count': jnp.int32(2), 'w': jnp.asarray(6.0)})
 
 

@@ -170,7 +170,7 @@ LEAVES = [
   leaf('divergence=weighted_jensen_shannon_3.14', 'pi is the weight', '(0, 1)',
        config=F_GAN),
   leaf('generator=sadle', "generator = 'sadle'", 'saddle, trick', config=F_GAN),
-  leaf('how=exactly', "how = 'exactly'", 'one of full'),
+  leaf('unroll_fn=exactly', "unroll_fn = 'exactly'", 'one of full'),
   leaf('on_nan=hope', "on_nan must be 'stop', 'skip' or 'restart'", "'hope'"),
   leaf('fresh=perhaps', 'fresh', 'perhaps'),
   leaf('num_unroll=-1', 'num_unroll must be >= 0', '-1'),

@@ -143,7 +143,7 @@ def nade_rows(where, repeats: int, scale: int = 1) -> list[dict]:
 
 def pixelcnn_row(repeats: int, size: int = 28, num: int = 16) -> dict:
   """Samples from the cache beside samples by full passes."""
-  module = pixelcnn.GatedPixelCNN(size, size, 2, features=16, num_layers=4, reach=2)
+  module = pixelcnn.GatedPixelCNN(size, size, 2, features=16, num_layers=4, radius=2)
   x = _bits(2, num, size * size)
   variables = jax.jit(module.init)(jax.random.key(0), x)
 

@@ -48,7 +48,7 @@ COLUMNS = {
 
 def make_method(
   k: int,
-  how: unroll.Unroll = unroll.full,
+  unroll_fn: unroll.Unroll = unroll.full,
   *,
   g_tx: optax.GradientTransformation | None = None,
   prior: priors.Prior | None = None,
@@ -58,7 +58,13 @@ def make_method(
   prior = prior or priors.normal(SIZES[GENERATOR][0])
   networks = (mlp.MLP(s[1:], activation=nn.tanh) for s in SIZES.values())
   return unrolled_gan.unrolled_gan(
-    *networks, g_tx or adam, adam, prior=prior, num_unroll=k, how=how, diagnostics=False
+    *networks,
+    g_tx or adam,
+    adam,
+    prior=prior,
+    num_unroll=k,
+    unroll_fn=unroll_fn,
+    diagnostics=False,
   )
 
 

@@ -239,7 +239,7 @@ def unrolled_config(
   """The config of an unrolled DCGAN; the argument is the number of steps."""
   config = images(data, **sizes)
   config.num_unroll = num_unroll if arg is None else int(arg)
-  config.how = 'full'
+  config.unroll_fn = 'full'
   return config
 
 
@@ -250,7 +250,7 @@ def unrolled_method(config, spec, *, wrap=lambda tx: tx):
     g_tx=wrap(adam(config, config.g_learning_rate)),
     d_tx=wrap(adam(config, config.d_learning_rate)),
     num_unroll=config.num_unroll,
-    how=choose(UNROLLS, config.how, 'how'),
+    unroll_fn=choose(UNROLLS, config.unroll_fn, 'unroll_fn'),
     diagnostics=False,
   )
 

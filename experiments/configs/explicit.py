@@ -107,8 +107,8 @@ def condition(config, spec) -> autoregressive.Condition | None:
   return common.choose(table, config.condition, 'condition')()
 
 
-def law(config, spec) -> dict:
-  """`likelihood` and `draw` of a number, as `law` names, and how many `outputs`."""
+def output_distribution(config, spec) -> dict:
+  """The log-mass, the draw and the number of outputs that `likelihood` names."""
   check_whole(config, spec)
   levels = spec.num_levels
 
@@ -129,7 +129,7 @@ def law(config, spec) -> dict:
     'categorical': lambda: (levels, likelihood.categorical, sampler.categorical),
     'logistics': logistics,
   }
-  outputs, nats, draw = common.choose(table, config.law, 'law')()
+  outputs, nats, draw = common.choose(table, config.likelihood, 'likelihood')()
   return {'outputs': outputs, 'likelihood': nats, 'draw': draw}
 
 
@@ -242,18 +242,18 @@ def transformer(config, spec, wrap):
     config.heads,
     config.dropout,
   )
-  law = {'likelihood': likelihood.categorical, 'draw': sampler.categorical}
-  return sequence(module, config, spec, wrap, **law)
+  output = {'likelihood': likelihood.categorical, 'draw': sampler.categorical}
+  return sequence(module, config, spec, wrap, **output)
 
 
 def pixels(network, config, spec, wrap):
   """A PixelCNN; with `components`, of pixels whose channels are given together."""
   check_whole(config, spec)
   check_images(config, spec)
-  common.check_sizes(config, 'features', 'layers', 'reach')
+  common.check_sizes(config, 'features', 'layers', 'radius')
   check_dropout(config)
   height, width, channels = spec.shape
-  sizes = config.features, config.layers, config.reach
+  sizes = config.features, config.layers, config.radius
   make = functools.partial(
     network, height, width, spec.num_levels, *sizes, dropout=config.dropout
   )
@@ -263,8 +263,8 @@ def pixels(network, config, spec, wrap):
         f'data = {config.data!r} has {channels} channels, and this model takes 1;'
         ' pixelcnn_pp_digits.py takes more'
       )
-    law = {'likelihood': likelihood.categorical, 'draw': sampler.categorical}
-    return sequence(make(), config, spec, wrap, **law)
+    output = {'likelihood': likelihood.categorical, 'draw': sampler.categorical}
+    return sequence(make(), config, spec, wrap, **output)
   common.check_sizes(config, 'components')
   outputs = likelihood.num_pixel_parameters(config.components, channels)
   module = make(outputs=outputs, channels=channels)

@@ -5,8 +5,8 @@
 
 About 20 s on two CPU cores. The argument is the order: rows, columns or random. 22.79
 +- 0.19 nats an image of the test split, exact. What is seen are digits as clear as
-binary pixels of 8 x 8 allow. For data of more levels `law` is categorical or logistics;
-`condition` = label gives p(x | class).
+binary pixels of 8 x 8 allow. For data of more levels `likelihood` is categorical or
+logistics; `condition` = label gives p(x | class).
 """
 
 import math
@@ -22,7 +22,7 @@ def get_config(arg=None):
   """The config; the argument is the order: rows, columns or random."""
   config = explicit.learning('dynamic:digits', steps=4000, batch_size=64, rate=3e-3)
   config.order = arg or 'rows'
-  config.law = 'bernoulli'  # or categorical, logistics, of data with more levels
+  config.likelihood = 'bernoulli'  # or categorical, logistics, of data with more levels
   config.hidden = 128
   return config
 
@@ -30,8 +30,8 @@ def get_config(arg=None):
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """One hidden layer."""
   common.check_sizes(config, 'hidden')
-  law = explicit.law(config, spec)
+  output = explicit.output_distribution(config, spec)
   module = nade.NADE(
-    math.prod(spec.shape), config.hidden, spec.num_levels, law.pop('outputs')
+    math.prod(spec.shape), config.hidden, spec.num_levels, output.pop('outputs')
   )
-  return explicit.sequence(module, config, spec, wrap, **law)
+  return explicit.sequence(module, config, spec, wrap, **output)

@@ -22,7 +22,7 @@ def get_config(arg=None):
   config = explicit.learning(data, steps=1000, batch_size=32, rate=3e-3)
   config.features = 32
   config.layers = 4
-  config.reach = 2
+  config.radius = 2
   config.dropout = 0.5
   config.components = 5
   return config

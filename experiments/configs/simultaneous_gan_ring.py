@@ -33,14 +33,14 @@ def get_config(arg=None):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """The ring's networks and players that move at once."""
-  how = {
+  steps = {
     'simultaneous': dynamics.simultaneous,
     'optimistic': dynamics.simultaneous,
     'extragradient': dynamics.extragradient,
     'consensus': dynamics.consensus(config.strength),
     'symplectic': dynamics.symplectic(config.strength),
   }
-  chosen = common.choose(how, config.dynamics, 'dynamics')
+  chosen = common.choose(steps, config.dynamics, 'dynamics')
 
   def tx(rate):
     if config.dynamics != 'optimistic':

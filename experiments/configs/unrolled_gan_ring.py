@@ -22,7 +22,7 @@ def get_config(arg=None):
   common.add_adam(config, generator=2e-3, discriminator=2e-3, b1=0.5)
   config.decay_steps = 10_000
   config.num_unroll = 5 if arg is None else int(arg)
-  config.how = 'full'
+  config.unroll_fn = 'full'
   config.fresh = False
   config.game = 'minimax'
   config.diagnostics = True
@@ -42,7 +42,7 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
     d_tx=wrap(common.adam(config, config.d_learning_rate)),
     num_unroll=config.num_unroll,
     game=common.choose(common.GAMES, config.game, 'game'),
-    how=common.choose(common.UNROLLS, config.how, 'how'),
+    unroll_fn=common.choose(common.UNROLLS, config.unroll_fn, 'unroll_fn'),
     fresh=config.fresh,
     diagnostics=config.diagnostics,
   )

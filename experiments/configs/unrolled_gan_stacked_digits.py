@@ -2,7 +2,7 @@
 
   python experiments/main.py --workdir=runs/unrolled_gan_stacked_digits \
       --config=experiments/configs/unrolled_gan_stacked_digits.py \
-      [--config.num_unroll=10] [--config.how=partial] [--config.seeds=4]
+      [--config.num_unroll=10] [--config.unroll_fn=partial] [--config.seeds=4]
 
 About two minutes on two CPU cores. 999 of 1,000 modes in 25,600 samples and a reverse
 KL of 0.28 nats, seed 0, with a discriminator of half the generator's width; test

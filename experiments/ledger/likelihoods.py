@@ -101,7 +101,7 @@ def _digits() -> tuple[Task, ...]:
     Fit('Markov', markov_digits, LEVELS),
     Fit('kernel density', kde_digits, noise),
     Fit('30 Gaussians', gaussian_mixture_digits, noise),
-    Fit('NADE', nade_digits, LEVELS | {'law': 'categorical', 'steps': 2000}),
+    Fit('NADE', nade_digits, LEVELS | {'likelihood': 'categorical', 'steps': 2000}),
     Fit('PixelCNN', pixelcnn_digits, LEVELS),
     Fit('Gated PixelCNN', gated_pixelcnn_digits, LEVELS),
     Fit('PixelCNN++', pixelcnn_pp_digits, LEVELS),
@@ -169,7 +169,7 @@ def _large(name: str, title: str, scale: int) -> tuple[Task, ...]:
     Fit('Gated PixelCNN', gated_pixelcnn_digits, binary | net | gated),
   )  # fmt: skip
   # A scale that is learned down to a bin's takes longer than a logit, or larger steps.
-  logistics = {'law': 'logistics', 'hidden': 200, 'learning_rate': 1e-2}
+  logistics = {'likelihood': 'logistics', 'hidden': 200, 'learning_rate': 1e-2}
   logistics['steps'] = 3000 * scale
   bytes_ = (
     Fit('independent', independent_digits, levels | count),

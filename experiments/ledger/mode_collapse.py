@@ -120,14 +120,14 @@ def _gan(task, *, packed=1, rates=(1.0, 1.0), **more):
   return gan.gan(**parts, **more)
 
 
-def _unrolled(task, *, how=unroll.full):
+def _unrolled(task, *, unroll_fn=unroll.full):
   return unrolled_gan.unrolled_gan(
-    **_players(task), num_unroll=K, how=how, diagnostics=False
+    **_players(task), num_unroll=K, unroll_fn=unroll_fn, diagnostics=False
   )
 
 
-def _together(task, how):
-  return simultaneous_gan.simultaneous_gan(**_players(task), dynamics=how)
+def _together(task, dynamics_fn):
+  return simultaneous_gan.simultaneous_gan(**_players(task), dynamics=dynamics_fn)
 
 
 def _optimistic(task):
@@ -181,7 +181,7 @@ ROWS = {
     functools.partial(_gan, num_critic=K + 1), batches=K + 1
   ),
   f'unrolled, k = {K}, partial gradient': Row(
-    functools.partial(_unrolled, how=unroll.partial)
+    functools.partial(_unrolled, unroll_fn=unroll.partial)
   ),
   f'unrolled, k = {K}, full gradient': Row(_unrolled),
   'packed, m = 2': Row(functools.partial(_gan, packed=2)),
@@ -211,11 +211,13 @@ ROWS = {
     batches=K,
   ),
   'two time scales, D 4 times': Row(functools.partial(_gan, rates=(0.5, 2.0))),
-  'simultaneous': Row(functools.partial(_together, how=dynamics.simultaneous)),
-  'extragradient': Row(functools.partial(_together, how=dynamics.extragradient)),
+  'simultaneous': Row(functools.partial(_together, dynamics_fn=dynamics.simultaneous)),
+  'extragradient': Row(
+    functools.partial(_together, dynamics_fn=dynamics.extragradient)
+  ),
   'optimistic': Row(_optimistic),
-  'consensus': Row(functools.partial(_together, how=dynamics.consensus(1.0))),
-  'symplectic': Row(functools.partial(_together, how=dynamics.symplectic(1.0))),
+  'consensus': Row(functools.partial(_together, dynamics_fn=dynamics.consensus(1.0))),
+  'symplectic': Row(functools.partial(_together, dynamics_fn=dynamics.symplectic(1.0))),
 }
 
 # As printed in the sources above: modes, high quality in %, reverse KL.

@@ -192,7 +192,7 @@ def _rows(budget, options, evaluation, divisor):
     rows += [
       train('k = 0, seconds of k = 5', steps=steps, num_unroll=0),
       train('k = 0, 6 critic steps', make_method=_more_critic_steps),
-      train('k = 5, partial gradient', num_unroll=5, how='partial'),
+      train('k = 5, partial gradient', num_unroll=5, unroll_fn='partial'),
     ]
   return rows
 

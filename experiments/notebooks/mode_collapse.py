@@ -97,35 +97,35 @@ def value(g, d):
   return -A / 2 * d**2 + B * d * g
 
 
-def looking_ahead(how, k):
+def looking_ahead(unroll_fn, k):
   def f_k(g):
     def ascent(d, _):
       return d + RATE * jax.grad(value, argnums=1)(g, d)
 
-    return value(g, how(ascent, jnp.asarray(D0), length=k))
+    return value(g, unroll_fn(ascent, jnp.asarray(D0), length=k))
 
   return jax.grad(f_k)(G)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def curve(how):
-  return jnp.stack([looking_ahead(how, int(k)) for k in KS])
+def curve(unroll_fn):
+  return jnp.stack([looking_ahead(unroll_fn, int(k)) for k in KS])
 
 
-hows = {'full': unroll.full, 'partial': unroll.partial}
-ours = {name: curve(how) for name, how in hows.items()}
+unroll_fns = {'full': unroll.full, 'partial': unroll.partial}
+ours = {name: curve(unroll_fn) for name, unroll_fn in unroll_fns.items()}
 
 power = (1 - RATE * A) ** KS
 d_k = power * D0 + B * G / A * (1 - power)
 exact = {'partial': B * d_k}
 exact['full'] = exact['partial'] + (B * G - A * d_k) * B / A * (1 - power)
 
-error = max(np.abs(ours[name] - exact[name]).max() for name in hows)
+error = max(np.abs(ours[name] - exact[name]).max() for name in unroll_fns)
 assert error < 1e-5, error
 print(f'largest difference from the closed form: {error:.1e} (below 1e-5)')
 
 figure, axis = plt.subplots(figsize=(5.6, 3.4))
-for name, color in zip(hows, plots.COLORS, strict=False):
+for name, color in zip(unroll_fns, plots.COLORS, strict=False):
   axis.plot(KS, ours[name], c=color, label=f'{name}, gm_jax.unroll')
   axis.plot(KS, exact[name], 'o', c=color, ms=4, label=f'{name}, closed form')
 axis.axhline(B**2 * G / A, c='#888888', lw=1, ls=':', label='best response')
@@ -164,7 +164,7 @@ plt.show()
 BATCH = 128
 
 
-def make_method(num_unroll, how=unroll.full):
+def make_method(num_unroll, unroll_fn=unroll.full):
   schedule = optax.cosine_decay_schedule(2e-3, STEPS)
   return unrolled_gan.unrolled_gan(
     generator=mlp.MLP((128, 128, 2)),
@@ -174,7 +174,7 @@ def make_method(num_unroll, how=unroll.full):
     prior=priors.normal(256),
     game=adversarial.MINIMAX,
     num_unroll=num_unroll,
-    how=how,
+    unroll_fn=unroll_fn,
     diagnostics=False,
   )
 
@@ -273,7 +273,7 @@ for name, coverage in scores.items():
 # Add to `histories`, then run the two cells above again.
 #
 # * **The partial gradient**:
-#   `histories['partial'] = train(make_method(5, how=unroll.partial))`. In this
+#   `histories['partial'] = train(make_method(5, unroll_fn=unroll.partial))`. In this
 #   setting full against partial may well be a draw: to meet a discriminator that is
 #   ahead helps by itself, and on data this small that may be most of the effect.
 # * **More discriminator steps, no looking ahead**: `gan.gan` of `gm_jax.methods`

@@ -42,9 +42,9 @@ def static(name: str, load: Callable[..., dataset.Dataset], **options):
   return _binarized('static', name, load, options)
 
 
-def _binarized(how: str, name: str, load: Callable, options: dict) -> dataset.Dataset:
+def _binarized(kind: str, name: str, load: Callable, options: dict) -> dataset.Dataset:
   if 'transform' in options:
-    raise ValueError(f'{how}:{name} is of 0 and 1, which no transform changes')
+    raise ValueError(f'{kind}:{name} is of 0 and 1, which no transform changes')
   data = load(name, **options)
   levels = data.spec.num_levels
   if levels is None or data.vocabulary or len(data.spec.shape) != 3:
@@ -70,8 +70,8 @@ def _binarized(how: str, name: str, load: Callable, options: dict) -> dataset.Da
   spec = data.spec._replace(
     dtype=jnp.dtype(jnp.int32), num_levels=2, transform=transforms.levels(2)
   )
-  named = f'{how}:{data.name}'
-  if how == 'dynamic':
+  named = f'{kind}:{data.name}'
+  if kind == 'dynamic':
     return data._replace(name=named, spec=spec, batches=batches, arrays=arrays)
   if not data.spec.num_train:
     raise ValueError(f'{data.name} is endless: it cannot be drawn once; use dynamic:')

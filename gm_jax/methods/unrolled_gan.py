@@ -41,7 +41,7 @@ def unrolled_gan(
   num_unroll: int,
   game: base.Game = adversarial.MINIMAX,
   objective: Callable | None = None,
-  how: unroll.Unroll = unroll.full,
+  unroll_fn: unroll.Unroll = unroll.full,
   fresh: bool = False,
   num_accumulate: int = 1,
   diagnostics: bool = True,
@@ -61,7 +61,7 @@ def unrolled_gan(
     game: its `discriminator` is what the inner steps minimize.
     objective: (real_logits, fake_logits) -> [B], minimized by the generator at
       the unrolled discriminator; by default -game.discriminator, the paper's.
-    how: what the gradient sees of the inner steps, from `unroll`.
+    unroll_fn: what the gradient sees of the inner steps, from `unroll`.
     fresh: inner steps on fresh real and fake data each; a batch then holds
       (1 + k) * B examples. Otherwise all on the generator's own batch.
     num_accumulate: slices in which the discriminator's gradients, inner ones
@@ -120,7 +120,7 @@ def unrolled_gan(
           return fresh_step(critic, params, key, later)[0]
         return d_step(critic, key, real, fake)[0]
 
-      return how(inner_step, critic, (keys[1:], slices[1:] if fresh else None))
+      return unroll_fn(inner_step, critic, (keys[1:], slices[1:] if fresh else None))
 
     def f(fake, critic):
       return g_loss(critic, {}, d_key, real, fake)[0]

@@ -87,7 +87,7 @@ class _OfPixels(nn.Module):
     num_levels: K.
     features: of a layer.
     num_layers: L.
-    reach: pixels that a layer looks to each side.
+    radius: pixels that a layer looks to each side.
     outputs: O, parameters of a pixel; K logits of its level if None.
     channels: C, where x is [B, H W, C]; None if it is [B, H W].
     dropout: while training.
@@ -98,7 +98,7 @@ class _OfPixels(nn.Module):
   num_levels: int
   features: int = 32
   num_layers: int = 4
-  reach: int = 2
+  radius: int = 2
   outputs: int | None = None
   channels: int | None = None
   dropout: float = 0.0
@@ -145,8 +145,8 @@ class PixelCNN(_OfPixels):
 
   def setup(self):
     """A layer that leaves the pixel out, residual ones that do not, two of 1 x 1."""
-    side, above = range(-self.reach, self.reach + 1), range(-self.reach, 0)
-    first = _window(above, side) + _window(range(1), range(-self.reach, 0))
+    side, above = range(-self.radius, self.radius + 1), range(-self.radius, 0)
+    first = _window(above, side) + _window(range(1), range(-self.radius, 0))
     later = (*first, (0, 0))
     self.first = Taps(first, self.features)
     self.layers = [Taps(later, self.features) for _ in range(self.num_layers - 1)]
@@ -204,7 +204,7 @@ class GatedPixelCNN(_OfPixels):
 
   def setup(self):
     """The taps of both stacks, and what joins them."""
-    k, both = self.reach, 2 * self.features
+    k, both = self.radius, 2 * self.features
     first, later = range(-k - 1, 0), range(-k, 1)
     side = range(-k, k + 1)
     rows = [first] + [later] * (self.num_layers - 1)

@@ -13,9 +13,9 @@ def first(data, num, **options):
   return list(itertools.islice(data.batches('train', 64, seed=0, **options), num))
 
 
-@pytest.mark.parametrize('how', ['dynamic', 'static'])
-def test_pixels_are_ones_as_often_as_they_are_bright(how):
-  data, gray = registry.load(f'{how}:digits'), registry.load('digits')
+@pytest.mark.parametrize('kind', ['dynamic', 'static'])
+def test_pixels_are_ones_as_often_as_they_are_bright(kind):
+  data, gray = registry.load(f'{kind}:digits'), registry.load('digits')
   for split in ('train', 'validation', 'test'):
     x, p = data.arrays(split)['x'], gray.arrays(split)['x'] / 16.0
     assert set(np.unique(x)) == {0, 1} and x.shape == p.shape
@@ -27,7 +27,7 @@ def test_pixels_are_ones_as_often_as_they_are_bright(how):
     )
   spec = data.spec
   assert spec.num_levels == 2 and spec.dtype == np.int32 and spec.num_train == 1257
-  assert spec.transform.measure == 'mass' and data.name == f'{how}:digits'
+  assert spec.transform.measure == 'mass' and data.name == f'{kind}:digits'
 
 
 def test_dynamic_ones_are_drawn_anew_and_known_by_seed_and_place():

@@ -190,7 +190,7 @@ def test_inner_optimizer_begins_at_the_outer_state_and_leaves_it():
 
 
 def test_metrics_are_the_gap_between_full_and_partial():
-  full, partial = make(3), make(3, how=unroll.partial)
+  full, partial = make(3), make(3, unroll_fn=unroll.partial)
   x, state = start(full)
   full_gradient, _, metrics = generator_gradient(full, x, state)
   partial_gradient, _, none = generator_gradient(partial, x, state)
@@ -220,14 +220,14 @@ def test_implicit_unrolling_meets_long_unrolling_where_the_critic_is_concave():
   pair = adversarial.WASSERSTEIN._replace(discriminator=concave_d)
   x = jax.random.normal(jax.random.key(0), (64, 2)) + 1.0
   gradients = {}
-  for name, how, k in (
+  for name, unroll_fn, k in (
     ('long', unroll.full, 400),
     ('implicit', unroll.implicit(num_terms=400), 400),
     ('short', unroll.full, 3),
   ):
     method = unrolled_gan.unrolled_gan(
       GENERATOR, Concave(), optax.sgd(1.0), optax.sgd(0.2), prior=PRIOR,
-      num_unroll=k, game=pair, how=how,
+      num_unroll=k, game=pair, unroll_fn=unroll_fn,
     )  # fmt: skip
     state = method.init(jax.random.key(1), {'x': x})
     gradients[name] = flat(generator_gradient(method, x, state)[0])

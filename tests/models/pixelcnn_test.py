@@ -13,8 +13,8 @@ from gm_jax.models import pixelcnn
 from gm_jax.samplers import autoregressive as sampler
 
 H, W, LEVELS = 4, 5, 3
-MODULE = pixelcnn.GatedPixelCNN(H, W, LEVELS, features=4, num_layers=3, reach=1)
-PLAIN = pixelcnn.PixelCNN(H, W, LEVELS, features=4, num_layers=4, reach=1)
+MODULE = pixelcnn.GatedPixelCNN(H, W, LEVELS, features=4, num_layers=3, radius=1)
+PLAIN = pixelcnn.PixelCNN(H, W, LEVELS, features=4, num_layers=4, radius=1)
 both = pytest.mark.parametrize('module', [MODULE, PLAIN], ids=['gated', 'plain'])
 
 
@@ -42,7 +42,7 @@ def test_nothing_after_is_seen_and_no_pixel_in_reach_is_missed():
   found = seen(MODULE, x)
   before = np.tril(np.ones((H * W, H * W), bool), -1)
   assert not (found & ~before).any()
-  deep = pixelcnn.GatedPixelCNN(H, W, LEVELS, features=4, num_layers=4, reach=2)
+  deep = pixelcnn.GatedPixelCNN(H, W, LEVELS, features=4, num_layers=4, radius=2)
   np.testing.assert_array_equal(seen(deep, x), before)  # without a blind spot
 
 
@@ -58,7 +58,7 @@ def test_one_stack_is_blind_to_what_lies_above_to_the_right():
 
 
 def test_masses_sum_to_one():
-  module = pixelcnn.GatedPixelCNN(2, 3, 2, features=4, num_layers=2, reach=1)
+  module = pixelcnn.GatedPixelCNN(2, 3, 2, features=4, num_layers=2, radius=1)
   every = jnp.array(list(itertools.product(range(2), repeat=6)))
   logits = module.apply(variables(module), every)
   p = jnp.exp(likelihood.categorical(logits, every))
@@ -95,7 +95,7 @@ def test_the_cache_gives_the_full_passes_logits_and_the_same_samples(
 @pytest.mark.parametrize('network', [pixelcnn.PixelCNN, pixelcnn.GatedPixelCNN])
 def test_pixels_of_three_channels_from_the_cache_are_the_naive_ones(network):
   module = network(
-    2, 3, LEVELS, features=4, num_layers=2, reach=1, channels=3,
+    2, 3, LEVELS, features=4, num_layers=2, radius=1, channels=3,
     outputs=likelihood.num_pixel_parameters(2, 3),
   )  # fmt: skip
   bound = functools.partial(module.apply, variables(module))

@@ -59,7 +59,7 @@ def tiles(shape, levels):
 def by_pixelcnn(network):
   def make(wrap, prior):
     del prior
-    module = network(2, 2, LEVELS, features=4, num_layers=2, reach=1, dropout=0.1)
+    module = network(2, 2, LEVELS, features=4, num_layers=2, radius=1, dropout=0.1)
     tx = wrap(TX())
     return autoregressive.autoregressive(module, tx, shape=(2, 2, 1), **TOKENS)
 
@@ -71,7 +71,7 @@ def of_two_channels(wrap, prior):
   del prior
   outputs = likelihood.num_pixel_parameters(2, 2)
   module = pixelcnn.GatedPixelCNN(
-    1, 2, 3, features=4, num_layers=2, reach=1, outputs=outputs, channels=2
+    1, 2, 3, features=4, num_layers=2, radius=1, outputs=outputs, channels=2
   )
   return autoregressive.autoregressive(
     module, wrap(TX()), shape=(1, 2, 2), event=(2,), draw=sampler.pixels(2, 3),
