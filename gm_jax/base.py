@@ -1,32 +1,19 @@
 """The contract: what a generative method is, and the names everybody uses.
 
 A generative model together with its way of learning is a NamedTuple of pure
-functions (`Method`), as an optimizer is in optax. Everything else in the
-package either makes one (`methods`), is made of one (`training`, `tasks`), or
-is mathematics that knows of none (`losses`, `unroll`, `metrics`).
+functions (`Method`), as an optimizer is in optax. Everything else in the package
+either makes one (`methods`), uses one (`training`, `tasks`), or is mathematics that
+knows of none (`losses`, `unroll`, `metrics`).
 
-Notation of shapes: B batch, Z latent size, H, W, C image height, width and
-channels, T sequence length, D event size, K number of classes or components.
-Keys are typed (`jax.random.key`), passed and never stored. Log-densities are
-in nats per example.
-
-Batch keys, the same everywhere:
-  `x` data, `y` data of a second domain, `label` int class, `text` tokens,
-  `condition` what the model is given, `mask` True where observed,
-  `domain` int domain.
-
-Queries a method may offer, besides `sample` and `log_prob`; each takes
-`(model, key, data, *, condition=None)` and what follows:
-  `elbo` -> [B] nats, a lower bound         `iwae` (num_samples) -> [B] nats
-  `energy` -> [B] nats, unnormalized        `score` (t) -> as data
-  `encode` -> latents                       `decode` (model, key, z) -> data
-  `reconstruct` -> as data                  `classify` -> [B, C] logits
-  `critic` -> [B] logits                    `translate` -> data
-  `impute` (model, key, x, observed, *, num) -> [num, B, ...]
+Notation of shapes: B batch, Z latent size, H, W, C image height, width and channels,
+T sequence length, D event size, K number of classes or components, P patches. Keys are
+typed (`jax.random.key`), passed and never stored. Log-densities are in nats per
+example. Defaults are immutable.
 """
 
+import types
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 
@@ -35,6 +22,15 @@ PyTree = Any
 Params = Any
 Batch = Mapping[str, Array]
 Metrics = Mapping[str, Array]
+NOTHING: Mapping = types.MappingProxyType({})
+
+# Batch keys: data, data of a second domain, int class, tokens, what a model is
+# conditioned on, True where observed, int domain.
+BATCH_KEYS = ('x', 'y', 'label', 'text', 'condition', 'mask', 'domain')
+# Collections of `State.extra`. The first are averaged together with the parameters.
+AVERAGED = ('batch_stats', 'codebook')
+LOCAL = 'local'  # what each device has of its own under pmap: pools, replay buffers
+FROZEN = 'frozen'  # pretrained networks, a `Model` by name
 
 
 class State(NamedTuple):
@@ -42,9 +38,9 @@ class State(NamedTuple):
 
   step: Array  # [] int32, completed steps
   params: Params  # trained by gradient; a dict by player where there are several
-  extra: dict  # carried, not trained: 'batch_stats', 'spectral', 'frozen', ...
+  extra: dict  # carried, not trained: 'batch_stats', 'spectral', LOCAL, FROZEN, ...
   opt_state: PyTree  # a dict by objective where there are several
-  ema: PyTree  # () when off, else {'params', 'batch_stats'}; see training.step
+  ema: PyTree  # () when off, else 'count', 'params' and the AVERAGED collections
 
 
 class Model(NamedTuple):
@@ -54,53 +50,80 @@ class Model(NamedTuple):
   extra: dict
 
 
-class Card(NamedTuple):
-  """What a method is, on five axes with their cost: numbers are labelled by it.
+Density = Literal['exact', 'lower_bound', 'estimate', 'unnormalized', 'none']
+DensityCost = Literal['one_pass', 'per_dimension', 'ode', 'mcmc', 'none']
+Measure = Literal['mass', 'density', 'none']
+Sampling = Literal['exact', 'approximate', 'none']
+SamplingCost = Literal['one_pass', 'per_dimension', 'iterative', 'mcmc', 'none']
+Training = Literal[
+  'maximum_likelihood', 'variational', 'adversarial', 'moment_matching', 'denoising',
+  'contrastive', 'score_matching', 'regression', 'reconstruction', 'em', 'closed_form',
+]  # fmt: skip
+Latents = Literal['none', 'continuous', 'discrete', 'data_sized']
 
-  density: of `log_prob`, or of the best query when there is none: 'exact',
-    'lower_bound', 'estimate', 'unnormalized' or 'none'.
-  density_cost: 'one_pass', 'per_dimension', 'ode', 'mcmc' or 'none'.
-  measure: 'mass' (discrete data), 'density' or 'none'.
-  sampling: 'one_pass', 'per_dimension', 'iterative' or 'mcmc', and whether
-    exact or approximate, as in 'one_pass, exact'.
-  training: from 'maximum_likelihood', 'variational', 'adversarial',
-    'moment_matching', 'denoising', 'contrastive', 'score_matching',
-    'regression', 'reconstruction', 'em', 'closed_form'.
-  latents: 'none', 'continuous', 'discrete' or 'data_sized'.
-  architecture: the restriction in a few words: 'any', 'invertible', 'causal'.
+
+class Card(NamedTuple):
+  """What a method is; whatever prints a number of it is labelled by its card."""
+
+  density: Density  # of `log_prob`, or of the best query when there is none
+  density_cost: DensityCost
+  measure: Measure  # 'mass' on discrete data
+  sampling: Sampling  # whether samples follow the model's own distribution
+  sampling_cost: SamplingCost
+  training: tuple[Training, ...]
+  latents: Latents
+  architecture: str  # the restriction in a few words: 'any', 'invertible', 'causal'
+  condition: tuple[str, ...] = ()  # batch keys of what samples are conditioned on
+
+
+class Query(NamedTuple):
+  """The signature of a query: (model, key, *arguments, *, condition=None, ...).
+
+  Further keyword-only arguments are options and have defaults; `required` have none.
   """
 
-  density: str
-  density_cost: str
-  measure: str
-  sampling: str
-  training: tuple[str, ...]
-  latents: str
-  architecture: str
+  arguments: tuple[str, ...]
+  returns: str
+  required: tuple[str, ...] = ()
+
+
+# What a method may offer besides `sample` and `log_prob`.
+QUERIES: Mapping[str, Query] = types.MappingProxyType({
+  'elbo': Query(('x',), '[B] nats, a lower bound of log p(x)'),
+  'iwae': Query(('x',), '[B] nats, a tighter lower bound', ('num_samples',)),
+  'log_prob_estimate': Query(('x',), '(value [B], standard_error [B]) nats'),
+  'energy': Query(('x',), '[B] nats, -log p(x) up to a constant'),
+  'score': Query(('x', 't'), 'as x, the gradient of log p_t(x)'),
+  'encode': Query(('x',), 'latents [B, ...], an array or a tree of arrays'),
+  'posterior': Query(('x',), 'a NamedTuple of the parameters [B, ...] of q(z | x)'),
+  'decode': Query(('z',), 'as x'),
+  'reconstruct': Query(('x',), 'as x'),
+  'classify': Query(('x',), '[B, C] logits of labels'),
+  'cluster': Query(('x',), '[B, K] logits of components'),
+  'critic': Query(('x',), '[B] logits, or [B, P] of patches'),
+  'translate': Query(('x',), 'the same content in another domain'),
+  'impute': Query(('x', 'observed'), '[num, B, ...] completions', ('num',)),
+  'sample_info': Query(('num',), '(samples [num, ...], {name: [] or [num]})'),
+})  # fmt: skip
 
 
 class Method(NamedTuple):
-  """A generative model together with its way of learning.
-
-  card: what it is.
-  init: (key, batch) -> State.
-  step: (state, key, batch) -> (State, metrics), metrics a dict of [] arrays
-    with the same keys at every step.
-  sample: (model, key, num, *, condition=None) -> [num, ...], or None.
-  log_prob: (model, key, x, *, condition=None) -> [B] nats, EXACT only, or None.
-  queries: further functions by name; the names stand in this module's text.
-  """
+  """A generative model together with its way of learning."""
 
   card: Card
-  init: Callable[[Array, Batch], State]
+  init: Callable[[Array, Batch], State]  # (key, batch) -> State
+  # (state, key, batch) -> (State, metrics: dict of [], the same keys at every step)
   step: Callable[[State, Array, Batch], tuple[State, Metrics]]
-  sample: Callable[..., Array] | None
-  log_prob: Callable[..., Array] | None
-  queries: Mapping[str, Callable]
+  # (model, key, num, *, condition=None, **options) -> [num, ...], or None. Options of
+  # sampling (steps, guidance, temperature) are keyword-only and have defaults.
+  sample: Callable[..., Array] | None = None
+  # (model, key, x, *, condition=None) -> [B] nats, EXACT only, or None
+  log_prob: Callable[..., Array] | None = None
+  queries: Mapping[str, Callable] = NOTHING  # by the names of QUERIES
 
 
 class Game(NamedTuple):
-  """A two-player objective on logits; both functions return [B], minimized.
+  """A two-player objective on logits; both return the logits' shape, minimized.
 
   Plain games ignore `real_logits` in `generator`; relativistic ones do not.
   """
@@ -110,34 +133,22 @@ class Game(NamedTuple):
 
 
 class Transform(NamedTuple):
-  """Raw data <-> model space.
+  """Raw data <-> model space."""
 
-  forward: (key, raw) -> x; the key is for dequantization.
-  inverse: x -> raw.
-  log_det: (key, raw) -> [B] nats, log |d forward / d raw|; 0 for a mass.
-  measure: 'mass' or 'density', of what the model is fitted to.
-  """
-
-  forward: Callable[[Array, Array], Array]
-  inverse: Callable[[Array], Array]
+  forward: Callable[[Array, Array], Array]  # (key, raw) -> x; noise dequantizes
+  inverse: Callable[[Array], Array]  # x -> raw
+  # (key, raw) -> [B] nats, log |d forward / d raw|; 0 for a mass
   log_det: Callable[[Array, Array], Array]
-  measure: str
+  measure: Literal['mass', 'density']  # of what the model is fitted to
 
 
-def in_model_space(transform: Transform, key: Array, batch: Batch) -> dict:
-  """A batch with `x`, and `y` where there is one, in model space.
+class Part(NamedTuple):
+  """One array of a batch beside x: its own space."""
 
-  Args:
-    transform: of the data's record.
-    key: of the noise, if there is any; `x` has it as it is, so that
-      `transform.log_det(key, raw)` is about the same noise.
-    batch: raw data by batch key; what is neither `x` nor `y` stays as it is.
-  """
-  keys = {'x': key, 'y': jax.random.fold_in(key, 1)}
-  return {
-    name: transform.forward(keys[name], value) if name in keys else value
-    for name, value in batch.items()
-  }
+  shape: tuple[int, ...]  # of one example, in model space
+  dtype: Any  # in model space
+  num_levels: int | None  # None if continuous
+  transform: Transform
 
 
 class DataSpec(NamedTuple):
@@ -149,22 +160,30 @@ class DataSpec(NamedTuple):
   num_classes: int | None
   num_train: int | None  # None: drawn afresh for ever
   transform: Transform
+  parts: Mapping[str, Part] = NOTHING  # by batch key: 'y', 'text', 'condition', ...
 
 
 class Phase(NamedTuple):
-  """One stage of staged training; a plain Method is a single phase."""
+  """One stage of staged training; a plain Method is a single phase.
+
+  `spec` is the phase's own: where its transform differs from the data's, batches of
+  the data are taken to its model space, as smaller images when a network grows.
+  """
 
   method: Method
   until: int  # the step at which the phase ends
   spec: DataSpec
-  enter: Callable[[Array, State, Batch], State] | None  # (key, previous, batch)
+  # (key, previous State or Model or None, batch) -> State; None carries the State on
+  enter: Callable[[Array, Any, Batch], State] | None = None
+  batch_size: int | None = None  # None: the run's
+  previous: Model | None = None  # of another run; what a first phase's `enter` gets
 
 
-def check_unconditional(condition: Any) -> None:
-  """Of a `sample` that takes no condition.
+class Result(NamedTuple):
+  """What a task or an evaluation finds of a model.
 
-  Raises:
-    ValueError: there is one.
+  Every number has a kind, as 'exact', 'lower bound of log p' or 'estimate, N = 2000'.
   """
-  if condition is not None:
-    raise ValueError('this model is unconditional: condition must be None')
+
+  values: Mapping[str, tuple[Array, str]]  # {name: (number [], kind)}
+  arrays: Mapping[str, Array] = NOTHING  # {name: [...]}

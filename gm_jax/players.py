@@ -1,68 +1,155 @@
 """Players: networks with parameters of their own, as methods of several use them.
 
-A player is a Flax module with its parameters in `State.params[name]` and its
-other collections (batch statistics, spectral vectors) in
-`State.extra[collection][name]`. A module is called as `module(x, train=...)`.
-Here is what every adversarial method has in common; the objective and the
-order of play stand in the method's own file.
+A player is a Flax module with its parameters in `State.params[name]` and its other
+collections (batch statistics, spectral vectors) in `State.extra[collection][name]`. A
+module is called as `module(x, train=...)`, or as `module(x, condition, train=...)`
+where there is a condition. Several players that one objective moves together are a
+group: a `Player` whose fields are dicts by name. What else a state carries (pools,
+frozen networks) is left as it is.
+
+Here is what every adversarial method has in common; the objective and the order of
+play stand in the method's own file.
 """
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from gm_jax import base, gradient, priors
+from gm_jax import base, conditions, gradient, priors
 
 GENERATOR, DISCRIMINATOR = 'generator', 'discriminator'
+# (params, model_state, *args) -> ([] loss, (model_state, metrics))
+LossFn = Callable[..., tuple[base.Array, tuple[dict, dict]]]
 
 
 class Player(NamedTuple):
-  """What one player has of a `State`."""
+  """What one player, or a group of them, has of a `State`."""
 
   params: base.Params
   opt_state: base.PyTree
   model_state: dict  # its collections, {collection: variables}
 
 
-def of(state: base.State, name: str) -> Player:
-  """One player of a state."""
-  model_state = collections(state.extra, name)
-  return Player(state.params[name], state.opt_state[name], model_state)
+def get(state: base.State, name: str, *, objective: str | None = None) -> Player:
+  """Returns one player of a state, with the optimizer of an objective (its own)."""
+  opt_state = state.opt_state[objective or name]
+  return Player(state.params[name], opt_state, collections(state.extra, name))
 
 
-def after_step(state: base.State, players: Mapping[str, Player]) -> base.State:
-  """The state with its step counted and these players, which must be all."""
-  return base.State(
-    step=state.step + 1,
-    params={name: player.params for name, player in players.items()},
-    extra=merged({name: player.model_state for name, player in players.items()}),
-    opt_state={name: player.opt_state for name, player in players.items()},
-    ema=state.ema,
+def put(
+  state: base.State, name: str, player: Player, *, objective: str | None = None
+) -> base.State:
+  """Returns the state with one player replaced; the inverse of `get`."""
+  return state._replace(
+    params={**state.params, name: player.params},
+    extra=with_collections(state.extra, {name: player.model_state}),
+    opt_state={**state.opt_state, objective or name: player.opt_state},
   )
+
+
+def get_group(state: base.State, names: Sequence[str], objective: str) -> Player:
+  """Returns the players that one objective moves together."""
+  return Player(
+    {name: state.params[name] for name in names},
+    state.opt_state[objective],
+    {name: collections(state.extra, name) for name in names},
+  )
+
+
+def put_group(state: base.State, group: Player, objective: str) -> base.State:
+  """Returns the state with a group replaced; the inverse of `get_group`."""
+  return state._replace(
+    params={**state.params, **group.params},
+    extra=with_collections(state.extra, group.model_state),
+    opt_state={**state.opt_state, objective: group.opt_state},
+  )
+
+
+def first_state(
+  players: Mapping[str, Player], extra: Mapping[str, Any] = base.NOTHING
+) -> base.State:
+  """The state before the first step: these players, and what else is carried."""
+  state = base.State(jnp.zeros((), jnp.int32), {}, dict(extra), {}, ())
+  for name, player in players.items():
+    state = put(state, name, player)
+  return state
+
+
+def after_step(
+  state: base.State, players: Mapping[str, Player] = base.NOTHING
+) -> base.State:
+  """The state with its step counted and these players replaced; all else carried."""
+  for name, player in players.items():
+    state = put(state, name, player)
+  return state._replace(step=state.step + 1)
 
 
 def collections(extra: dict, name: str) -> dict:
   """One player's part of `State.extra`: {collection: variables}."""
-  return {c: players[name] for c, players in extra.items() if name in players}
+  return {
+    collection: by_player[name]
+    for collection, by_player in extra.items()
+    if collection not in (base.LOCAL, base.FROZEN)
+    and isinstance(by_player, Mapping)
+    and name in by_player
+  }
 
 
-def merged(parts: Mapping[str, dict]) -> dict:
-  """`State.extra` from every player's part; the inverse of `collections`."""
-  extra: dict = {}
+def with_collections(extra: dict, parts: Mapping[str, dict]) -> dict:
+  """`State.extra` with these players' collections replaced."""
+  extra = dict(extra)
   for name, model_state in parts.items():
     for collection, variables in model_state.items():
-      extra.setdefault(collection, {})[name] = variables
+      extra[collection] = {**extra.get(collection, {}), name: variables}
   return extra
 
 
-def init(module: nn.Module, key: base.Array, x: base.Array) -> tuple[dict, dict]:
+def gradient_step(
+  loss_fn: LossFn,
+  tx: optax.GradientTransformation,
+  player: Player,
+  *args: Any,
+) -> tuple[Player, base.Array, dict]:
+  """One step of a player, or of a group, down the gradient of its loss.
+
+  Args:
+    loss_fn: (params, model_state, *args) -> ([] loss, (model_state, metrics)).
+    tx: the player's optimizer.
+    player: what moves.
+    *args: passed to the loss.
+
+  Returns:
+    The player after the step, and loss and metrics at its old parameters.
+  """
+  params, opt_state, loss, (model_state, metrics) = gradient.gradient_step(
+    loss_fn, tx, player.params, player.opt_state, player.model_state, *args
+  )
+  return Player(params, opt_state, model_state), loss, metrics
+
+
+def init(
+  module: nn.Module, key: base.Array, x: base.Array, condition: Any = None
+) -> tuple[dict, dict]:
   """A module's parameters and its other collections."""
-  variables = dict(module.init(key, x, train=False))
+  inputs = (x,) if condition is None else (x, condition)
+  variables = dict(module.init(key, *inputs, train=False))
   return variables.pop('params'), variables
+
+
+def new_player(
+  module: nn.Module,
+  tx: optax.GradientTransformation,
+  key: base.Array,
+  x: base.Array,
+  condition: Any = None,
+) -> Player:
+  """A player before its first step."""
+  params, model_state = init(module, key, x, condition)
+  return Player(params, tx.init(params), model_state)
 
 
 def apply(
@@ -70,6 +157,7 @@ def apply(
   params: base.Params,
   model_state: dict,
   x: base.Array,
+  condition: Any = None,
   *,
   key: base.Array | None = None,
   train: bool = True,
@@ -78,10 +166,11 @@ def apply(
   """A module's output and its collections afterwards.
 
   Args:
-    module: called as `module(x, train=train)`.
+    module: called as `module(x, train=train)`, or with the condition after x.
     params: its parameters.
     model_state: its other collections; returned as they are if not `train`.
-    x: [B, ...] input.
+    x: `[B, ...]` input.
+    condition: embedded, `[B, ...]`, or None.
     key: of dropout, for modules that have it.
     train: batch statistics, and collections updated.
     method: of the module, `__call__` if None.
@@ -90,9 +179,10 @@ def apply(
     The output and the new collections.
   """
   rngs = {} if key is None else {'dropout': key}
+  inputs = (x,) if condition is None else (x, condition)
   out, new = module.apply(
     {'params': params, **model_state},
-    x,
+    *inputs,
     train=train,
     rngs=rngs,
     mutable=list(model_state),
@@ -101,27 +191,54 @@ def apply(
   return out, dict(new) if train else model_state
 
 
+def apply_trained(
+  module: nn.Module,
+  name: str,
+  model: base.Model,
+  x: base.Array,
+  condition: Any = None,
+  *,
+  method: str | None = None,
+) -> base.Array:
+  """The output of a trained player of a model, without batch statistics or dropout."""
+  model_state = collections(model.extra, name)
+  return apply(
+    module, model.params[name], model_state, x, condition, train=False, method=method
+  )[0]
+
+
 def logits(
-  module: nn.Module, params: base.Params, model_state: dict, x: base.Array, **kwargs
-) -> tuple[base.Array, dict]:
-  """A critic's logits [B], and its collections afterwards; see `apply`.
+  module: nn.Module, params: base.Params, model_state: dict, x: base.Array,
+  condition: Any = None, **kwargs,
+) -> tuple[base.Array, dict]:  # fmt: skip
+  """A critic's logits, and its collections afterwards; see `apply`.
+
+  Returns:
+    Logits `[B]`, or `[B, P]` of a critic of P patches (any trailing axes, flat).
 
   Raises:
-    ValueError: the critic's output is neither [B] nor [B, 1].
+    ValueError: the critic's output does not begin with B.
   """
-  out, model_state = apply(module, params, model_state, x, **kwargs)
-  if out.shape not in {(x.shape[0],), (x.shape[0], 1)}:
+  out, model_state = apply(module, params, model_state, x, condition, **kwargs)
+  num = len(jax.tree.leaves(x)[0])
+  if out.ndim == 0 or out.shape[0] != num:
     raise ValueError(
-      f'a critic must return one logit an example, [{x.shape[0]}] or'
-      f' [{x.shape[0]}, 1], got {list(out.shape)}'
+      f'a critic must return one logit an example, [{num}] or [{num}, 1], or one a'
+      f' patch, [{num}, ...], got {list(out.shape)}'
     )
-  return out.reshape(-1), model_state
+  out = out.reshape(num, -1)
+  return (out[:, 0] if out.shape[1] == 1 else out), model_state
+
+
+def per_example(values: base.Array) -> base.Array:
+  """Means over patches: `[B]` or `[B, P]` -> `[B]`."""
+  return values.reshape(len(values), -1).mean(axis=1) if values.ndim > 1 else values
 
 
 def discriminator_loss(
   discriminator: nn.Module, game: base.Game, penalty: Callable | None = None
-) -> Callable:
-  """What the discriminator minimizes on real and given fake data.
+) -> LossFn:
+  """The discriminator's loss on real and fake data.
 
   Args:
     discriminator: x -> logits.
@@ -129,22 +246,24 @@ def discriminator_loss(
     penalty: (critic, key, real, fake) -> [B], or None.
 
   Returns:
-    (params, model_state, key, real, fake) -> ([] loss, (new model_state, mean logits)).
+    (params, model_state, key, real, fake, condition=None) -> ([] loss, (new
+    model_state, mean logits)); both kinds of data have the same condition.
   """
 
-  def loss_fn(params, model_state, key, real, fake):
+  def loss_fn(params, model_state, key, real, fake, condition=None):
     real_key, fake_key, critic_key, penalty_key = jax.random.split(key, 4)
     real_logits, model_state = logits(
-      discriminator, params, model_state, real, key=real_key
+      discriminator, params, model_state, real, condition, key=real_key
     )
     fake_logits, model_state = logits(
-      discriminator, params, model_state, fake, key=fake_key
+      discriminator, params, model_state, fake, condition, key=fake_key
     )
-    loss = game.discriminator(real_logits, fake_logits)
+    loss = per_example(game.discriminator(real_logits, fake_logits))
     if penalty is not None:
 
       def critic(x):
-        return logits(discriminator, params, model_state, x, key=critic_key)[0]
+        out = logits(discriminator, params, model_state, x, condition, key=critic_key)
+        return per_example(out[0])
 
       loss += penalty(critic, penalty_key, real, fake)
     means = {
@@ -163,14 +282,31 @@ def pair_logits(
   key: base.Array,
   real: base.Array,
   fake: base.Array,
+  condition: Any = None,
 ) -> tuple[base.Array, base.Array]:
-  """A discriminator's logits [B] on real and on fake data, itself left as it is."""
-  both = zip(jax.random.split(key), (real, fake), strict=True)
-  real_logits, fake_logits = (
-    logits(discriminator, critic.params, critic.model_state, x, key=k)[0]
-    for k, x in both
-  )
-  return real_logits, fake_logits
+  """A discriminator's logits on real and on fake data, itself left as it is."""
+  real_key, fake_key = jax.random.split(key)
+
+  def one(key, x):
+    return logits(
+      discriminator, critic.params, critic.model_state, x, condition, key=key
+    )[0]
+
+  return one(real_key, real), one(fake_key, fake)
+
+
+def generator_loss(
+  discriminator: nn.Module,
+  game: base.Game,
+  critic: Player,
+  key: base.Array,
+  real: base.Array,
+  fake: base.Array,
+  condition: Any = None,
+) -> base.Array:
+  """The generator's loss against a discriminator, `[]`."""
+  both = pair_logits(discriminator, critic, key, real, fake, condition)
+  return per_example(game.generator(*both)).mean()
 
 
 def initializer(
@@ -179,32 +315,34 @@ def initializer(
   g_tx: optax.GradientTransformation,
   d_tx: optax.GradientTransformation,
   prior: priors.Prior,
+  condition: conditions.Condition | None = None,
 ) -> Callable[[base.Array, base.Batch], base.State]:
   """The `Method.init` of a generator and a discriminator."""
 
   def method_init(key, batch):
     g_key, d_key, z_key = jax.random.split(key, 3)
-    g_params, g_share = init(generator, g_key, prior(z_key, 2))
-    d_params, d_share = init(discriminator, d_key, batch['x'][:2])
-    return base.State(
-      step=jnp.zeros((), jnp.int32),
-      params={GENERATOR: g_params, DISCRIMINATOR: d_params},
-      extra=merged({GENERATOR: g_share, DISCRIMINATOR: d_share}),
-      opt_state={GENERATOR: g_tx.init(g_params), DISCRIMINATOR: d_tx.init(d_params)},
-      ema=(),
-    )
+    two = jax.tree.map(lambda x: x[:2], dict(batch))
+    value = conditions.embedded(condition, conditions.from_batch(condition, two))
+    z, x = prior(z_key, 2), two['x']
+    return first_state({
+      GENERATOR: new_player(generator, g_tx, g_key, z, value),
+      DISCRIMINATOR: new_player(discriminator, d_tx, d_key, x, value),
+    })  # fmt: skip
 
   return method_init
 
 
-def sampler(generator: nn.Module, prior: priors.Prior) -> Callable[..., base.Array]:
-  """The `Method.sample` of an unconditional generator of z."""
+def sampler(
+  generator: nn.Module,
+  prior: priors.Prior,
+  condition: conditions.Condition | None = None,
+) -> Callable[..., base.Array]:
+  """The `Method.sample` of a generator of z."""
+  taken = condition
 
   def sample(model, key, num, *, condition=None):
-    base.check_unconditional(condition)
-    model_state = collections(model.extra, GENERATOR)
-    z = prior(key, num)
-    return apply(generator, model.params[GENERATOR], model_state, z, train=False)[0]
+    value = conditions.embedded(taken, condition, num)
+    return apply_trained(generator, GENERATOR, model, prior(key, num), value)
 
   return sample
 
@@ -215,46 +353,44 @@ def stepper(
   game: base.Game,
   penalty: Callable | None = None,
   *,
-  num_slices: int = 1,
+  num_accumulate: int = 1,
 ) -> Callable:
-  """One gradient step of the discriminator on real and given fake data.
+  """One gradient step of the discriminator on real and fake data.
 
   Args:
     discriminator: x -> logits.
     d_tx: its optimizer.
     game: the objective on logits.
     penalty: (critic, key, real, fake) -> [B], or None.
-    num_slices: in which the gradient is accumulated.
+    num_accumulate: slices in which the gradient is accumulated.
 
   Returns:
-    (player, key, real, fake) -> (player, metrics at the old parameters).
+    (player, key, real, fake, condition=None) -> (player, metrics at the old
+    parameters).
   """
   loss_fn = discriminator_loss(discriminator, game, penalty)
-  loss_fn = gradient.accumulated(loss_fn, num_slices)
+  loss_fn = gradient.accumulated(loss_fn, num_accumulate)
 
-  def step(player, key, real, fake):
-    params, opt_state, loss, (model_state, means) = gradient.gradient_step(
-      loss_fn,
-      d_tx,
-      player.params,
-      player.opt_state,
-      player.model_state,
-      key,
-      real,
-      fake,
+  def step(player, key, real, fake, condition=None):
+    player, loss, means = gradient_step(
+      loss_fn, d_tx, player, key, real, fake, condition
     )
-    return Player(params, opt_state, model_state), {'discriminator_loss': loss, **means}
+    return player, {'discriminator_loss': loss, **means}
 
   return step
 
 
-def critic_query(discriminator: nn.Module) -> Callable[..., base.Array]:
-  """The `critic` query: (model, key, x) -> [B] logits."""
+def critic_query(
+  discriminator: nn.Module, condition: conditions.Condition | None = None
+) -> Callable[..., base.Array]:
+  """The `critic` query: (model, key, x) -> logits `[B]`, or `[B, P]` of patches."""
+  taken = condition
 
-  def critic(model, key, data, *, condition=None):
-    del key, condition
-    model_state = collections(model.extra, DISCRIMINATOR)
+  def critic(model, key, x, *, condition=None):
+    del key
+    value = conditions.embedded(taken, condition)
     params = model.params[DISCRIMINATOR]
-    return logits(discriminator, params, model_state, data, train=False)[0]
+    model_state = collections(model.extra, DISCRIMINATOR)
+    return logits(discriminator, params, model_state, x, value, train=False)[0]
 
   return critic

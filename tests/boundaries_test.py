@@ -15,23 +15,26 @@ PACKAGE = ROOT / 'gm_jax'
 # from the inside out; a file `gm_jax/<ring>.py` or folder `gm_jax/<ring>/`.
 FOUNDATION = {
   'losses', 'processes', 'models', 'gradient', 'unroll', 'priors', 'dynamics',
-  'augmentation', 'orders',
+  'augmentation', 'orders', 'conditions', 'model_space',
 }  # fmt: skip
 ALLOWED = {
   'base': set(),
   **{ring: {'base'} for ring in FOUNDATION},
   'models': {'base', 'augmentation'},
   'unroll': {'base', 'gradient'},
-  'players': {'base', 'gradient', 'priors'},
+  'players': {'base', 'conditions', 'gradient', 'losses', 'priors'},
   'samplers': {'base', *FOUNDATION},
   'metrics': {'base', 'losses', 'samplers'},
   'theory': {'losses'},
   'methods': {'base', *FOUNDATION, 'players', 'samplers', 'metrics'},
   'tasks': {'base', *FOUNDATION, 'players', 'samplers', 'metrics'},
-  'data': {'base'},
-  'training': {'base', 'gradient'},
+  'data': {'base', 'model_space'},
+  'training': {'base', 'gradient', 'model_space'},
 }
-ALLOWED_FILES = {'training/setup.py': ALLOWED['training'] | {'data'}}
+ALLOWED_FILES = {
+  'training/setup.py': ALLOWED['training'] | {'data'},
+  'training/launch.py': ALLOWED['training'] | {'data', 'tasks'},
+}
 LOSSES_IMPORT = {'jax', 'chex', 'gm_jax', 'typing', 'collections', 'functools', 'math'}
 LOSSES_IMPORT |= {'itertools'}
 HEAVY = {

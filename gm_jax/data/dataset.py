@@ -22,7 +22,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from gm_jax import base
+from gm_jax import base, model_space
 
 MEMORY = 2**30  # bytes of decoded data that are kept in memory
 CHUNK = 2**23  # bytes decoded by a thread at once
@@ -69,15 +69,15 @@ class Rows(NamedTuple):
 def transformed(
   spec: base.DataSpec, arrays: Mapping, key: base.Array | None = None
 ) -> dict:
-  """The same arrays with `x`, and `y` where there is one, in model space.
+  """The same arrays in model space; see `model_space.forward`.
 
   Args:
-    spec: whose transform is applied.
+    spec: whose transforms are applied.
     arrays: raw, by batch key.
     key: of the noise, if there is any; a fixed one if None.
   """
   key = jax.random.key(0) if key is None else key
-  return base.in_model_space(spec.transform, key, arrays)
+  return model_space.forward(spec, key, arrays)
 
 
 def order(num: int, batch_size: int, *, seed: int) -> Callable[[int], np.ndarray]:

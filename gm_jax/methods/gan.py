@@ -10,13 +10,14 @@ Source: Generative Adversarial Nets, Goodfellow et al., 2014, arXiv:1406.2661,
 algorithm 1; the order of play is the paper's, discriminator first.
 """
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import optax
 
-from gm_jax import base, gradient, players, priors
+from gm_jax import base, conditions, gradient, players, priors
 from gm_jax.losses import adversarial
 from gm_jax.players import DISCRIMINATOR, GENERATOR
 
@@ -24,7 +25,8 @@ CARD = base.Card(
   density='none',
   density_cost='none',
   measure='none',
-  sampling='one_pass, exact',
+  sampling='exact',
+  sampling_cost='one_pass',
   training=('adversarial',),
   latents='continuous',
   architecture='any',
@@ -40,6 +42,7 @@ def gan(
   prior: priors.Prior,
   game: base.Game = adversarial.NON_SATURATING,
   penalty: Callable | None = None,
+  condition: conditions.Condition | None = None,
   num_critic: int = 1,
   num_accumulate: int = 1,
 ) -> base.Method:
@@ -47,13 +50,15 @@ def gan(
 
   Args:
     generator: z [B, Z] -> x [B, ...].
-    discriminator: x [B, ...] -> logits [B] or [B, 1].
+    discriminator: x [B, ...] -> logits [B] or [B, 1], or [B, P] of P patches.
     g_tx: the generator's optimizer.
     d_tx: the discriminator's optimizer.
     prior: (key, num) -> z [num, Z].
     game: what the two minimize.
     penalty: (critic, key, real, fake) -> [B], added to the discriminator's
       loss with the caller's weight in it.
+    condition: given to both networks beside their input, or None; fake examples
+      have the conditions of the real ones.
     num_critic: discriminator steps a generator step, each on its own data: a
       batch holds num_critic * B examples.
     num_accumulate: slices in which every gradient is accumulated, to save
@@ -68,52 +73,49 @@ def gan(
   if num_critic < 1:
     raise ValueError(f'num_critic must be >= 1, got {num_critic}')
   d_step = players.stepper(
-    discriminator, d_tx, game, penalty, num_slices=num_accumulate
+    discriminator, d_tx, game, penalty, num_accumulate=num_accumulate
   )
+
+  def g_loss(params, model_state, key, real, z, value, critic):
+    g_key, d_key = jax.random.split(key)
+    fake, model_state = players.apply(
+      generator, params, model_state, z, value, key=g_key
+    )
+    loss = players.generator_loss(discriminator, game, critic, d_key, real, fake, value)
+    return loss, (model_state, {})
 
   def step(state, key, batch):
     critic_key, z_key, g_key = jax.random.split(key, 3)
-    g, critic = players.of(state, GENERATOR), players.of(state, DISCRIMINATOR)
-    real = gradient.interleaved(batch['x'], num_critic)
+    g = players.get(state, GENERATOR)
+    value = conditions.embedded(condition, conditions.from_batch(condition, batch))
+    real, value = gradient.interleaved((batch['x'], value), num_critic)
     num = real.shape[1]
 
     # 1. The discriminator takes num_critic steps, each on fresh data.
     def critic_step(critic, inputs):
-      key, real = inputs
+      key, real, value = inputs
       z_key, d_key, g_key = jax.random.split(key, 3)
       z = prior(z_key, num)
-      fake, _ = players.apply(generator, g.params, g.model_state, z, key=g_key)
-      return d_step(critic, d_key, real, fake)
+      fake, _ = players.apply(generator, g.params, g.model_state, z, value, key=g_key)
+      return d_step(critic, d_key, real, fake, value)
 
     keys = jax.random.split(critic_key, num_critic)
-    critic, metrics = jax.lax.scan(critic_step, critic, (keys, real))
+    critic = players.get(state, DISCRIMINATOR)
+    critic, metrics = jax.lax.scan(critic_step, critic, (keys, real, value))
 
     # 2. The generator takes one step against the new discriminator.
-    def g_loss(params, model_state, key, real, z):
-      g_key, d_key = jax.random.split(key)
-      fake, model_state = players.apply(generator, params, model_state, z, key=g_key)
-      logits = players.pair_logits(discriminator, critic, d_key, real, fake)
-      return game.generator(*logits).mean(), (model_state, {})
-
-    params, opt_state, loss, (model_state, _) = gradient.gradient_step(
-      gradient.accumulated(g_loss, num_accumulate),
-      g_tx,
-      g.params,
-      g.opt_state,
-      g.model_state,
-      g_key,
-      real[-1],
-      prior(z_key, num),
-    )
-    g = players.Player(params, opt_state, model_state)
+    last = jax.tree.map(lambda x: x[-1], (real, value))
+    g, loss, _ = players.gradient_step(
+      gradient.accumulated(functools.partial(g_loss, critic=critic), num_accumulate),
+      g_tx, g, g_key, last[0], prior(z_key, num), last[1],
+    )  # fmt: skip
     metrics = jax.tree.map(lambda m: m[-1], metrics) | {'generator_loss': loss}
     return players.after_step(state, {GENERATOR: g, DISCRIMINATOR: critic}), metrics
 
   return base.Method(
-    card=CARD,
-    init=players.initializer(generator, discriminator, g_tx, d_tx, prior),
+    card=CARD._replace(condition=conditions.names(condition)),
+    init=players.initializer(generator, discriminator, g_tx, d_tx, prior, condition),
     step=step,
-    sample=players.sampler(generator, prior),
-    log_prob=None,
-    queries={'critic': players.critic_query(discriminator)},
+    sample=players.sampler(generator, prior, condition),
+    queries={'critic': players.critic_query(discriminator, condition)},
   )

@@ -26,8 +26,6 @@ from gm_jax import base
 
 DATA, MODEL = 'data', 'model'
 LARGE = 2**14  # elements from which an array is worth splitting over `model`
-# What would differ from device to device.
-_LOCAL_STATE = ('buffer', 'pool', 'counts', 'statistics', 'points')
 
 
 class Layout(NamedTuple):
@@ -137,7 +135,7 @@ def batch_sharding(layout: Layout, leading: int = 0) -> NamedSharding:
   return split(layout.mesh, leading + examples)
 
 
-def share(layout: Layout) -> tuple[int, int]:
+def shard(layout: Layout) -> tuple[int, int]:
   """(index, count): this process reads the index-th of `count` parts of a batch.
 
   Processes that hold the same rows of the mesh read the same part.
@@ -201,7 +199,7 @@ def _put(x, sharding):
 
 
 def put_batch(layout: Layout, batch: base.Batch, leading: int = 0) -> base.Batch:
-  """Places batches [*leading, (S,) B, ...] of which this process has its `share`."""
+  """Places batches [*leading, (S,) B, ...] of which this process has its `shard`."""
   sharding = batch_sharding(layout, leading)
   if sharding.is_fully_addressable or layout.split_seeds:
     return put(batch, sharding)
@@ -276,8 +274,8 @@ def pmapped(method: base.Method, devices: list | None = None) -> Callable:
     state, batch and metrics; the key is folded with the device's index.
 
   Raises:
-    ValueError: when called, `state.extra` holds a buffer or pool, which would
-      differ between devices.
+    ValueError: when called, `state.extra` holds pools or buffers, under
+      `base.LOCAL`, which would differ between devices.
   """
   step = jax.pmap(
     per_device(method),
@@ -306,10 +304,10 @@ def per_device(method: base.Method) -> Callable:
 
 
 def _refuse_local_state(state):
-  found = [name for name in _LOCAL_STATE if name in state.extra]
-  if found:
+  if state.extra.get(base.LOCAL):
     raise ValueError(
-      f'pmap would keep a different {found[0]!r} on every device; use the jit path'
+      f'pmap would keep a different {min(state.extra[base.LOCAL])!r} on every device;'
+      ' use the jit path'
     )
 
 

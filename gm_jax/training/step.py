@@ -2,21 +2,38 @@
 
 The root key is folded with `state.step`, so a resumed run draws what a straight
 one would and no key is stored. Several steps run in one dispatch, as a scan
-over stacked batches. `ema` averages params and batch statistics together.
+over stacked batches. `ema` averages params and the collections of `base.AVERAGED`
+together, its decay warming up so that a short run's average is not its start.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from gm_jax import base
+from gm_jax import base, model_space
 
 # Every part of State has a leading axis of seeds, but `step`: a mapped step
 # would turn every `lax.cond` on it into a select.
 OVER_SEEDS: Any = base.State._make((None, 0, 0, 0, 0))
 _NOISE = 0x6E6F6973  # far above the numbers that `split` counts by
+
+
+WARM_UP = 10.0  # steps; the decay reaches 0.9 after 81 and 0.99 after 890
+
+
+class Streams(NamedTuple):
+  """What a run draws from its root key beside its steps, which fold in a step."""
+
+  data: base.Array  # of data drawn on the device
+  params: base.Array  # of first parameters
+  inference: base.Array  # of evaluation and samples
+
+
+def streams(root_key: base.Array) -> Streams:
+  """The named streams of a run's root key."""
+  return Streams(*jax.random.split(root_key, 3))
 
 
 def noise_key(key: base.Array) -> base.Array:
@@ -44,23 +61,22 @@ def with_average(state: base.State) -> base.State:
 
   As a copy and not an alias: the same buffer cannot be donated twice.
   """
-  return state._replace(ema=jax.tree.map(jnp.copy, _averaged_part(state)))
+  copied = jax.tree.map(jnp.copy, _averaged_part(state))
+  return state._replace(ema={'count': jnp.zeros((), jnp.int32), **copied})
 
 
 def model(state: base.State, *, averaged: bool = True) -> base.Model:
   """What inference needs: the average where one is kept, else the parameters."""
   if not averaged or not state.ema:
     return base.Model(state.params, state.extra)
-  extra = state.extra
-  if 'batch_stats' in extra:
-    extra = extra | {'batch_stats': state.ema['batch_stats']}
-  return base.Model(state.ema['params'], extra)
+  averages = {name: state.ema[name] for name in base.AVERAGED if name in state.ema}
+  return base.Model(state.ema['params'], {**state.extra, **averages})
 
 
 def train_step(
   method: base.Method,
   *,
-  transform: base.Transform | None = None,
+  spec: base.DataSpec | None = None,
   ema_decay: float = 0.0,
   skip_bad: bool = False,
 ) -> Callable[[base.State, base.Array, base.Batch], tuple[base.State, dict]]:
@@ -68,10 +84,11 @@ def train_step(
 
   Args:
     method: what is trained.
-    transform: from the batches' raw data to model space; None where they are in
-      it.
-    ema_decay: of the average a step, ema <- decay ema + (1 - decay) new; 0 for
-      a state without one.
+    spec: of the batches' raw data, which it takes to model space; None where they
+      are in it.
+    ema_decay: of the average a step, ema <- d ema + (1 - d) new, where d is the
+      smaller of this decay and (1 + t) / (10 + t) after t steps of averaging; 0
+      for a state without an average.
     skip_bad: a step that gives a NaN or an infinity is undone, whole state but
       the step counter.
 
@@ -82,11 +99,11 @@ def train_step(
 
   def one(root_key, state, batch):
     key = jax.random.fold_in(root_key, state.step)
-    if transform:
-      batch = base.in_model_space(transform, noise_key(key), batch)
+    if spec:
+      batch = model_space.forward(spec, noise_key(key), batch)
     new, metrics = method.step(state, key, batch)
     if ema_decay:
-      new = new._replace(ema=_average(state.ema, _averaged_part(new), ema_decay))
+      new = new._replace(ema=_average(state.ema, new, ema_decay))
     finite = _all_finite((new.params, new.extra, dict(metrics)))
     if skip_bad:
       kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, state)
@@ -113,14 +130,24 @@ def over_seeds(steps: Callable) -> Callable:
 
 
 def _averaged_part(state: base.State) -> dict:
-  part = {'params': state.params}
-  if 'batch_stats' in state.extra:
-    part['batch_stats'] = state.extra['batch_stats']
-  return part
+  collections = {c: state.extra[c] for c in base.AVERAGED if c in state.extra}
+  return {'params': state.params, **collections}
 
 
-def _average(ema, new, decay):
-  return jax.tree.map(lambda e, n: decay * e + (1 - decay) * n, ema, new)
+def _average(ema: dict, state: base.State, decay: float) -> dict:
+  count = ema['count'].astype(jnp.float32)
+  decay = jnp.minimum(decay, (1.0 + count) / (WARM_UP + count))
+  new = _averaged_part(state)
+  averaged = jax.tree.map(
+    lambda old, new: (
+      decay.astype(new.dtype) * old + (1 - decay).astype(new.dtype) * new
+      if jnp.issubdtype(new.dtype, jnp.inexact)
+      else new
+    ),
+    {name: ema[name] for name in new},
+    new,
+  )
+  return {'count': ema['count'] + 1, **averaged}
 
 
 def _all_finite(tree: base.PyTree) -> base.Array:

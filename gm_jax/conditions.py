@@ -1,0 +1,204 @@
+"""What a model is given beside x: a batch key, its embedding, and leaving it out.
+
+A `Condition` names an array of a batch and says what of it the networks see. It may be
+a class, numbers, tokens, a vector of another network, or several of these at once, as a
+dict. While training a condition may be dropped at a rate, so that one network learns
+the conditional and the unconditional model; guidance moves between the two,
+
+  guided = unconditional + scale (conditional - unconditional).
+
+Source of dropping: Classifier-Free Diffusion Guidance, Ho and Salimans, 2022,
+arXiv:2207.12598, algorithm 1.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gm_jax import base
+
+
+class Condition(NamedTuple):
+  """What a model is given beside x."""
+
+  name: str | tuple[str, ...]  # batch key; several: the condition is a dict by key
+  embed: Callable[[Any], Any]  # arrays [B, ...] -> what the networks see, [B, ...]
+  null: Any = None  # the value of one example that stands for no condition, or None
+  rate: float = 0.0  # at which examples lose it in training; above 0 it is optional
+
+
+def by_class(num_classes: int, *, name: str = 'label') -> Condition:
+  """Conditions on a class, one-hot: `label [B]` -> `[B, K]`; -1 is no class."""
+  embed = functools.partial(jax.nn.one_hot, num_classes=num_classes)
+  return Condition(name, embed, null=np.int32(-1))
+
+
+def by_value(size: int | None = None, *, name: str = 'condition') -> Condition:
+  """Conditions on numbers as they are, `[B, size]`; zeros are no condition."""
+  null = None if size is None else np.zeros(size, np.float32)
+  return Condition(name, lambda value: jnp.asarray(value, jnp.float32), null)
+
+
+def by_tokens(length: int, *, name: str = 'text') -> Condition:
+  """Conditions on tokens `[B, length]`, embedded by the network; 0 is padding."""
+  null = np.zeros(length, np.int32)
+  return Condition(name, lambda tokens: jnp.asarray(tokens, jnp.int32), null)
+
+
+def optional(condition: Condition, rate: float) -> Condition:
+  """A condition that training drops at a rate and sampling may leave out.
+
+  Args:
+    condition: with a null.
+    rate: probability in (0, 1) that an example loses its condition.
+
+  Raises:
+    ValueError: a rate outside (0, 1), or a condition without a null.
+  """
+  if not 0 < rate < 1:
+    raise ValueError(f'the rate of dropping must be in (0, 1), got {rate}')
+  if condition.null is None:
+    raise ValueError(f'the condition {condition.name!r} has no null to be replaced by')
+  return condition._replace(rate=rate)
+
+
+def several(*conditions: Condition) -> Condition:
+  """Conditions on several batch keys at once, a dict by key.
+
+  Args:
+    *conditions: each of one key, all different.
+
+  Returns:
+    A condition whose values and embeddings are dicts by key. Its null is the dict of
+    nulls, if all have one.
+
+  Raises:
+    ValueError: a key twice, or a condition that is itself of several.
+  """
+  keys = tuple(c.name for c in conditions)
+  if len(set(keys)) < len(keys) or not all(isinstance(key, str) for key in keys):
+    raise ValueError(f'conditions must be of one batch key each, got {keys}')
+  by_name = dict(zip(keys, conditions, strict=True))
+  nulls = {name: c.null for name, c in by_name.items()}
+  all_null = all(c.null is not None for c in conditions)
+
+  def embed(values):
+    return {name: c.embed(values[name]) for name, c in by_name.items()}
+
+  return Condition(keys, embed, nulls if all_null else None)
+
+
+def concatenated(condition: Condition) -> Condition:
+  """A condition whose embedding is one `[B, C]` array: leaves flat, side by side."""
+
+  def embed(value):
+    leaves = jax.tree.leaves(condition.embed(value))
+    flat = [leaf.reshape(len(leaf), -1).astype(jnp.float32) for leaf in leaves]
+    return jnp.concatenate(flat, axis=1)
+
+  return condition._replace(embed=embed)
+
+
+def from_batch(condition: Condition | None, batch: base.Batch) -> Any:
+  """Reads a condition's value from a batch; None where the model takes none.
+
+  Raises:
+    ValueError: the batch lacks it.
+  """
+  if condition is None:
+    return None
+  missing = [name for name in names(condition) if name not in batch]
+  if missing:
+    raise ValueError(
+      f'this model needs {missing[0]!r} in its batches, which have {sorted(batch)}'
+    )
+  if isinstance(condition.name, str):
+    return batch[condition.name]
+  return {name: batch[name] for name in names(condition)}
+
+
+def embedded(condition: Condition | None, value: Any, num: int | None = None) -> Any:
+  """What the networks see of a condition.
+
+  Args:
+    condition: of the model, or None.
+    value: `[B, ...]`, a dict of such, or None.
+    num: B, where `value` is None and the condition may be left out.
+
+  Returns:
+    The embedding `[B, ...]`; None of an unconditional model.
+
+  Raises:
+    ValueError: an unconditional model is given a condition, or a conditional one
+      none (unless it is optional), or a wrong number of them.
+  """
+  if condition is None:
+    check_unconditional(value)
+    return None
+  if value is None:
+    if not condition.rate or num is None:
+      needed = ', '.join(f'{name} [B, ...]' for name in names(condition))
+      raise ValueError(f'this model needs a condition, {needed}')
+    value = jax.tree.map(
+      lambda null: jnp.broadcast_to(null, (num, *np.shape(null))), condition.null
+    )
+  for leaf in jax.tree.leaves(value):
+    if num is not None and leaf.shape[:1] != (num,):
+      raise ValueError(
+        f'a condition for {num} examples must be [{num}, ...], got {list(leaf.shape)}'
+      )
+  return condition.embed(value)
+
+
+def dropped(condition: Condition | None, key: base.Array, value: Any) -> Any:
+  """Replaces the condition of some examples by its null, at the condition's rate.
+
+  Args:
+    condition: of the model, or None.
+    key: of which examples lose it; of several conditions they lose all together.
+    value: `[B, ...]`, a dict of such, or None.
+
+  Returns:
+    As `value`.
+  """
+  if condition is None or not condition.rate:
+    return value
+  num = len(jax.tree.leaves(value)[0])
+  lost = jax.random.bernoulli(key, condition.rate, (num,))
+
+  def replace(leaf, null):
+    mask = lost.reshape(num, *[1] * (leaf.ndim - 1))
+    return jnp.where(mask, jnp.asarray(null, leaf.dtype), leaf)
+
+  return jax.tree.map(replace, jax.tree.map(jnp.asarray, value), condition.null)
+
+
+def guided(conditional: Any, unconditional: Any, scale: float) -> Any:
+  """Moves from the unconditional to the conditional output and beyond.
+
+  Args:
+    conditional: network output `[B, ...]`, or a tree of such.
+    unconditional: likewise, of the same network with the null.
+    scale: 0 is unconditional, 1 conditional, more is guidance.
+
+  Returns:
+    As the outputs.
+  """
+  return jax.tree.map(lambda c, u: u + scale * (c - u), conditional, unconditional)
+
+
+def check_unconditional(condition: Any) -> None:
+  """Raises ValueError if an unconditional model is given a condition."""
+  if condition is not None:
+    raise ValueError('this model is unconditional: condition must be None')
+
+
+def names(condition: Condition | None) -> tuple[str, ...]:
+  """Batch keys of a condition, as `Card.condition` has them; () of None."""
+  if condition is None:
+    return ()
+  return (condition.name,) if isinstance(condition.name, str) else condition.name
