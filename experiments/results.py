@@ -34,7 +34,7 @@ MARKED = re.compile(r'(<!-- table: (.+) -->\n)(?:\|.*\n|\n)*(<!-- end -->)')
 
 
 class ResultsError(Exception):
-  """A page or a JSON file that cannot be used; the message is one line."""
+  """Says in one line why a page or a JSON file cannot be used."""
 
 
 def load(path: pathlib.Path) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def fill(page: pathlib.Path, tables: Mapping[str, Mapping[str, Any]]) -> str:
     The text of the page with these tables between its markers.
 
   Raises:
-    ResultsError: if a table is unknown, or a marker has no end.
+    ResultsError: if a table is unknown or not shown, or a marker has no end.
   """
 
   def rendered(match: re.Match) -> str:
@@ -89,10 +89,13 @@ def fill(page: pathlib.Path, tables: Mapping[str, Mapping[str, Any]]) -> str:
     return f'{match[1]}\n{table}\n\n{match[3]}'
 
   text = page.read_text()
-  marks = {text.count('<!-- table:'), text.count('<!-- end -->')}
-  if marks != {len(MARKED.findall(text))}:
+  shown = [match[2] for match in MARKED.finditer(text)]
+  if {text.count('<!-- table:'), text.count('<!-- end -->')} != {len(shown)}:
     raise ResultsError(f'{page}: a table needs both its markers, and no text in them')
-  return MARKED.sub(rendered, text)
+  filled, hidden = MARKED.sub(rendered, text), sorted(set(tables) - set(shown))
+  if hidden:
+    raise ResultsError(f'{page}: has no markers for the table {hidden[0]!r}')
+  return filled
 
 
 def pages(folder: pathlib.Path) -> dict[pathlib.Path, str]:

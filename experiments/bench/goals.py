@@ -1,4 +1,4 @@
-"""What the steps are meant to reach, and whether they did."""
+"""Goals of the benchmarks, each judged by what was measured."""
 
 from collections.abc import Sequence
 
