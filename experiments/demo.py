@@ -142,7 +142,7 @@ class Row:
       log=logged,
       evaluate=lambda _, state: self._scores.append(score(state)),
       sample=lambda _, state: samples.append(draw(state)[0]),
-      tick=bar.at,
+      tick=bar.advance_to,
     )
     phases = (base.Phase(self.method, self.steps, setup.data.spec, None),)
     self.state = loop.train(

@@ -123,7 +123,7 @@ def _train(setup, config, workdir) -> base.State:
         sample=sample,
         save=save if checkpoints and saves else None,
         restore=restore,
-        tick=bar.at if primary else None,
+        tick=bar.advance_to if primary else None,
       ),
       mesh=setup.layout.mesh,
       split_seeds=setup.layout.split_seeds,
@@ -143,11 +143,11 @@ def use_compilation_cache(folder: str = '') -> None:
     setup.UsageError: the folder cannot be written to; none is used where that is
       the default one.
   """
-  given, folder = folder, folder or str(pathlib.Path.home() / '.cache' / 'gm_jax')
+  chosen, folder = folder, folder or str(pathlib.Path.home() / '.cache' / 'gm_jax')
   path = pathlib.Path(folder).absolute()
   nearest = next(p for p in (path, *path.parents) if os.path.exists(p))
   if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
-    if not given:
+    if not chosen:
       return
     raise setup_lib.UsageError(
       f'no folder of compiled programs can be at {folder}: {nearest} is no folder'

@@ -1,4 +1,4 @@
-"""What the launcher does with a trained model: scores, samples, its card, its tasks."""
+"""The launcher's modes that use a trained model: scores, samples, card, tasks."""
 
 import contextlib
 import io
@@ -21,7 +21,7 @@ DEFAULT = setup_lib.DEFAULT
 
 
 class Request(NamedTuple):
-  """What the modes that use a trained model are asked.
+  """A request to the modes that use a trained model.
 
   num: of samples.
   best: the checkpoint that was best by the config's metric, not the newest.
@@ -238,7 +238,7 @@ def _usage():
 
 
 def _asked(request) -> dict:
-  """What of a request is recorded with its output: what is not the default."""
+  """The part of a request that is recorded with its output: all but defaults."""
   drawing = request.drawing
   found = {'options': dict(drawing.options), 'condition': list(drawing.condition)}
   found |= {'averaged': drawing.averaged, 'best': request.best}

@@ -1,6 +1,6 @@
 """A stand-in that grows: the mean image at 4x4, then at 8x8 with half the batch.
 
-  python experiments/main.py --config=tests/standins/growing.py --workdir=runs/growing
+python experiments/main.py --config=tests/standins/growing.py --workdir=runs/growing
 """
 
 import jax
