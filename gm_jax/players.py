@@ -69,6 +69,46 @@ def put_group(state: base.State, group: Player, objective: str) -> base.State:
   )
 
 
+def new_group(
+  tx: optax.GradientTransformation, parts: Mapping[str, tuple[base.Params, dict]]
+) -> Player:
+  """A group before its first step.
+
+  Args:
+    tx: the optimizer of all of them.
+    parts: parameters and other collections by player, of `init`.
+  """
+  params = {name: params for name, (params, _) in parts.items()}
+  model_state = {name: model_state for name, (_, model_state) in parts.items()}
+  return Player(params, tx.init(params), model_state)
+
+
+def joint_optimizer(
+  txs: Mapping[str, optax.GradientTransformation],
+) -> optax.GradientTransformation:
+  """One optimizer of a group, each of whose players has its own.
+
+  Args:
+    txs: optimizers by player.
+
+  Returns:
+    An optimizer of parameters by player, its state a dict by player.
+  """
+
+  def init_fn(params):
+    return {name: tx.init(params[name]) for name, tx in txs.items()}
+
+  def update_fn(grads, opt_state, params):
+    updates, new_state = {}, {}
+    for name, tx in txs.items():
+      updates[name], new_state[name] = tx.update(
+        grads[name], opt_state[name], params[name]
+      )
+    return updates, new_state
+
+  return optax.GradientTransformation(init_fn, update_fn)
+
+
 def first_state(
   players: Mapping[str, Player], extra: Mapping[str, Any] = base.NOTHING
 ) -> base.State:
@@ -388,7 +428,7 @@ def critic_query(
 
   def critic(model, key, x, *, condition=None):
     del key
-    value = conditions.embedded(taken, condition)
+    value = conditions.embedded(taken, condition, len(jax.tree.leaves(x)[0]))
     params = model.params[DISCRIMINATOR]
     model_state = collections(model.extra, DISCRIMINATOR)
     return logits(discriminator, params, model_state, x, value, train=False)[0]
