@@ -1,4 +1,4 @@
-"""What a model is given beside x: a batch key, its embedding, and leaving it out.
+"""Conditions of a model: a batch key, its embedding, and leaving it out.
 
 A `Condition` names an array of a batch and says what of it the networks see. It may be
 a class, numbers, tokens, a vector of another network, or several of these at once, as a
@@ -25,7 +25,7 @@ _DROP = 0x64726F70  # far above the numbers that `split` counts by
 
 
 class Condition(NamedTuple):
-  """What a model is given beside x."""
+  """An array of a batch that a model sees beside x."""
 
   name: str | tuple[str, ...]  # batch key; several: the condition is a dict by key
   embed: Callable[[Any], Any]  # arrays [B, ...] -> what the networks see, [B, ...]
@@ -126,7 +126,7 @@ def from_batch(condition: Condition | None, batch: base.Batch) -> Any:
 def training_embedding(
   condition: Condition | None, key: base.Array, batch: base.Batch
 ) -> Any:
-  """What the networks see of a batch's condition in training, some of it dropped.
+  """Embeds a batch's condition for a training step, some of it dropped.
 
   Args:
     condition: of the model, or None.
@@ -146,7 +146,7 @@ def training_embedding(
 
 
 def embedded(condition: Condition | None, value: Any, num: int | None = None) -> Any:
-  """What the networks see of a condition.
+  """Embeds a condition's value, as the networks see it.
 
   Args:
     condition: of the model, or None.

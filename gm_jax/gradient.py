@@ -1,4 +1,4 @@
-"""What every method's step is made of: a gradient step, and a batch cut in slices."""
+"""Gradient steps, which every method's step is made of, and batches cut in slices."""
 
 import functools
 from collections.abc import Callable, Mapping

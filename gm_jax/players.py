@@ -27,7 +27,7 @@ LossFn = Callable[..., tuple[base.Array, tuple[dict, dict]]]
 
 
 class Player(NamedTuple):
-  """What one player, or a group of them, has of a `State`."""
+  """The part of a `State` that belongs to one player, or to a group of them."""
 
   params: base.Params
   opt_state: base.PyTree
@@ -275,6 +275,28 @@ def per_example(values: base.Array) -> base.Array:
   return values.reshape(len(values), -1).mean(axis=1) if values.ndim > 1 else values
 
 
+def game_loss(
+  loss: Callable[[base.Array, base.Array], base.Array],
+  real_logits: base.Array,
+  fake_logits: base.Array,
+) -> base.Array:
+  """A loss of a game for each example, the mean over its patches.
+
+  To the game every patch is an example, so averages over a batch, as in relativistic
+  average games, run over all patches.
+
+  Args:
+    loss: of the game, on logits [N].
+    real_logits: `[B]` or `[B, P]`.
+    fake_logits: likewise.
+
+  Returns:
+    `[B]`.
+  """
+  each = loss(real_logits.reshape(-1), fake_logits.reshape(-1))
+  return per_example(each.reshape(real_logits.shape))
+
+
 def discriminator_loss(
   discriminator: nn.Module, game: base.Game, penalty: Callable | None = None
 ) -> LossFn:
@@ -298,7 +320,7 @@ def discriminator_loss(
     fake_logits, model_state = logits(
       discriminator, params, model_state, fake, condition, key=fake_key
     )
-    loss = per_example(game.discriminator(real_logits, fake_logits))
+    loss = game_loss(game.discriminator, real_logits, fake_logits)
     if penalty is not None:
 
       def critic(x):
@@ -346,7 +368,7 @@ def generator_loss(
 ) -> base.Array:
   """The generator's loss against a discriminator, `[]`."""
   both = pair_logits(discriminator, critic, key, real, fake, condition)
-  return per_example(game.generator(*both)).mean()
+  return game_loss(game.generator, *both).mean()
 
 
 def initializer(

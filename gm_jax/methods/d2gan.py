@@ -39,7 +39,7 @@ def value(
   real: base.Array, fake: base.Array, reverse_real: base.Array,
   reverse_fake: base.Array, *, alpha: float, beta: float,
 ) -> base.Array:  # fmt: skip
-  """J of each pair of examples, in nats, as raw logits of D_1 and D_2, [B] or [B, P]."""
+  """J of each pair of examples in nats, shaped as the raw logits of D_1 and D_2."""
   forward = alpha * log_softplus(real) - jax.nn.softplus(fake)
   return forward - jax.nn.softplus(reverse_real) + beta * log_softplus(reverse_fake)
 

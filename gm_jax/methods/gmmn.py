@@ -64,12 +64,11 @@ def gmmn(
     g = players.new_player(generator, tx, g_key, prior(z_key, 2))
     if codes is None:
       return players.first_state({GENERATOR: g})
-    pair = autoencoder.init_pair(*codes, codes_key, batch['x'])
-    params = {name: part for name, (part, _) in pair.items()}
-    extra = players.with_collections(
-      {}, {name: part for name, (_, part) in pair.items()}
+    pair = players.new_group(
+      optax.identity(), autoencoder.init_pair(*codes, codes_key, batch['x'])
     )
-    frozen = {AUTOENCODER: base.Model(params, extra)}
+    extra = players.with_collections({}, pair.model_state)
+    frozen = {AUTOENCODER: base.Model(pair.params, extra)}
     return players.first_state({GENERATOR: g}, {base.FROZEN: frozen})
 
   def in_matched_space(extra, x):

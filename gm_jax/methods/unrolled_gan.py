@@ -60,7 +60,7 @@ def unrolled_gan(
     prior: (key, num) -> z [num, Z].
     num_unroll: k, the steps the generator looks ahead.
     game: its `discriminator` is what the inner steps minimize.
-    objective: (real_logits, fake_logits) -> as they are, minimized by the generator
+    objective: (real_logits, fake_logits) -> [B], minimized by the generator
       at the unrolled discriminator; by default -game.discriminator, the paper's.
     condition: given to both networks beside their input, or None; in every step, also
       an inner one, fake examples have the conditions of its real ones.
@@ -93,7 +93,7 @@ def unrolled_gan(
 
   def g_loss(critic, model_state, key, real, fake, value):
     logits = players.pair_logits(discriminator, critic, key, real, fake, value)
-    return players.per_example(objective(*logits)).mean(), (model_state, {})
+    return players.game_loss(objective, *logits).mean(), (model_state, {})
 
   g_loss = gradient.accumulated(g_loss, num_accumulate)
 
