@@ -140,7 +140,7 @@ def run(budget_name: str, *, data_dir: str | None, out: pathlib.Path) -> dict[st
     out: folder for the picture.
 
   Returns:
-    Every number, ready for JSON.
+    Every number, ready for JSON, and the printed tables by name.
 
   Raises:
     setup_lib.UsageError, dataset.DataError: the data cannot be used.
@@ -155,7 +155,8 @@ def run(budget_name: str, *, data_dir: str | None, out: pathlib.Path) -> dict[st
   rows = []
   for divisor in PAPER:
     rows += _rows(budget, options, common.stacked_counter(classify), divisor)
-  print('\n' + report.text_table(HEADER, [_cells(row) for row in rows]))
+  table = report.Table(HEADER, [_cells(row) for row in rows])
+  print('\n' + report.text_table(*table))
   print(
     f'\n{common.STACKED_SAMPLES:,} test examples: {int(floor.modes)} modes,'
     f' reverse KL {float(floor.reverse_kl):.3f}.'
@@ -166,6 +167,7 @@ def run(budget_name: str, *, data_dir: str | None, out: pathlib.Path) -> dict[st
   seconds = time.perf_counter() - began
   print(f'{seconds:.0f} seconds in all. Samples, a channel each: {path}')
   return {
+    'tables': {'modes': table},
     'budget': budget_name,
     'protocol': protocol(budget),
     'rows': [_numbers(row) for row in rows],

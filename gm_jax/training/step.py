@@ -134,19 +134,18 @@ def _averaged_part(state: base.State) -> dict:
   return {'params': state.params, **collections}
 
 
-def _average(ema: dict, state: base.State, decay: float) -> dict:
+def _average(ema: dict, state: base.State, limit: float) -> dict:
   count = ema['count'].astype(jnp.float32)
-  decay = jnp.minimum(decay, (1.0 + count) / (WARM_UP + count))
+  decay = jnp.minimum(limit, (1.0 + count) / (WARM_UP + count))
+
+  def one(old, new):
+    if not jnp.issubdtype(new.dtype, jnp.inexact):
+      return new  # a counter has no average
+    weight = decay.astype(new.dtype)
+    return weight * old + (1 - weight) * new
+
   new = _averaged_part(state)
-  averaged = jax.tree.map(
-    lambda old, new: (
-      decay.astype(new.dtype) * old + (1 - decay).astype(new.dtype) * new
-      if jnp.issubdtype(new.dtype, jnp.inexact)
-      else new
-    ),
-    {name: ema[name] for name in new},
-    new,
-  )
+  averaged = jax.tree.map(one, {name: ema[name] for name in new}, new)
   return {'count': ema['count'] + 1, **averaged}
 
 
