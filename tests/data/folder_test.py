@@ -90,7 +90,7 @@ def filled(tmp_path, count=10, shape=(4, 4)):
 
 def one(tmp_path, name, **options):
   """The pixels of one image among plain ones."""
-  return images.decoded(
+  return images.decode(
     str(tmp_path / name), **{'size': None, 'mode': 'RGB', **options}
   )
 
@@ -146,7 +146,7 @@ def test_image_is_made_upright(tmp_path, orientation, suffix):
   exif = Image.Exif()
   exif[0x0112] = orientation
   path = save(tmp_path / f'a.{suffix}', np.ascontiguousarray(stored), exif=exif)
-  found = images.decoded(str(path), size=None, mode='L')[..., 0]
+  found = images.decode(str(path), size=None, mode='L')[..., 0]
   np.testing.assert_allclose(found.astype(int), upright, atol=4)
   if suffix == 'jpg':
     assert images.header(str(path))[0] == (16, 32)
@@ -156,13 +156,13 @@ def test_resizing_is_a_central_crop_and_antialiased(tmp_path):
   wide = np.zeros((64, 128), np.uint8)
   wide[:, 32:96] = np.indices((64, 64)).sum(0) % 2 * 255  # a fine checkerboard
   path = str(save(tmp_path / 'a.png', wide))
-  found = images.decoded(path, size=8, mode='L')[..., 0]
+  found = images.decode(path, size=8, mode='L')[..., 0]
   assert found.shape == (8, 8)
   assert np.abs(found.astype(int) - 127).max() <= 4  # gray, not aliased
   alone = save(tmp_path / 'b.png', np.ascontiguousarray(wide[:, 32:96]))
-  alone = images.decoded(str(alone), size=8, mode='L')[..., 0]
+  alone = images.decode(str(alone), size=8, mode='L')[..., 0]
   np.testing.assert_array_equal(found, alone)
-  exact = images.decoded(path, size=64, mode='L')[..., 0]
+  exact = images.decode(path, size=64, mode='L')[..., 0]
   np.testing.assert_array_equal(exact, wide[:, 32:96])
 
 
