@@ -86,7 +86,7 @@ def tfds(
 def _find(name: str, data_dir: str) -> str | None:
   """Finds the folder of a prepared data set: the newest version, unless one is named.
 
-  The library's own search asks the network.
+  It is looked for by hand: the library's own search asks the network.
   """
   name, _, version = name.partition(':')
   folder = os.path.join(data_dir, name)

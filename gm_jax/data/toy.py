@@ -191,7 +191,7 @@ def _noisy_curves(name: str, curves: Sequence[Callable], std: float) -> Toy:
 
   p(x) = 1/K sum_k int_0^1 N(x; c_k(u), std^2 I) du. By Gauss-Legendre
   quadrature this is a mixture of Gaussians at the nodes, which are laid so
-  densely that the error is below float32's within ten std of the curves.
+  densely that the error is below float32's within ten standard deviations of them.
   """
   _check_scales(std=std)
   ends = np.linspace(0, 1, 1001)
