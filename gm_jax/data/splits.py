@@ -1,4 +1,4 @@
-"""How examples are divided into splits, and the split that nobody trains on."""
+"""Splits of a data set: dividing examples, and the split that nobody trains on."""
 
 from collections.abc import Mapping
 
