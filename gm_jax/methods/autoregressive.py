@@ -107,7 +107,7 @@ def autoregressive(
   back = orders.inverse(order)
 
   def flat(x):
-    shapes.check_whole(x=x)
+    shapes.check_integers(x=x)
     return x.reshape(len(x), num_dims, *event)[:, order]
 
   def apply(params, extra, x, given, **kwargs):

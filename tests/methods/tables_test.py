@@ -193,7 +193,7 @@ def counted_once(x):
     (lambda: orders.columns((4,)), 'two axes'),
     (lambda: counted_once(jnp.array([[0, 1, 2]])), 'x must be from 0 to 1, got 2'),
     (lambda: counted_once(jnp.array([[0, -1, 1]])), 'x must be from 0 to 1, got -1'),
-    (lambda: counted_once(jnp.array([[0.0, 1.0, 1.0]])), 'whole numbers, got float32'),
+    (lambda: counted_once(jnp.array([[0.0, 1.0, 1.0]])), 'integers, got float32'),
   ],
 )
 def test_refusals(call, words):
