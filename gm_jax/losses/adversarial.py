@@ -297,6 +297,7 @@ def relativistic_average_discriminator(real_logits: Array, fake_logits: Array) -
     ValueError: a rank other than 1, or two batch sizes.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
+  # No stop_gradient on the means: the game is of all logits of both batches.
   real_margin = real_logits - fake_logits.mean()
   fake_margin = fake_logits - real_logits.mean()
   return jax.nn.softplus(-real_margin) + jax.nn.softplus(fake_margin)
@@ -322,6 +323,7 @@ def relativistic_average_generator(real_logits: Array, fake_logits: Array) -> Ar
   Raises:
     ValueError: a rank other than 1, or two batch sizes.
   """
+  # The loss is symmetric under exchanging the roles together with the labels.
   return relativistic_average_discriminator(fake_logits, real_logits)
 
 

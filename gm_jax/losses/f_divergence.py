@@ -50,7 +50,7 @@ LN2 = math.log(2.0)
 
 
 class Divergence(NamedTuple):
-  """One convex function and what follows from it; every function is elementwise.
+  """A convex function f with its conjugate and activation, all elementwise.
 
   f: u >= 0 -> f(u), nats; +inf where f(0) is.
   derivative: u -> f'(u), the optimal critic of the ratio u = p / q; a subgradient

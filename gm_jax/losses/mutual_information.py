@@ -75,6 +75,7 @@ def categorical(logits: Array, code: Array, *, prior: Array | None = None) -> Ar
       f'logits must be [B, K] and code [B] class numbers, got {logits.shape} and'
       f' {code.shape}'
     )
+  # The entropy is of the code's prior, not of the one-hot sample, which has none.
   if prior is None:
     prior = jnp.full(logits.shape[1:], 1.0 / logits.shape[1])
   if prior.shape != logits.shape[1:]:
@@ -177,6 +178,7 @@ def info_nce(scores: Array) -> Array:
   """
   if scores.ndim != 2 or scores.shape[0] != scores.shape[1]:
     raise ValueError(f'scores must be [B, B], got {scores.shape}')
+  # The positive pair is in the sum too: without it ln B would be no upper bound.
   return (
     jnp.diagonal(scores) - jax.nn.logsumexp(scores, axis=1) + math.log(scores.shape[0])
   )

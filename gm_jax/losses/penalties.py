@@ -176,6 +176,7 @@ def dragan(critic: Critic, key: Array, real: Array, *, scale: float) -> Array:
   Raises:
     ValueError: the critic's output is not [B].
   """
+  # The paper's Gaussian, not the published code's one-sided uniform noise.
   delta = scale * jax.random.normal(key, real.shape, real.dtype)
   return jnp.square(_gradient_norm(critic, real + delta) - 1.0)
 

@@ -40,6 +40,7 @@ def spectral_norm(weight: Array) -> Array:
   Raises:
     ValueError: fewer than two axes.
   """
+  # By a full SVD, not by power iteration: a term without a state of its own.
   return jnp.square(jnp.linalg.norm(_matrix(weight), 2)) / 2.0
 
 
@@ -64,6 +65,7 @@ def orthogonal(weight: Array, *, diagonal: bool = True) -> Array:
     ValueError: fewer than two axes.
   """
   matrix = _matrix(weight)
+  # Near orthonormality the penalty is a small difference: at full precision.
   gram = jnp.matmul(matrix.T, matrix, precision=jax.lax.Precision.HIGHEST)
   eye = jnp.eye(gram.shape[0], dtype=gram.dtype)
   return jnp.square(gram - eye if diagonal else gram * (1.0 - eye)).sum()
@@ -184,6 +186,7 @@ def lecam(
   for name, anchor in (('real_anchor', real_anchor), ('fake_anchor', fake_anchor)):
     if jnp.ndim(anchor):
       raise ValueError(f'{name} must be [], got {jnp.shape(anchor)}')
+  # Crosswise: each side is held near the other's anchor, which bounds the gap.
   return jnp.square(real_logits - fake_anchor) + jnp.square(fake_logits - real_anchor)
 
 

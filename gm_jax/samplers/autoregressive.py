@@ -115,7 +115,7 @@ def cached(
   """
 
   def step(memory, i):
-    # Folded in rather than split: `naive` and a sampler that stops early share keys.
+    # Folded in, not split from the key: it does not depend on T, and is as in `naive`.
     value = draw(jax.random.fold_in(key, i), conditional(memory, i))
     return update(memory, i, value), value
 

@@ -185,7 +185,7 @@ def test_bits_of_uniform_bytes_are_eight():
   nats = jnp.array([-3 * np.log(256)])
   bits = functools.partial(likelihood.bits_per_dimension, nats, 3)
   np.testing.assert_allclose(bits(measure='mass'), 8.0, rtol=1e-6)
-  # The same distribution, dequantized and scaled by 1 / 256: density 1 on the unit cube.
+  # The same distribution, dequantized and scaled by 1 / 256: density 1 on the cube.
   log_det = jnp.full(1, -3 * np.log(256))
   of_density = likelihood.bits_per_dimension(
     jnp.zeros(1), 3, measure='density', log_det=log_det

@@ -111,14 +111,16 @@ def test_convnet_is_flax_convolutions():
 def test_shifted_images_are_the_images_elsewhere_on_their_background():
   images = np.full((400, 8, 8, 1), -1, np.float32)
   images[:, 3, 4] = 0.5
-  moved = np.asarray(features.shifted(jax.random.key(0), jnp.asarray(images), pixels=2))
+  moved = np.asarray(
+    features.random_shift(jax.random.key(0), jnp.asarray(images), pixels=2)
+  )
   assert set(np.unique(moved)) == {-1, 0.5}
   rows, columns = np.nonzero(moved[..., 0] == 0.5)[1:]
   assert len(rows) == 400  # one a picture
   counts = np.zeros((8, 8))
   np.add.at(counts, (rows, columns), 1)
   assert (counts[1:6, 2:7] > 0).all() and counts[1:6, 2:7].sum() == 400  # all 25 moves
-  same = features.shifted(jax.random.key(0), jnp.asarray(images), pixels=0)
+  same = features.random_shift(jax.random.key(0), jnp.asarray(images), pixels=0)
   np.testing.assert_array_equal(same, images)
 
 
