@@ -91,7 +91,7 @@ def truncated(num_last: int) -> Unroll:
   """Returns an unrolling that differentiates through the last `num_last` steps.
 
   Args:
-    num_last: steps seen by the gradient; k or more gives `full`, 0 `partial`.
+    num_last: steps to differentiate through; k or more gives `full`, 0 `partial`.
 
   Returns:
     A function with the signature of `full`.

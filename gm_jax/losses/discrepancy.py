@@ -5,7 +5,7 @@ caller. A kernel is a function (x `[N, D]`, y `[M, D]`) -> `[N, M]`, positive de
 Kernel widths are standard deviations or lengths in the unit of the data, never
 variances: the lists of `sigma` in public GMMN code are variances, in some copies
 standard deviations. Every discrepancy is a [] scalar and batch-coupled: an estimate
-from the batch it is given, which under sharded jit is the global one. What is named
+from the batch that is passed, which under sharded jit is the global one. What is named
 `wasserstein` is the distance to its power p, whose gradient exists at zero.
 """
 
@@ -161,7 +161,7 @@ def polynomial(
 
   k(x, y) = (scale <x, y> + offset)^degree
 
-  Not characteristic: it sees moments up to `degree` and no more.
+  Not characteristic: it compares moments up to `degree` and no more.
 
   Source: Demystifying MMD GANs, Binkowski et al., 2018, arXiv:1801.01401,
   section 4.
@@ -278,8 +278,8 @@ def mmd2_biased(kernel: Kernel, x: Array, y: Array) -> Array:
     - 2/(NM) sum_{i, j} k(x_i, y_j)
 
   The squared distance of two empirical means in the kernel's space, never negative
-  but for rounding; a step of a generator sees no difference to `mmd2_unbiased` but
-  in how it repels samples from one another. Batch-coupled.
+  but for rounding; its gradient in the samples differs from that of `mmd2_unbiased`
+  only in how it repels them from one another. Batch-coupled.
 
   Source: A Kernel Two-Sample Test, Gretton et al., 2012, JMLR 13, eq. 5.
 

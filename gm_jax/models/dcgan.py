@@ -2,7 +2,7 @@
 
 Strided convolutions in place of pooling, batch normalization, kernels from
 N(0, 0.02^2). Images are [B, H, W, C] in [-1, 1]. Batch-coupled while training:
-batch statistics are of the whole batch given, and their running means are kept
+batch statistics are those of the batch that is passed, and their running means are
 in 'batch_stats', in float32 whatever the computation's dtype.
 
 Source: Unsupervised Representation Learning with Deep Convolutional Generative

@@ -147,8 +147,8 @@ def test_counting_classifier_is_right_on_98_percent_of_digits(cached, capsys):
   classifier = call(steps=1500)
   assert float(classifier.accuracy) >= 0.98
   first = capsys.readouterr().out
-  share = f'{100 * float(classifier.accuracy):.1f}%'
-  assert first == f'classifier my:digits: {share} of 360 held-out images\n'
+  percent = f'{100 * float(classifier.accuracy):.1f}%'
+  assert first == f'classifier my:digits: {percent} of 360 held-out images\n'
   images, labels = _digits()[1]
   before = _files(folder)
   again = call(steps=1500)
