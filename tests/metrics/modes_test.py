@@ -30,9 +30,9 @@ def test_samples_of_the_mixture_itself():
   result = modes.coverage(samples, RING, STD)
   assert int(result.modes) == 8
   # Within 3 standard deviations in the plane: 1 - exp(-9/2), which is 0.98889.
-  share = 1 - np.exp(-4.5)
-  error = np.sqrt(share * (1 - share) / 4000)
-  assert abs(float(result.high_quality) - share) < 4 * error
+  fraction = 1 - np.exp(-4.5)
+  error = np.sqrt(fraction * (1 - fraction) / 4000)
+  assert abs(float(result.high_quality) - fraction) < 4 * error
 
 
 def test_seven_modes_with_one_of_double_weight():
