@@ -408,8 +408,8 @@ def test_the_workdir_is_all_that_a_command_needs(runs, tmp_path):
     x, asked = file['x'], json.loads(str(file['request']))
   assert len(x) == 3 and np.all(x == x[0])
   assert asked['options'] == {'temperature': '0', 'steps': '2'}
-  wrong = call(f'--workdir={workdir}', '--config.several=true')
-  assert wrong.returncode == 2 and 'several = False there, True asked' in wrong.stderr
+  wrong = call(f'--workdir={workdir}', '--config.batch_size=8')
+  assert wrong.returncode == 2 and 'batch_size = 16 there, 8 asked' in wrong.stderr
 
 
 def test_a_typo_of_a_configs_name_suggests_the_nearest(tmp_path):
