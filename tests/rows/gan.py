@@ -77,11 +77,15 @@ def unrolled(fresh, wrap, prior):
 
 
 ROWS = {
-  'gan': Row(plain_gan, plane(64)),
-  'gan_penalized': Row(penalized_gan, plane(128)),
-  'gan_images': Row(image_gan, images(16), falls=False),
+  'gan': Row(plain_gan, plane(64), structure='two players'),
+  'gan_penalized': Row(penalized_gan, plane(128), structure='slices of a batch'),
+  'gan_images': Row(
+    image_gan, images(16), falls=False, structure='batch statistics, spectral norms'
+  ),
   'gan_images_frugal': Row(frugal_image_gan, images(16), falls=False, rounding=20),
-  'unrolled_gan': Row(functools.partial(unrolled, False), plane(64)),
+  'unrolled_gan': Row(
+    functools.partial(unrolled, False), plane(64), structure='an unrolled player'
+  ),
   'unrolled_gan_fresh': Row(functools.partial(unrolled, True), plane(256)),
   'unrolled_gan_images': Row(unrolled_image_gan, images(16), falls=False),
 }
