@@ -10,6 +10,7 @@ from gm_jax.metrics import frechet
 
 distance, between = jax.jit(frechet.frechet_distance), jax.jit(frechet.frechet)
 
+
 def _covariance(dim, rank, seed):
   factor = np.random.default_rng(seed).normal(size=(dim, rank))
   return factor @ factor.T / rank
