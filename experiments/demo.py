@@ -20,13 +20,9 @@ from absl import app, flags, logging
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from experiments.configs import (  # noqa: E402
-  common,
-  gan_digits,
-  gan_ring,
-  unrolled_gan_ring,
-)
-from gm_jax import base  # noqa: E402
+from experiments.configs import gan_digits, gan_ring, unrolled_gan_ring  # noqa: E402
+from experiments.configs.parts import evaluations  # noqa: E402
+from gm_jax import base, statistics  # noqa: E402
 from gm_jax.data import dataset  # noqa: E402
 from gm_jax.training import inference, launch, log, loop, plots, report  # noqa: E402
 from gm_jax.training import setup as setup_lib  # noqa: E402
@@ -143,9 +139,7 @@ class Row:
     cells = [name]
     for key, form in (('modes', '.1f'), ('high_quality', '.3f'), ('reverse_kl', '.2f')):
       seeds = self.scores[key][-3:].mean(0)
-      cells.append(f'{seeds.mean():{form}}')
-      if np.isfinite(seeds).all():
-        cells[-1] += f' +- {seeds.std(ddof=1) / np.sqrt(SEEDS):{form}}'
+      cells.append(statistics.text(*statistics.mean_and_error(seeds), form))
     return [*cells, str(SEEDS), str(self.steps), f'{self.seconds:.0f}']
 
 
@@ -222,9 +216,9 @@ def draw_rows(out: pathlib.Path, rows: dict[str, Row]) -> None:
     lines = {}
     for name, row in rows.items():
       value = row.scores[key]
-      error = value.std(1, ddof=1) / np.sqrt(SEEDS)
+      mean, error = statistics.mean_and_error(value, axis=1)
       share = np.array(row.at) / row.steps
-      lines[name] = (share, value.mean(1), error)
+      lines[name] = (share, mean, error)
     plots.curves(out / f'{key}.png', lines, xlabel='share of training', ylabel=label)
 
 
@@ -295,7 +289,7 @@ def digits(out: pathlib.Path) -> report.Section:
   state = launch.train(gan_digits, config, workdir)
   setup = setup_lib.prepare(gan_digits, config)
   method = setup.make_phases(0)[0].method
-  data, distances = setup.data, common.image_distances(setup.data)
+  data, distances = setup.data, evaluations.image_distances(setup.data)
   real = dataset.transformed(data.spec, data.arrays('test'))['x']
   num = len(real)
   rows = {

@@ -15,7 +15,6 @@ import numpy as np
 from experiments.configs import (
   bernoulli_mixture_digits,
   eonade_digits,
-  explicit,
   gated_pixelcnn_digits,
   gaussian_mixture_digits,
   independent_digits,
@@ -30,7 +29,9 @@ from experiments.configs import (
   transformer_manual,
   transformer_melodies,
 )
+from gm_jax import statistics
 from gm_jax.data import melodies, registry
+from gm_jax.tasks import density, results
 from gm_jax.training import inference, loop, plots, report
 from gm_jax.training import setup as setup_lib
 
@@ -252,7 +253,8 @@ def _row(fit: Fit, budget: Budget, seeds: int, options: setup_lib.Options) -> Ro
   arrays = data.arrays('test', limit if budget.part == 1 else 50)
 
   def evaluation(method, model, key):
-    return explicit.scores(method, model, key, arrays, data.spec)
+    found = density.density(method, model, key, {'test': arrays}, data.spec)
+    return results.numbers(found)
 
   scored = setup._replace(evaluation=evaluation)
   found = inference.scorer(scored, method)(state)
@@ -292,12 +294,12 @@ def in_order(rows: list[Row], names: tuple[str, ...]) -> list[tuple[str, str, fl
   return [(a, b, by_name[b] - by_name[a]) for a, b in pairs]
 
 
-def _law_of_tunes() -> tuple[list[str], dict]:
+def _distribution_of_tunes() -> tuple[list[str], dict]:
   nats = -melodies.log_prob(registry.load('melodies').arrays('test')['x'])
-  error = nats.std(ddof=1) / np.sqrt(len(nats))
-  bits = nats.mean() / melodies.LENGTH / np.log(2)
-  line = ['the law itself', f'{nats.mean():.2f} +- {error:.2f}', f'{bits:.3f}']
-  numbers = {'name': line[0], 'nats': float(nats.mean()), 'bits': float(bits)}
+  nats, error = statistics.mean_and_error(nats)
+  bits = nats / melodies.LENGTH / np.log(2)
+  line = ['the law itself', statistics.text(nats, error, '.2f'), f'{bits:.3f}']
+  numbers = {'name': line[0], 'nats': float(nats), 'bits': float(bits)}
   return [*line, 'exact', '', '', ''], numbers
 
 
@@ -311,9 +313,9 @@ def _task(task: Task, budget: Budget, options, out: pathlib.Path) -> dict[str, A
     print(f'  {" | ".join(cells(rows[-1]))}', flush=True)
   table, numbers = [cells(row) for row in rows], [_numbers(row) for row in rows]
   if task.data == 'melodies':
-    line, law = _law_of_tunes()
+    line, exact = _distribution_of_tunes()
     table.append(line)
-    numbers.append(law)
+    numbers.append(exact)
   print('\n' + report.text_table(HEADER, table))
   gaps = in_order(rows, task.ordered)
   holds = all(gap > 0 for _, _, gap in gaps)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.configs import common
+from experiments.configs.parts import evaluations
 from experiments.ledger import seeds as seeds_lib
 from gm_jax import augmentation, dynamics, priors, unroll
 from gm_jax.data import dataset, registry, stacked, toy
@@ -37,6 +37,7 @@ from gm_jax.methods import (
 )
 from gm_jax.metrics import modes
 from gm_jax.models import dcgan, mlp, remedies
+from gm_jax.tasks import quality, results
 from gm_jax.training import plots, report
 
 FIRST_SEED, DISPATCH, K = 100, 50, 5
@@ -280,8 +281,8 @@ def _stacked(data_dir: str | None) -> Task:
   """Stacked digits, or stacked MNIST where its data are: 1,000 modes."""
   name = 'stacked:tfds:mnist' if data_dir else 'stacked:digits'
   data = registry.load(name, data_dir=data_dir)
-  classify = common.stacked_classify(data)
-  counted = common.stacked_counter(classify)
+  classify = evaluations.stacked_classifier(data)
+  counted = evaluations.bound(quality.stacked_modes, data, {}, classify=classify)
   arrays = stacked.unstacked(data.arrays('train', 20_000))
   base_images = dataset.transformed(data.spec, arrays)['x']
   size = base_images.shape[1]
@@ -291,7 +292,7 @@ def _stacked(data_dir: str | None) -> Task:
     return jnp.concatenate([base_images[i] for i in index], axis=-1)
 
   def score(method, model, key):
-    return counted(method, model, key)
+    return results.numbers(counted(method, model, key))
 
   return Task(
     name=name,
@@ -307,10 +308,10 @@ def _stacked(data_dir: str | None) -> Task:
     protocol=(
       f'{name}, {size}x{size}; DCGAN generator of 32 channels, discriminator of 8,'
       ' without batch normalization; z 64, normal; Adam 1e-3 for both, b1 0.5, cosine'
-      f' decay to 0; batch 48; minimax game. {common.STACKED_SAMPLES:,} samples after'
+      f' decay to 0; batch 48; minimax game. {quality.STACKED_SAMPLES:,} samples after'
       ' the last step, each channel classified; a mode is found by one sample; reverse'
-      ' KL to the uniform law in nats, of which 0.020 is what the number of samples'
-      ' gives by itself.'
+      ' KL to the uniform distribution in nats, of which 0.020 is what the number of'
+      ' samples gives by itself.'
     ),
     papers=STACKED_PAPERS,
   )

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gm_jax import base
+from gm_jax import base, statistics
 from gm_jax.training import step as step_lib
 
 
@@ -88,11 +88,7 @@ def scored(trained: Trained, score: Callable) -> dict[str, np.ndarray]:
 
 def mean_and_error(values: np.ndarray, form: str) -> str:
   """'mean +- standard error' over seeds; the mean alone of one, or where infinite."""
-  values = np.atleast_1d(values)
-  mean = f'{values.mean():{form}}'
-  if len(values) < 2 or not np.isfinite(values).all():
-    return mean
-  return f'{mean} +- {values.std(ddof=1) / np.sqrt(len(values)):{form}}'
+  return statistics.text(*statistics.mean_and_error(np.atleast_1d(values)), form)
 
 
 def drawn(trained: Trained, method: base.Method, num: int) -> np.ndarray:
