@@ -15,11 +15,13 @@
   data     examples a second of every data source, beside PyTorch's DataLoader;
            --data_dir adds MNIST and Fashion-MNIST as TensorFlow Datasets keeps them
 
+--json=PATH keeps every number and the printed tables in a file, whose tables of other
+names stay; `--json=docs/results/NAME.json`, then experiments/results.py, renews a page.
+
 PyTorch is optional: pip install 'gm_jax[bench]'. Exit codes: 0 measured,
 1 the measurement went wrong, 2 the command did.
 """
 
-import json
 import pathlib
 import sys
 
@@ -28,12 +30,15 @@ from absl import app, flags, logging
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # for experiments.bench
 
+from experiments import results  # noqa: E402
+
 _KS = flags.DEFINE_list('ks', ['0', '1', '5', '10', '20', '50'], 'Steps to unroll.')
 _REPEATS = flags.DEFINE_integer('repeats', 20, 'Timings of each.', lower_bound=1)
 _METHODS = flags.DEFINE_list('methods', [], 'Rows of `steps`; by default all.')
 _DATA_DIR = flags.DEFINE_string('data_dir', None, 'Of TensorFlow Datasets.')
-_JSON = flags.DEFINE_string('json', None, 'File for every number.')
+_JSON = flags.DEFINE_string('json', None, 'File for numbers and tables.')
 _QUICK = flags.DEFINE_bool('quick', False, 'Less of all: k = 0 and 10, five steps.')
+_CHANGING = (_KS, _REPEATS, _METHODS, _QUICK)  # what the numbers depend on
 
 
 def _fail(message: str, code: int):
@@ -98,7 +103,7 @@ COMMANDS = {
   'steps': _steps,
   'autoregressive': _autoregressive,
   'data': _data,
-}  # each prints its table and returns every number
+}  # each prints its tables and returns them with every number
 
 
 def main(argv):
@@ -108,11 +113,17 @@ def main(argv):
     _fail(f'expected one benchmark of: {known}; got {len(argv) - 1}', 2)
   if argv[1] not in COMMANDS:
     _fail(f'unknown benchmark {argv[1]!r}; there are: {known}', 2)
-  if _JSON.value and not pathlib.Path(_JSON.value).resolve().parent.is_dir():
-    _fail(f'--json={_JSON.value}: no such folder', 2)
+  wrong = _JSON.value and results.check_target(_JSON.value)
+  if wrong:
+    _fail(wrong, 2)
   numbers = COMMANDS[argv[1]]()
   if _JSON.value:
-    pathlib.Path(_JSON.value).write_text(json.dumps(numbers, indent=2) + '\n')
+    given = [flags.FLAGS[f.name].serialize() for f in _CHANGING if f.present]
+    line = results.command_line(argv, given, data=_DATA_DIR.present)
+    try:
+      results.save(pathlib.Path(_JSON.value), line, numbers.pop('tables'), numbers)
+    except (OSError, results.ResultsError) as error:
+      _fail(str(error), 1)
     print(f'numbers: {_JSON.value}')
 
 

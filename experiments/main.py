@@ -1,10 +1,15 @@
 """Trains, evaluates and samples models.
 
   python experiments/main.py --mode=list
-  python experiments/main.py --config=experiments/configs/unrolled_gan_ring.py \
-      --workdir=runs/ring [--config.LEAF=VALUE ...]
-  python experiments/main.py --config=... --workdir=runs/ring --mode=evaluate
-  python experiments/main.py --config=... --workdir=runs/ring --mode=sample
+  python experiments/main.py --config=unrolled_gan_ring --workdir=runs/ring \
+      [--config.LEAF=VALUE ...]
+  python experiments/main.py --workdir=runs/ring --mode=evaluate
+  python experiments/main.py --workdir=runs/ring --mode=sample [--num_samples=64] \
+      [--condition=WORDS] [--options=NAME=VALUE,...] [--averaged=false]
+
+A config is named as --mode=list names it, or by the path of its file, with :ARGUMENT
+where it takes one. The workdir remembers its config: to go on, to evaluate and to
+sample, it is enough. --mode=card says what a model is and which options it has.
 
 Another data set than the config's: --data=npz:PATH, folder:PATH, text:PATH, tfds:NAME
 (prepared in --data_dir), digits, stacked:NAME, toy:NAME. Several processes:
@@ -17,7 +22,7 @@ SIGTERM (with one more checkpoint if the config writes any).
 """
 
 import contextlib
-import importlib.util
+import difflib
 import os
 import pathlib
 import signal
@@ -30,8 +35,8 @@ from ml_collections import config_flags
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # configs import one another as experiments.configs
 
-MODES = ('train', 'evaluate', 'sample', 'list')
 CONFIGS = ROOT / 'experiments' / 'configs'
+_RECORD = [None]  # what the workdir remembers, where no config is given
 
 
 def _fail(message: str, code: int):
@@ -40,14 +45,21 @@ def _fail(message: str, code: int):
   sys.exit(code)
 
 
-try:
-  _CONFIG = config_flags.DEFINE_config_file('config', None, 'Experiment file.')
-except flags.Error as error:  # it looks into --flagfile already
-  _fail(str(error), 2)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.')
-_MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
+_MODE = flags.DEFINE_string(
+  'mode', 'train', 'train, evaluate, sample, card, list, or the name of a task.'
+)
 _NUM = flags.DEFINE_integer('num_samples', 64, 'Samples drawn by --mode=sample.')
 _BEST = flags.DEFINE_bool('best', False, 'Use the best checkpoint, not the newest.')
+_AVERAGED = flags.DEFINE_bool(
+  'averaged', True, 'Use the averaged weights, where the run has them.'
+)
+_CONDITION = flags.DEFINE_multi_string(
+  'condition', [], 'What samples are conditioned on: a class, numbers, a text, a .npy.'
+)
+_OPTIONS = flags.DEFINE_list(
+  'options', [], 'Options of sampling, queries and tasks: NAME=VALUE,NAME=VALUE.'
+)
 _DATA = flags.DEFINE_string('data', None, "Data set, in place of the config's.")
 _DATA_DIR = flags.DEFINE_string('data_dir', None, 'Folder of prepared data sets.')
 _MODEL_DEVICES = flags.DEFINE_integer(
@@ -84,18 +96,33 @@ def _interrupted(signum, frame):
   os._exit(128 + signum)
 
 
-def _experiment():
-  """The module of the config file, which has more than `get_config`."""
-  path = _path(config_flags.get_config_filename(flags.FLAGS['config']))
-  spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+def _value(argv, name):
+  """A flag's value as it stands in argv, before flags are parsed; None without."""
+  values = [a.split('=', 1)[1] for a in argv if a.lstrip('-').startswith(f'{name}=')]
+  return values[-1] if values else None
 
 
-def _path(value: str) -> str:
-  """The config's file, without the argument of `get_config` that may follow."""
-  return value.rsplit('.py:', 1)[0] + '.py' if '.py:' in value else value
+def _define_config(argv):
+  """Defines --config: a file, found by its name, or what the workdir remembers.
+
+  Returns:
+    argv with names replaced by paths, and the record of the workdir or None.
+  """
+  from gm_jax.training import experiment as experiment_lib
+
+  chosen, workdir = _value(argv, 'config'), _value(argv, 'workdir')
+  if chosen is None and workdir and '--config' not in argv:
+    found = experiment_lib.recorded(pathlib.Path(workdir))
+    if found:
+      config_flags.DEFINE_config_dict('config', found[1], sys_argv=argv)
+      path = found[0]['experiment']
+      found[0]['experiment'] = experiment_lib.recorded_path(workdir, path, CONFIGS)
+      return argv, found[0]
+  if chosen is not None:
+    path = experiment_lib.find(chosen, CONFIGS)
+    argv = [f'--config={path}' if a == f'--config={chosen}' else a for a in argv]
+  config_flags.DEFINE_config_file('config', None, 'Experiment.', sys_argv=argv)
+  return argv, None
 
 
 def _parse(argv):
@@ -105,12 +132,11 @@ def _parse(argv):
   sys.stdout.reconfigure(errors='backslashreplace')  # paths may hold any byte
   for signum in (signal.SIGINT, signal.SIGTERM):
     signal.signal(signum, _interrupted)
-  for value in (a.split('=', 1)[1] for a in argv if a.startswith('--config=')):
-    path = pathlib.Path(_path(value))
-    if path.suffix != '.py' or not path.is_file():
-      _fail(f'--config={value} is no Python file; --mode=list shows the configs', 2)
   try:
+    argv, _RECORD[0] = _define_config(argv)
     return flags.FLAGS(argv)
+  except ValueError as error:  # of --config and of what the workdir remembers
+    _fail(str(error), 2)
   except flags.Error as error:
     lines = str(error).strip().splitlines()
     inside = 'Traceback' in str(error)  # of a config file: its last line says what
@@ -128,16 +154,17 @@ def main(argv):
   if len(argv) > 1:
     _fail(f'unknown argument {argv[1]!r}; flags begin with --', 2)
   if _MODE.value == 'list':
-    from gm_jax.training import launch
+    from gm_jax.training import experiment as experiment_lib
 
-    for name, line in launch.describe(CONFIGS):
+    for name, line in experiment_lib.describe(CONFIGS):
       print(f'{name:<32} {line}')
     return
-  if _CONFIG.value is None:
+  config = flags.FLAGS['config'].value
+  if config is None:
     _fail('--config is missing; --mode=list shows the configs', 2)
-  if not _WORKDIR.value:
+  if not _WORKDIR.value and _MODE.value != 'card':
     _fail('--workdir is missing: the folder that the run is kept in', 2)
-  if any('\ud800' <= letter <= '\udfff' for letter in _WORKDIR.value):
+  if any('\ud800' <= letter <= '\udfff' for letter in _WORKDIR.value or ''):
     _fail(f'--workdir={_WORKDIR.value!r} is no UTF-8 text; give it such a name', 2)
   if _LOCAL.value > 1:
     from experiments import processes
@@ -146,10 +173,44 @@ def main(argv):
     sys.exit(processes.start(again, _LOCAL.value))
   if _DATA.value is not None:
     try:
-      _CONFIG.value.data = _DATA.value
+      config.data = _DATA.value
     except (AttributeError, KeyError, TypeError):
       _fail('--data is given, but the config has no leaf data', 2)
-  _run(_experiment(), _CONFIG.value, _WORKDIR.value)
+  _run(config, _WORKDIR.value)
+
+
+def _experiment():
+  """The module of the config file, which has more than `get_config`."""
+  from gm_jax.training import experiment as experiment_lib
+
+  if _RECORD[0] is not None:
+    return experiment_lib.module(_RECORD[0]['experiment'])
+  path = config_flags.get_config_filename(flags.FLAGS['config'])
+  return experiment_lib.module(path.partition('.py:')[0].removesuffix('.py') + '.py')
+
+
+def _machine(setup):
+  """What depends on the machine: flags, and what they leave out as the run had it."""
+  given = {
+    'data_dir': _DATA_DIR, 'model_devices': _MODEL_DEVICES, 'split_seeds': _SPLIT_SEEDS
+  }  # fmt: skip
+  recorded = _RECORD[0]['options'] if _RECORD[0] else {}
+  return setup.Options(**{
+    name: flag.value if flags.FLAGS[name].present else recorded.get(name, flag.value)
+    for name, flag in given.items()
+  })  # fmt: skip
+
+
+def _request(launch, inference):
+  """What is asked of a trained model."""
+  options = {}
+  for item in _OPTIONS.value:
+    name, equals, value = item.partition('=')
+    if not equals or not name:
+      _fail(f'--options={item!r} must be NAME=VALUE, several with commas between', 2)
+    options[name] = value
+  drawing = inference.Drawing(tuple(_CONDITION.value), options, _AVERAGED.value)
+  return launch.Request(_NUM.value, _BEST.value, drawing)
 
 
 def _join():
@@ -170,14 +231,18 @@ def _join():
     _fail(str(error), 2)
 
 
-def _run(experiment, config, workdir):
+def _run(config, workdir):
   from gm_jax.data import dataset
-  from gm_jax.training import launch, loop, setup
+  from gm_jax.training import inference, launch, loop, setup
   from gm_jax.training import workdir as workdir_lib
 
   logging.set_verbosity(logging.WARNING)
-  options = setup.Options(_DATA_DIR.value, _MODEL_DEVICES.value, _SPLIT_SEEDS.value)
-  given = experiment, config, workdir, options
+  mode, known = _MODE.value, [*launch.MODES, 'list']
+  if mode not in known:
+    near = difflib.get_close_matches(mode, known, 1, 0)[0]
+    _fail(f'no mode {mode!r}; did you mean {near}? One of: {", ".join(known)}', 2)
+  request = _request(launch, inference)
+  experiment = _experiment()
   _join()
   try:
     if _CACHE.value:
@@ -185,13 +250,9 @@ def _run(experiment, config, workdir):
       os.environ.setdefault('MPLCONFIGDIR', fonts)
       given_cache = _CACHE.value if flags.FLAGS['compilation_cache'].present else ''
       launch.use_compilation_cache(given_cache)
-    if _MODE.value == 'train':
-      launch.train(*given)
+    launch.MODES[mode](experiment, config, workdir, _machine(setup), request)
+    if mode == 'train':
       print(f'done: {workdir}')
-    elif _MODE.value == 'evaluate':
-      launch.evaluate(*given, best=_BEST.value)
-    else:
-      launch.sample(*given, num=_NUM.value, best=_BEST.value)
   except setup.UsageError as error:
     _fail(str(error), 2)
   except (dataset.DataError, workdir_lib.RunError) as error:

@@ -19,13 +19,15 @@
   theory           which laws of a distance hold for what, gradients on parallel
                    lines, the value of the game; nothing is trained
 
+--json=PATH keeps every number and the printed tables in a file, whose tables of other
+names stay; `--json=docs/results/NAME.json`, then experiments/results.py, renews a page.
+
 On two CPU cores the laptop's budget is about fourteen minutes for `stacked`, ten for
 `f_gan_gaussian`, nineteen for `mode_collapse`, twenty for `likelihoods` (with
 --data_dir up to two hours more), one for `theory` and the kernels. Exit codes: 0 done,
 1 the run or its data went wrong, 2 the command did.
 """
 
-import json
 import pathlib
 import sys
 
@@ -34,9 +36,11 @@ from absl import app, flags, logging
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # for experiments.ledger
 
+from experiments import results  # noqa: E402
+
 _BUDGET = flags.DEFINE_enum('budget', 'laptop', ['laptop', 'full'], 'What to afford.')
 _DATA_DIR = flags.DEFINE_string('data_dir', None, 'Folder of prepared data sets.')
-_JSON = flags.DEFINE_string('json', None, 'File for every number.')
+_JSON = flags.DEFINE_string('json', None, 'File for numbers and tables.')
 _OUT = flags.DEFINE_string('out', 'runs/reproduce', 'Folder for pictures.')
 
 
@@ -106,7 +110,7 @@ def _theory() -> dict:
   return theory.run(out=pathlib.Path(_OUT.value))
 
 
-# Each prints its table and returns every number.
+# Each prints its tables and returns them with every number.
 COMMANDS = {
   'stacked': _stacked,
   'f_gan_gaussian': _f_gan_gaussian,
@@ -126,16 +130,17 @@ def main(argv):
     _fail(f'expected one comparison of: {known}; got {len(argv) - 1}', 2)
   if argv[1] not in COMMANDS:
     _fail(f'unknown comparison {argv[1]!r}; there are: {known}', 2)
-  if _JSON.value and not pathlib.Path(_JSON.value).resolve().parent.is_dir():
-    _fail(f'--json={_JSON.value}: no such folder', 2)
+  wrong = _JSON.value and results.check_target(_JSON.value)
+  if wrong:
+    _fail(wrong, 2)
   try:
     pathlib.Path(_OUT.value).mkdir(parents=True, exist_ok=True)
   except OSError as error:
     _fail(f'--out={_OUT.value} is no folder and cannot be made: {error.strerror}', 2)
-  _run(COMMANDS[argv[1]])
+  _run(COMMANDS[argv[1]], argv)
 
 
-def _run(command):
+def _run(command, argv):
   from gm_jax.data import dataset
   from gm_jax.training import launch, loop, setup
 
@@ -143,11 +148,13 @@ def _run(command):
   try:
     numbers = command()
     if _JSON.value:
-      pathlib.Path(_JSON.value).write_text(json.dumps(numbers, indent=2) + '\n')
+      given = [flags.FLAGS['budget'].serialize()] if _BUDGET.present else []
+      line = results.command_line(argv, given, data=_DATA_DIR.present)
+      results.save(pathlib.Path(_JSON.value), line, numbers.pop('tables'), numbers)
       print(f'numbers: {_JSON.value}')
   except setup.UsageError as error:
     _fail(str(error), 2)
-  except (dataset.DataError, loop.Diverged, OSError) as error:
+  except (dataset.DataError, loop.Diverged, OSError, results.ResultsError) as error:
     _fail(str(error), 1)
   except loop.Stopped as error:
     _fail(str(error), 128 + error.signum)

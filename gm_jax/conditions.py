@@ -1,4 +1,4 @@
-"""What a model is given beside x: a batch key, its embedding, and leaving it out.
+"""Conditions of a model: a batch key, its embedding, and leaving it out.
 
 A `Condition` names an array of a batch and says what of it the networks see. It may be
 a class, numbers, tokens, a vector of another network, or several of these at once, as a
@@ -23,7 +23,7 @@ from gm_jax import base
 
 
 class Condition(NamedTuple):
-  """What a model is given beside x."""
+  """An input beside x."""
 
   name: str | tuple[str, ...]  # batch key; several: the condition is a dict by key
   embed: Callable[[Any], Any]  # arrays [B, ...] -> what the networks see, [B, ...]
@@ -122,7 +122,7 @@ def from_batch(condition: Condition | None, batch: base.Batch) -> Any:
 
 
 def embedded(condition: Condition | None, value: Any, num: int | None = None) -> Any:
-  """What the networks see of a condition.
+  """Embeds a condition for the networks.
 
   Args:
     condition: of the model, or None.

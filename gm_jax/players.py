@@ -27,7 +27,7 @@ LossFn = Callable[..., tuple[base.Array, tuple[dict, dict]]]
 
 
 class Player(NamedTuple):
-  """What one player, or a group of them, has of a `State`."""
+  """The part of a `State` that is one player's, or a group's."""
 
   params: base.Params
   opt_state: base.PyTree

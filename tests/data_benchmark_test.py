@@ -69,7 +69,7 @@ def test_wrong_folder_is_one_line_and_exit_code_2():
 def test_command_prints_a_table_and_writes_the_numbers(tmp_path):
   done = run('data', '--quick', f'--json={tmp_path}/numbers.json')
   assert done.returncode == 0, done.stderr
-  rows = json.loads((tmp_path / 'numbers.json').read_text())['rows']
+  rows = json.loads((tmp_path / 'numbers.json').read_text())['numbers']['rows']
   assert {row['source'].partition(':')[0] for row in rows} == {
     'digits', 'toy', 'npz', 'folder', 'text'
   }  # fmt: skip

@@ -1,5 +1,6 @@
 """The launcher as its users meet it: mistakes, kills, signals, damage."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -317,7 +318,7 @@ def test_damaged_checkpoint_is_passed_over_with_a_warning(straight, tmp_path):
 def test_demo_runs_end_to_end(tmp_path):
   done = subprocess.run(
     [sys.executable, str(ROOT / 'experiments' / 'demo.py'), '--scale=0.02',
-     f'--out={tmp_path / "demo"}'],
+     f'--out={tmp_path / "demo"}', f'--json={tmp_path / "demo.json"}'],
     capture_output=True, text=True, timeout=500, env=ENVIRONMENT, cwd=ROOT,
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
@@ -327,6 +328,12 @@ def test_demo_runs_end_to_end(tmp_path):
                 'Frechet', 'jax', 'data:image/png;base64'):  # fmt: skip
     assert words in page
   assert 'http://' not in page and 'https://' not in page
+  shown = json.loads((ROOT / 'docs' / 'results' / 'demo.json').read_text())['tables']
+  made = json.loads((tmp_path / 'demo.json').read_text())
+  assert made['command'] == 'python experiments/demo.py --scale=0.02'
+  for name, table in made['tables'].items():
+    assert table['header'] == shown[name]['header']
+    assert [row[0] for row in table['rows']] == [r[0] for r in shown[name]['rows']]
 
 
 def test_demo_replaces_no_folder_but_its_own(tmp_path):

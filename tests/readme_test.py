@@ -24,9 +24,8 @@ def test_python_of_the_readme_runs():
   assert names['state'].step == 1
 
 
-def test_files_that_the_readmes_name_are_there():
-  for readme in (ROOT / 'README.md', ROOT / 'experiments' / 'README.md'):
-    for link in re.findall(r'\]\(([^)#]+)\)', readme.read_text()):
-      assert (readme.parent / link).exists(), link
-    for path in re.findall(r'experiments/[\w/]+\.(?:py|ipynb)', readme.read_text()):
-      assert (ROOT / path).exists(), path
+def test_files_that_the_readme_names_are_there():
+  for link in re.findall(r'\]\(([^)#]+)\)', TEXT):
+    assert (ROOT / link).exists(), link
+  for path in re.findall(r'(?:experiments|docs)/[\w/]+\.\w+', TEXT):
+    assert (ROOT / path).exists(), path

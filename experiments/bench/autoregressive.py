@@ -262,19 +262,21 @@ def judged(rows: Sequence[dict]) -> list[dict]:
 
 
 def run(*, repeats: int, quick: bool = False) -> dict:
-  """Measures all, prints, and returns every number; `quick` is a quarter the size."""
+  """Measures all, prints, returns numbers and tables; `quick` is a quarter the size."""
   where, scale = timing.prepare(), 4 if quick else 1
   timing.compiled(jnp.sin, (jnp.ones(3),))  # the first one loads the compiler
   rows = nade_rows(where, repeats, scale)
   rows.append(pixelcnn_row(min(repeats, 5), 28 // (2 if quick else 1)))
   rows += step_rows(where, repeats, scale)
+  cells = [[row.get(name, '-') for name in COLUMNS.values()] for row in rows]
+  found, table = judged(rows), report.Table(list(COLUMNS), cells)
   numbers = {
+    'tables': {'times': table, 'goals': goals.table(found)},
     'rows': rows,
     'conditions': timing.conditions(where),
-    'goals': judged(rows),
+    'goals': found,
   }
-  cells = [[row.get(name, '-') for name in COLUMNS.values()] for row in rows]
-  print(report.text_table(list(COLUMNS), cells) + '\n')
+  print(report.text_table(*table) + '\n')
   for row in rows:
     if row.get('difference', 0.0) >= AGREEMENT:
       print(f'{row["name"]}: values differ by {row["difference"]:.2g}')

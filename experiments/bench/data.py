@@ -221,10 +221,7 @@ def conditions() -> dict[str, str]:
 
 def show(numbers: dict) -> None:
   """Prints the table and what it rests on."""
-  cells = [
-    [_cell(row.get(key, '-')) for key in COLUMNS.values()] for row in numbers['rows']
-  ]
-  print(report.text_table(list(COLUMNS), cells))
+  print(report.text_table(*numbers['tables']['sources']))
   loads = ', '.join(f'{r["source"]} {r["load_s"]:.1f}' for r in numbers['rows'])
   print(f'\nbatch {BATCH_SIZE}; seconds to load: {loads}')
   if torch is None:
@@ -238,7 +235,7 @@ def _cell(value):
 
 
 def run(*, repeats: int, data_dir: str | None = None, num: int = 20_000) -> dict:
-  """Measures, prints, and returns every number.
+  """Measures, prints, and returns every number and the table.
 
   Args:
     repeats: measurements of every source and setting.
@@ -252,6 +249,8 @@ def run(*, repeats: int, data_dir: str | None = None, num: int = 20_000) -> dict
     for name in sources(folder, data_dir):
       short = name.replace(f'{folder}/', '')
       rows.append({'source': short, **measure(name, data_dir, repeats)})
-  numbers = {'rows': rows, 'conditions': conditions()}
+  cells = [[_cell(row.get(key, '-')) for key in COLUMNS.values()] for row in rows]
+  table = report.Table(list(COLUMNS), cells)
+  numbers = {'tables': {'sources': table}, 'rows': rows, 'conditions': conditions()}
   show(numbers)
   return numbers

@@ -1,4 +1,8 @@
-"""What the steps are meant to reach, and whether they did."""
+"""Goals of the benchmarks, each judged by what was measured."""
+
+from collections.abc import Sequence
+
+from gm_jax.training import report
 
 NOISY = 1.5  # median / best beyond which a time is not judged
 
@@ -73,3 +77,11 @@ def judge(what, sign, bound, value, spoiled) -> dict:
     met = value >= bound if sign == '>=' else value <= bound
     verdict = 'met' if met else 'NOT MET'
   return {'goal': f'{what} {sign} {bound:g}', 'value': value, 'verdict': verdict}
+
+
+def table(found: Sequence[dict]) -> report.Table:
+  """Builds the table of goals, a row for each result of `judge`."""
+  rows = [
+    [g['goal'], '-' if g['value'] is None else g['value'], g['verdict']] for g in found
+  ]
+  return report.Table(('goal', 'measured', 'verdict'), rows)

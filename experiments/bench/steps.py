@@ -281,11 +281,16 @@ def operations(setting: Setting) -> int:
   return flops.unrolled(setting.num_unroll, *setting.products, setting.batch_size)
 
 
+def tables(rows: Sequence[dict], judged: Sequence[dict]) -> dict[str, report.Table]:
+  """Builds the tables of the steps and of the goals."""
+  cells = [[row.get(name, '-') for name in COLUMNS.values()] for row in rows]
+  return {'steps': report.Table(list(COLUMNS), cells), 'goals': goals.table(judged)}
+
+
 def show(rates: Mapping[str, Sequence[float]], numbers: dict) -> None:
   """Prints the table, what it rests on, and the goals."""
   rows = numbers['rows']
-  cells = [[row.get(name, '-') for name in COLUMNS.values()] for row in rows]
-  print(report.text_table(list(COLUMNS), cells) + '\n')
+  print(report.text_table(*numbers['tables']['steps']) + '\n')
   for dtype, found in rates.items():
     timing.show_rates(found, f'{dtype} ')
   for row in rows:
@@ -305,7 +310,7 @@ def show(rates: Mapping[str, Sequence[float]], numbers: dict) -> None:
 
 
 def run(names: Sequence[str], *, repeats: int) -> dict:
-  """Measures the settings of these names, prints, and returns every number."""
+  """Measures the settings of these names, prints, and returns numbers and tables."""
   where, platform = timing.prepare(), jax.default_backend()
   rates = {'float32': timing.matmul_rates()}
   if platform != 'cpu':
@@ -322,12 +327,14 @@ def run(names: Sequence[str], *, repeats: int) -> dict:
     fastest = max(rates['bfloat16' if setting.half else 'float32'])
     row['percent_product'] = 1e5 * row['flops'] / row['step_ms'] / fastest
     rows.append(row)
+  judged = goals.steps_judged({row['name']: row for row in rows}, platform)
   numbers = {
+    'tables': tables(rows, judged),
     'rows': rows,
     'not_measured': left_out,
     'matmul_flops_per_second': {n: timing.named(found) for n, found in rates.items()},
     'conditions': timing.conditions(where),
-    'goals': goals.steps_judged({row['name']: row for row in rows}, platform),
+    'goals': judged,
   }
   show(rates, numbers)
   return numbers

@@ -140,8 +140,4 @@ def show_end(numbers: dict) -> None:
     print(NO_TORCH)
   for name, value in numbers['conditions'].items():
     print(f'{name}: {value}')
-  lines = [
-    [g['goal'], '-' if g['value'] is None else g['value'], g['verdict']]
-    for g in numbers['goals']
-  ]
-  print('\n' + report.text_table(('goal', 'measured', 'verdict'), lines))
+  print('\n' + report.text_table(*numbers['tables']['goals']))

@@ -154,11 +154,16 @@ def add_floor(row: dict, rates: Sequence[float]) -> None:
   row['times_own_floor'] = row['step_ms'] * rates[0] / row['flops'] / 1e3
 
 
+def tables(rows: Sequence[dict], judged: Sequence[dict]) -> dict[str, report.Table]:
+  """Builds the tables of the steps and of the goals."""
+  cells = [[row.get(name, '-') for name in COLUMNS.values()] for row in rows]
+  return {'steps': report.Table(list(COLUMNS), cells), 'goals': goals.table(judged)}
+
+
 def show(rates: Sequence[float], numbers: dict) -> None:
   """Prints the table, what it rests on, and the goals."""
   rows = numbers['rows']
-  cells = [[row.get(name, '-') for name in COLUMNS.values()] for row in rows]
-  print(report.text_table(list(COLUMNS), cells))
+  print(report.text_table(*numbers['tables']['steps']))
   print(f'\nG {SIZES[GENERATOR]}, D {SIZES[DISCRIMINATOR]}, tanh, batch {BATCH_SIZE}')
   timing.show_rates(rates)
   more = rows[-1]['flops_rematerialized'] / rows[-1]['flops']
@@ -182,7 +187,7 @@ def show(rates: Sequence[float], numbers: dict) -> None:
 
 
 def run(ks: Sequence[int], *, repeats: int) -> dict:
-  """Measures, prints, and returns every number."""
+  """Measures, prints, and returns every number and the tables by name."""
   where, platform = timing.prepare(), jax.default_backend()
   args, rates = example(), timing.matmul_rates()
   timing.compiled(make_method(0).step, args)  # the first compilation loads the compiler
@@ -202,12 +207,14 @@ def run(ks: Sequence[int], *, repeats: int) -> dict:
   if 50 in ks:
     plain = timing.compiled(make_method(50, plain_scan).step, args)[0]
     plain_mb = timing.temporary_megabytes(plain)
+  judged = goals.judged({row['k']: row for row in rows}, plain_mb, platform)
   numbers = {
+    'tables': tables(rows, judged),
     'rows': rows,
     'matmul_flops_per_second': timing.named(rates),
     'plain_scan_mb': plain_mb,
     'conditions': timing.conditions(where),
-    'goals': goals.judged({row['k']: row for row in rows}, plain_mb, platform),
+    'goals': judged,
   }
   show(rates, numbers)
   return numbers

@@ -6,8 +6,8 @@
 About 25 s on two CPU cores, other work beside. The argument is alpha. All eight modes
 with bridges between neighbors: high quality 0.82, reverse KL 0.002 (one seed). The
 critics' rate, four times the generator's, does much of it: at equal rates samples were
-one blob beside the ring, and an ordinary GAN with these rates finds all modes too (the
-laboratory in experiments/README.md).
+one blob beside the ring, and an ordinary GAN with these rates finds all modes too
+(docs/results/mode_collapse.md).
 """
 
 from experiments.configs.parts import evaluations, networks, optimizers, runs

@@ -6,7 +6,7 @@
 About 20 s on two CPU cores, other work beside. The argument is m. With m = 2: all eight
 modes, high quality 0.75, reverse KL 0.010 (one seed); straight bridges join neighboring
 modes. The ordinary GAN of gan_ring.py ends as one blob. Eight seeds, and m = 3 and 4,
-are in the laboratory of experiments/README.md.
+are in docs/results/mode_collapse.md.
 """
 
 from experiments.configs.parts import evaluations, games, networks, optimizers, runs

@@ -206,7 +206,7 @@ def run(budget: str, *, out: pathlib.Path) -> dict[str, Any]:
     out: folder for the picture.
 
   Returns:
-    Every number, ready for JSON.
+    Every number, ready for JSON, and the printed tables by name.
   """
   steps, began = STEPS[budget], time.perf_counter()
   print(
@@ -227,14 +227,20 @@ def run(budget: str, *, out: pathlib.Path) -> dict[str, Any]:
     numbers[name] = {'optima': best, **{k: v.tolist() for k, v in fit.items()}}
     rows.append(_cells(name, best, fit))
     print(' '.join(rows[-1]), flush=True)
-  print(report.text_table(HEADER, rows))
+  table = report.Table(HEADER, rows)
+  print(report.text_table(*table))
   for name, found in numbers.items():
     for depth, mean, std in found['optima'][1:]:
       print(f'{name} has another local optimum: {depth:.4f} at mu {mean:.4f}, sigma'
             f' {std:.4f}')  # fmt: skip
   _draw(out / 'f_gan_gaussian.png', numbers)
   print(f'picture: {out / "f_gan_gaussian.png"}; {time.perf_counter() - began:.0f} s')
-  return {'seeds': SEEDS, 'steps': steps, 'divergences': numbers}
+  return {
+    'tables': {'divergences': table},
+    'seeds': SEEDS,
+    'steps': steps,
+    'divergences': numbers,
+  }
 
 
 def nearest(optima, mean: float, std: float) -> tuple[float, float, float]:

@@ -158,7 +158,7 @@ def run(budget_name: str, *, data_dir: str | None, out: pathlib.Path) -> dict[st
     out: folder for pictures.
 
   Returns:
-    Every number, ready for JSON.
+    Every number, ready for JSON, and the printed tables by name.
   """
   budget, began = BUDGETS[budget_name], time.perf_counter()
   names = ('digits', *LARGE) if data_dir else ('digits',)
@@ -183,11 +183,13 @@ def run(budget_name: str, *, data_dir: str | None, out: pathlib.Path) -> dict[st
       rows.append(row)
       pictures[f'{name}, {data_name}: a row a code'] = samples
       print(f'  {" | ".join(_cells(row))}', flush=True)
-  print('\n' + report.text_table(HEADER, [_cells(row) for row in rows]))
+  table = report.Table(HEADER, [_cells(row) for row in rows])
+  print('\n' + report.text_table(*table))
   path = out / 'infogan_mi.png'
   plots.side_by_side(path, pictures, columns=K)
   print(f'samples: {path}; {time.perf_counter() - began:.0f} seconds in all')
   return {
+    'tables': {'bounds': table},
     'budget': budget_name,
     'versions': report.versions(),
     'rows': [

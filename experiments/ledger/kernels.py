@@ -28,6 +28,8 @@ LARGE = 10_000  # of MNIST, as the paper
 COMPONENTS, SPREAD = 20, 0.08  # of the known law, fitted to the digits
 DIMENSIONS = (1, 2, 4, 8, 16, 32, 64)
 SIZES = (100, 1000, 10_000)
+WINDOWS_HEADER = ('data', '"samples"', 'number', 'bandwidth', 'nats')
+DIMENSION_HEADER = ('D', *(f'N = {num:,}' for num in SIZES), 'bandwidths')
 RECALLED = {'training images': 243, 'k-means centroids': 313}  # the paper's, recalled
 
 
@@ -110,7 +112,7 @@ def _known(data) -> tuple[list[Window], float]:
 
 def _cells(row: Window) -> list[str]:
   nats = f'{row.nats:.1f} +- {row.error:.1f}'
-  return [row.data, row.samples, str(row.num), f'{row.std:g}', nats]
+  return [row.data, row.samples, f'{row.num:,}', f'{row.std:g}', nats]
 
 
 def pitfall(*, data_dir: str | None, out: pathlib.Path) -> dict[str, Any]:
@@ -121,7 +123,7 @@ def pitfall(*, data_dir: str | None, out: pathlib.Path) -> dict[str, Any]:
     out: unused; this table has no picture.
 
   Returns:
-    Every number, ready for JSON.
+    Every number, ready for JSON, and the printed tables by name.
   """
   del out
   began = time.perf_counter()
@@ -140,10 +142,8 @@ def pitfall(*, data_dir: str | None, out: pathlib.Path) -> dict[str, Any]:
   if data_dir:
     mnist = registry.load('tfds:mnist?validation=5000', data_dir=data_dir)
     rows += _images(mnist, LARGE, 2000, 3)
-  table = report.text_table(
-    ('data', '"samples"', 'number', 'bandwidth', 'nats'), [_cells(row) for row in rows]
-  )
-  print(f'\n{table}')
+  table = report.Table(WINDOWS_HEADER, [_cells(row) for row in rows])
+  print('\n' + report.text_table(*table))
   gaps = [b.nats - a.nats for a, b in zip(rows[::2], rows[1::2], strict=True)]
   beaten = 'in every pair' if min(gaps) > 0 else 'NOT in every pair'
   print(
@@ -159,6 +159,7 @@ def pitfall(*, data_dir: str | None, out: pathlib.Path) -> dict[str, Any]:
   seconds = time.perf_counter() - began
   print(f'{seconds:.0f} seconds in all')
   return {
+    'tables': {'windows': table},
     'rows': [row._asdict() for row in rows],
     'exact': exact,
     'seconds': seconds,
@@ -191,7 +192,7 @@ def dimension(*, out: pathlib.Path) -> dict[str, Any]:
     out: folder for the chart.
 
   Returns:
-    Every number, ready for JSON.
+    Every number, ready for JSON, and the printed tables by name.
   """
   began = time.perf_counter()
   print(
@@ -205,13 +206,13 @@ def dimension(*, out: pathlib.Path) -> dict[str, Any]:
     for num in SIZES
     for dim in DIMENSIONS
   }
-  header = ('D', *(f'N = {num:,}' for num in SIZES), 'bandwidths')
-  table = []
+  cells = []
   for dim in DIMENSIONS:
-    cells = [found[dim, num] for num in SIZES]
-    nats = (f'{mean:.3f} +- {error:.3f}' for mean, error, _ in cells)
-    table.append([str(dim), *nats, ', '.join(f'{std:.2f}' for *_, std in cells)])
-  print('\n' + report.text_table(header, table))
+    sizes = [found[dim, num] for num in SIZES]
+    nats = (f'{mean:.3f} +- {error:.3f}' for mean, error, _ in sizes)
+    cells.append([str(dim), *nats, ', '.join(f'{std:.2f}' for *_, std in sizes)])
+  table = report.Table(DIMENSION_HEADER, cells)
+  print('\n' + report.text_table(*table))
   lines = {
     f'N = {num:,}': (DIMENSIONS, [found[dim, num][0] for dim in DIMENSIONS])
     for num in SIZES
@@ -224,4 +225,9 @@ def dimension(*, out: pathlib.Path) -> dict[str, Any]:
     {'dimension': dim, 'num': num, 'nats': mean, 'error': error, 'bandwidth': std}
     for (dim, num), (mean, error, std) in found.items()
   ]
-  return {'rows': rows, 'seconds': seconds, 'versions': report.versions()}
+  return {
+    'tables': {'divergences': table},
+    'rows': rows,
+    'seconds': seconds,
+    'versions': report.versions(),
+  }

@@ -303,7 +303,9 @@ def _distribution_of_tunes() -> tuple[list[str], dict]:
   return [*line, 'exact', '', '', ''], numbers
 
 
-def _task(task: Task, budget: Budget, options, out: pathlib.Path) -> dict[str, Any]:
+def _task(
+  task: Task, budget: Budget, options, out: pathlib.Path
+) -> tuple[report.Table, dict[str, Any]]:
   large = 'tfds:' in task.data
   seeds = 1 if large and budget.scale == 1 else budget.seeds
   print(f'\n{task.title} ({task.data})', flush=True)
@@ -311,12 +313,13 @@ def _task(task: Task, budget: Budget, options, out: pathlib.Path) -> dict[str, A
   for fit in task.fits:
     rows.append(_row(fit, budget, seeds, options))
     print(f'  {" | ".join(cells(rows[-1]))}', flush=True)
-  table, numbers = [cells(row) for row in rows], [_numbers(row) for row in rows]
+  lines, numbers = [cells(row) for row in rows], [_numbers(row) for row in rows]
   if task.data == 'melodies':
     line, exact = _distribution_of_tunes()
-    table.append(line)
+    lines.append(line)
     numbers.append(exact)
-  print('\n' + report.text_table(HEADER, table))
+  table = report.Table(HEADER, lines)
+  print('\n' + report.text_table(*table))
   gaps = in_order(rows, task.ordered)
   holds = all(gap > 0 for _, _, gap in gaps)
   what = ', '.join(f'{a} below {b} by {gap:.2f}' for a, b, gap in gaps)
@@ -333,7 +336,8 @@ def _task(task: Task, budget: Budget, options, out: pathlib.Path) -> dict[str, A
     path = out / f'{name}.png'
     plots.side_by_side(path, pictured, columns=5, sets=5)
     print(f'samples: {path}')
-  return {'data': task.data, 'title': task.title, 'rows': numbers, 'order': holds}
+  facts = {'data': task.data, 'title': task.title, 'rows': numbers, 'order': holds}
+  return table, facts
 
 
 def _numbers(row: Row) -> dict[str, Any]:
@@ -369,7 +373,7 @@ def run(budget_name: str, *, data_dir: str | None, out: pathlib.Path) -> dict[st
     out: folder for pictures.
 
   Returns:
-    Every number, ready for JSON.
+    Every number, ready for JSON, and the printed tables by data set.
   """
   budget, began = BUDGETS[budget_name], time.perf_counter()
   print(
@@ -377,7 +381,7 @@ def run(budget_name: str, *, data_dir: str | None, out: pathlib.Path) -> dict[st
     ' nats an example, bits a number of it. +- is the standard error over examples;'
     f' (least to most) is over seeds from {FIRST_SEED}, trained at once. Adam, cosine'
     ' decay to 0, parameters averaged at 0.99; how steps and sizes were chosen stands'
-    ' in experiments/README.md. Binary images are drawn anew in training'
+    ' in docs/results/likelihoods.md. Binary images are drawn anew in training'
     ' and once for the test. "bound": of a density of noisy pixels, by Jensen.'
     ' Seconds are of training with its compilation, all seeds together.',
     flush=True,
@@ -388,7 +392,8 @@ def run(budget_name: str, *, data_dir: str | None, out: pathlib.Path) -> dict[st
   print(f'\n{seconds:.0f} seconds in all')
   return {
     'budget': budget_name,
-    'tasks': found,
+    'tables': {facts['data']: table for table, facts in found},
+    'tasks': [facts for _, facts in found],
     'seconds': seconds,
     'versions': report.versions(),
   }

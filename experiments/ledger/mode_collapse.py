@@ -342,7 +342,7 @@ def _train(task: Task, name: str, row: Row, budget: Budget, steps: int) -> Resul
   num = SHOWN_IMAGES if task.images else SHOWN_POINTS
   samples = seeds_lib.drawn(trained, method, num)
   result = Result(name, scores, steps, trained.seconds, samples)
-  print('  ' + ' | '.join(_cells(task, result)[:4]) + f' | {trained.seconds:.0f} s',
+  print('  ' + ' | '.join(_cells(task, result)[:-4]) + f' | {trained.seconds:.0f} s',
         flush=True)  # fmt: skip
   return result
 
@@ -364,18 +364,25 @@ def _laboratory(task: Task, budget: Budget) -> list[Result]:
 
 
 def _cells(task: Task, result: Result) -> list[str]:
-  scores, form = result.scores, '.1f'
-  high = scores.get('high_quality')
+  scores, high = result.scores, []
+  if not task.images:
+    high = [seeds_lib.mean_and_error(scores['high_quality'], '.3f')]
   return [
     result.name,
-    seeds_lib.mean_and_error(scores['modes'], form),
-    '' if high is None else seeds_lib.mean_and_error(high, '.3f'),
+    seeds_lib.mean_and_error(scores['modes'], '.1f'),
+    *high,
     seeds_lib.mean_and_error(scores['reverse_kl'], '.2f'),
     str(len(scores['modes'])),
     str(result.steps),
     f'{result.seconds:.0f}',
     task.papers.get(result.name, ''),
   ]
+
+
+def _table(task: Task, results: list[Result]) -> report.Table:
+  """Builds the table; images are counted by their class and have no high quality."""
+  header = [h for h in HEADER if not (task.images and h == 'high quality')]
+  return report.Table(header, [_cells(task, result) for result in results])
 
 
 def _draw(path: pathlib.Path, task: Task, results: list[Result]) -> None:
@@ -405,7 +412,7 @@ def run(budget_name: str, *, data_dir: str | None, out: pathlib.Path) -> dict[st
     out: folder for pictures.
 
   Returns:
-    Every number, ready for JSON.
+    Every number, ready for JSON, and the printed tables by task.
   """
   budget, began = BUDGETS[budget_name], time.perf_counter()
   tasks = [
@@ -413,6 +420,7 @@ def run(budget_name: str, *, data_dir: str | None, out: pathlib.Path) -> dict[st
     points(toy.grid(), GRID_PAPERS),
     _stacked(data_dir),
   ]
+  tables: dict[str, report.Table] = {}
   numbers: dict[str, Any] = {'budget': budget_name, 'versions': report.versions()}
   for task in tasks:
     task_began = time.perf_counter()
@@ -420,7 +428,8 @@ def run(budget_name: str, *, data_dir: str | None, out: pathlib.Path) -> dict[st
           ' over seeds. Seconds are of training alone, at the rate of its second half,'
           ' all seeds together.', flush=True)  # fmt: skip
     results = _laboratory(task, budget)
-    print('\n' + report.text_table(HEADER, [_cells(task, r) for r in results]))
+    tables[task.name] = table = _table(task, results)
+    print('\n' + report.text_table(*table))
     path = out / f'mode_collapse_{task.name.replace(":", "_")}.png'
     _draw(path, task, results)
     seconds = time.perf_counter() - task_began
@@ -431,7 +440,7 @@ def run(budget_name: str, *, data_dir: str | None, out: pathlib.Path) -> dict[st
       'rows': [_numbers(result) for result in results],
     }
   print(f'{time.perf_counter() - began:.0f} seconds in all')
-  return numbers
+  return {'tables': tables, **numbers}
 
 
 def _numbers(result: Result) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def run(budget_name: str, *, data_dir: str | None, out: pathlib.Path) -> dict[st
     out: folder for the picture.
 
   Returns:
-    Every number, ready for JSON.
+    Every number, ready for JSON, and the printed tables by name.
 
   Raises:
     setup_lib.UsageError, dataset.DataError: the data cannot be used.
@@ -158,7 +158,8 @@ def run(budget_name: str, *, data_dir: str | None, out: pathlib.Path) -> dict[st
   evaluation = evaluations.bound(quality.stacked_modes, data, {}, classify=classify)
   for divisor in PAPER:
     rows += _rows(budget, options, evaluation, divisor)
-  print('\n' + report.text_table(HEADER, [_cells(row) for row in rows]))
+  table = report.Table(HEADER, [_cells(row) for row in rows])
+  print('\n' + report.text_table(*table))
   print(
     f'\n{quality.STACKED_SAMPLES:,} test examples: {int(floor.modes)} modes,'
     f' reverse KL {float(floor.reverse_kl):.3f}.'
@@ -169,6 +170,7 @@ def run(budget_name: str, *, data_dir: str | None, out: pathlib.Path) -> dict[st
   seconds = time.perf_counter() - began
   print(f'{seconds:.0f} seconds in all. Samples, a channel each: {path}')
   return {
+    'tables': {'modes': table},
     'budget': budget_name,
     'protocol': protocol(budget),
     'rows': [_numbers(row) for row in rows],

@@ -251,7 +251,7 @@ def run(*, out: pathlib.Path) -> dict[str, Any]:
     out: folder for the picture.
 
   Returns:
-    Every number, ready for JSON.
+    Every number, ready for JSON, and the printed tables by name.
   """
   print(
     'Laws of a distance, tried on all pairs and triples of ten tables, written as'
@@ -259,7 +259,8 @@ def run(*, out: pathlib.Path) -> dict[str, Any]:
     ' proves nothing. inf - inf counts as 0.'
   )
   laws = axioms()
-  print(report.text_table(('discrepancy', *LAWS), laws), '\n')
+  tables = {'laws': report.Table(('discrepancy', *LAWS), laws)}
+  print(report.text_table(*tables['laws']), '\n')
   print(
     'Two parallel unit segments at a distance of theta = 0.5: the value and its'
     ' gradient in theta. Objectives that need densities see lines as thick as the'
@@ -271,16 +272,20 @@ def run(*, out: pathlib.Path) -> dict[str, Any]:
   ]
   header = ('objective', 'thickness', 'value', 'gradient')
   shown = [(name, std, f'{v:z.6f}', f'{g:z.6f}') for name, std, v, g in lines]
-  print(report.text_table(header, shown), '\n')
+  tables['lines'] = report.Table(header, shown)
+  print(report.text_table(*tables['lines']), '\n')
   game = values()
   print('The game at the best discriminator, by quadrature, nats.')
   shown = [(n, *(f'{v:.6f}' for v in row)) for n, *row in game]
-  print(report.text_table(('p, q', 'V(G, D*)', '2 JSD - ln 4', 'JSD'), shown), '\n')
+  header = ('p, q', 'V(G, D*)', '2 JSD - ln 4', 'JSD')
+  tables['game'] = report.Table(header, shown)
+  print(report.text_table(*tables['game']), '\n')
   print('Slips of lecture notes, and the test that shows each.')
-  print(report.text_table(('said', 'right', 'tests/'), ERRATA))
+  tables['errata'] = report.Table(('said', 'right', 'tests/'), ERRATA)
+  print(report.text_table(*tables['errata']))
   _draw(out / 'theory.png')
   print(f'picture: {out / "theory.png"}')
-  return {'axioms': laws, 'lines': lines, 'values': game, 'errata': ERRATA}
+  return {'tables': tables, 'lines': lines, 'values': game}
 
 
 def _draw(path) -> None:

@@ -1,130 +1,120 @@
-"""What a trained state gives: scores, samples, a picture of some."""
+"""Scores and samples of a trained state."""
 
-import functools
-import pathlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from gm_jax import base
-from gm_jax.training import parallel, plots
+from gm_jax.training import conditioning, options, parallel
 from gm_jax.training import setup as setup_lib
 from gm_jax.training import step as step_lib
 
 BATCH = 256  # samples drawn at once
-POINTS, IMAGES, TEXTS, ROLLS = 1000, 64, 16, 9  # samples in a picture
 
 
-def scorer(setup: setup_lib.Setup, method: base.Method) -> Callable[[base.State], dict]:
-  """state -> the experiment's evaluation: numpy by name, [S] if many seeds."""
+class Drawing(NamedTuple):
+  """A request to a trained model, beside the number of samples.
 
-  def one(model, key):
-    return setup.evaluation(method, model, key)
+  condition: words of the command line, see `conditioning.from_words`.
+  options: of sampling and queries, by name.
+  averaged: whether the averaged weights are used, where there are any.
+  """
 
-  return _compiled(setup, one)
+  condition: Sequence[str] = ()
+  options: Mapping[str, Any] = base.NOTHING
+  averaged: bool = True
+
+
+PLAIN = Drawing()
+
+
+def scorer(
+  setup: setup_lib.Setup, phase: base.Phase, drawing: Drawing = PLAIN
+) -> Callable[[base.State], tuple[dict, dict]]:
+  """The experiment's evaluation of a state.
+
+  Args:
+    setup: with an evaluation.
+    phase: whose method is scored.
+    drawing: options, and which weights.
+
+  Returns:
+    state -> (numbers in numpy by name, `[S]` if many seeds; their kinds, by the names
+    of those that have one).
+  """
+  method, kinds = options.with_options(phase.method, drawing.options), {}
+
+  def score(model, key):
+    found = setup.evaluation(method, model, key)
+    if isinstance(found, base.Result):
+      kinds.update({name: kind for name, (_, kind) in found.values.items()})
+    return setup_lib.numbers(found)
+
+  scores = compiled(setup, score, drawing.averaged)
+  return lambda state: (scores(state), kinds)
 
 
 def drawer(
-  setup: setup_lib.Setup, method: base.Method, num: int
+  setup: setup_lib.Setup, phase: base.Phase, num: int, drawing: Drawing = PLAIN
 ) -> Callable[[base.State], np.ndarray]:
-  """state -> samples as the data are, [num, ...], or [S, num, ...] if many seeds."""
-  size, count = min(BATCH, num), -(-num // BATCH)
-  given = setup.given(size * count)
-  if given is not None:
-    given = given.reshape(count, size, *given.shape[1:])
+  """Samples of a state, as the data are.
 
-  def one(model, key):
+  Args:
+    setup: of the run.
+    phase: whose method draws; its spec takes samples back to raw data.
+    num: how many.
+    drawing: condition, options, and which weights.
+
+  Returns:
+    state -> `[num, ...]`, or `[S, num, ...]` if many seeds.
+  """
+  size, count = min(BATCH, num), -(-num // BATCH)
+  method = options.with_options(phase.method, drawing.options)
+  condition = conditioning.from_words(method.card, setup.data, drawing.condition)(
+    size * count
+  )
+  condition = jax.tree.map(lambda c: c.reshape(count, size, *c.shape[1:]), condition)
+
+  def draw(model, key):
     def chunk(inputs):
       key, condition = inputs
       return method.sample(model, key, size, condition=condition)
 
-    chunks = jax.lax.map(chunk, (jax.random.split(key, count), given))
+    chunks = jax.lax.map(chunk, (jax.random.split(key, count), condition))
     samples = chunks.reshape(-1, *chunks.shape[2:])[:num]
-    return setup.data.spec.transform.inverse(samples)
+    return phase.spec.transform.inverse(samples)
 
-  return _compiled(setup, one)
-
-
-def painter(setup: setup_lib.Setup, method: base.Method) -> Callable:
-  """(path, state) -> None: a picture of the first seed's samples, where there is one.
-
-  Images in a grid, points over those of the data, text as a page, other sequences of
-  whole numbers as piano rolls.
-  """
-  found = _picture(setup)
-  if method.sample is None or found is None:  # a phase may have no samples
-    return lambda path, state: None
-  num, picture = found
-  draw = drawer(setup, method, num)
-
-  def paint(path: pathlib.Path, state: base.State) -> None:
-    samples = draw(state)
-    if jax.process_index():
-      return  # one process is enough to write
-    samples = samples if setup.settings.num_seeds == 1 else samples[0]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture(path, samples, f'step {int(state.step)}')
-
-  return paint
+  return compiled(setup, draw, drawing.averaged)
 
 
-def texts(setup: setup_lib.Setup, samples: np.ndarray) -> list[str]:
-  """The strings of tokens [num, T]; none where the data are no text."""
-  vocabulary = setup.data.vocabulary
-  return [''.join(vocabulary[t] for t in one) for one in samples] if vocabulary else []
+def once(make: Callable[[base.Phase], Callable]) -> Callable:
+  """`make` with a memory, so that what it compiles is compiled once a phase."""
+  made: dict[int, tuple[base.Phase, Callable]] = {}
 
-
-def _picture(setup: setup_lib.Setup) -> tuple[int, Callable] | None:
-  """How many samples, and (path, samples, title) -> None, or None at all."""
-  data = setup.data
-  shape, levels = data.spec.shape, data.spec.num_levels
-  if len(shape) == 3:
-    classes = data.spec.num_classes or 0
-    by_class = setup.given(1) is not None and 1 < classes <= 16
-    columns = classes if by_class else 8
-    return IMAGES // 8 * columns, functools.partial(_images, levels, columns)
-  if shape == (2,):
-    real = data.arrays('test', POINTS)['x']
-
-    def points(path, samples, title):
-      plots.scatter_panels(path, {data.name: [(title, samples)]}, reference=real)
-
-    return POINTS, points
-  if len(shape) == 1 and data.vocabulary:
-    return TEXTS, lambda path, samples, _: plots.page(path, texts(setup, samples))
-  if len(shape) == 1 and levels:
-    return ROLLS, lambda path, samples, _: plots.rolls(path, samples, levels)
-  return None
-
-
-def _images(levels, columns, path, samples, title) -> None:
-  scaled = 2 * samples / (levels - 1) - 1 if levels else samples
-  plots.image_grid(path, scaled, columns=columns)
-
-
-def once(make: Callable[[base.Method], Callable]) -> Callable:
-  """`make` with a memory, so that what it compiles is compiled once a method."""
-  made: dict[int, tuple[base.Method, Callable]] = {}
-
-  def get(method):
-    if id(method) not in made:
-      made[id(method)] = method, make(method)  # kept, so that its id stays its own
-    return made[id(method)][1]
+  def get(phase):
+    if id(phase) not in made:
+      made[id(phase)] = phase, make(phase)  # kept, so that its id stays its own
+    return made[id(phase)][1]
 
   return get
 
 
-def _compiled(setup: setup_lib.Setup, fn: Callable) -> Callable[[base.State], Any]:
+def compiled(
+  setup: setup_lib.Setup, fn: Callable, averaged: bool = True
+) -> Callable[[base.State], Any]:
   """state -> (model, key) -> numpy, for every seed, in keys apart from training's."""
   settings = setup.settings
   many = settings.num_seeds > 1
 
   def every(model):
     seeds = settings.seed + np.arange(settings.num_seeds)
-    keys = jax.vmap(lambda s: jax.random.split(jax.random.key(s), 3)[2])(seeds)
+    root_keys = jax.vmap(jax.random.key)(seeds)
+    keys = jax.vmap(lambda key: step_lib.streams(key).inference)(root_keys)
     return jax.vmap(fn)(model, keys) if many else fn(model, keys[0])
 
   compiled = jax.jit(every)
-  return lambda state: parallel.fetch(compiled(step_lib.model(state)))
+  return lambda state: parallel.fetch(
+    compiled(step_lib.model(state, averaged=averaged))
+  )

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from gm_jax import base
+from gm_jax import base, model_space
 from gm_jax.training import host, parallel
 from gm_jax.training import step as step_lib
 
@@ -40,11 +40,11 @@ class Settings(NamedTuple):
 
 
 class Callbacks(NamedTuple):
-  """What happens beside training; all but `log` may be None.
+  """The functions called beside training; all but `log` may be None.
 
   log: (step, metrics: dict of [S] numpy arrays, means since the last call).
-  evaluate: (method, state) -> dict of floats, for choosing the best checkpoint.
-  sample: (method, state) -> None, writes a picture.
+  evaluate: (phase, state) -> dict of floats, for choosing the best checkpoint.
+  sample: (phase, state) -> None, writes a picture.
   save: (step, state in numpy, meta, metrics) -> None, writes a checkpoint.
   restore: (template: step -> abstract state) -> (step, state, meta) or None.
   tick: (step) -> None, called after every dispatch, for a progress bar.
@@ -118,7 +118,7 @@ def train(
       the learning rate should then be halved as many times.
     make_batches: (phase, seed, start) -> iterator of batches of raw data, the
       first being the one of step `start`; of several processes each makes its
-      share.
+      part.
     settings: how long, how often.
     callbacks: what else happens.
     mesh: the devices, from `parallel.device_mesh`; all of them by default.
@@ -159,7 +159,7 @@ def template(
   def shapes(phase, previous):
     batch = next(_batches(phase, make_batches, settings, 0))
     opening = _opening(phase, settings, first=previous is None)
-    return jax.eval_shape(opening, batch, previous)
+    return jax.eval_shape(opening, batch, previous or phase.previous)
 
   state = shapes(phases[0], None)
   for before, phase in zip(phases, phases[1:], strict=False):
@@ -214,7 +214,7 @@ def _phase(run, phase, attempt, state, done, end, unlogged, final) -> base.State
   settings, callbacks = run.settings, run.callbacks
   steps = step_lib.train_step(
     phase.method,
-    transform=phase.spec.transform,
+    spec=phase.spec,
     ema_decay=settings.ema_decay,
     skip_bad=settings.on_nan == 'skip',
   )
@@ -261,9 +261,9 @@ def _phase(run, phase, attempt, state, done, end, unlogged, final) -> base.State
         raise Diverged(f'no step before step {done} was finite', attempt)
     scores = None
     if callbacks.evaluate and final and due(settings.evaluate_every):
-      scores = callbacks.evaluate(phase.method, state)
+      scores = callbacks.evaluate(phase, state)
     if callbacks.sample and due(settings.sample_every):
-      callbacks.sample(phase.method, state)
+      callbacks.sample(phase, state)
     if callbacks.save and (due(settings.checkpoint_every) or stop):
       meta = {'attempt': attempt, 'unlogged': _lists(unlogged)}
       callbacks.save(done, parallel.fetch(state), meta, scores)
@@ -291,22 +291,26 @@ def _dispatches(run, phase, done, end) -> Iterator[tuple[int, base.Batch]]:
 
 
 def _opening(phase, settings, *, first: bool) -> Callable:
-  """(batch, previous state) -> the state at the beginning of a phase; pure."""
+  """(batch, previous) -> the state at the beginning of a phase; pure.
+
+  `previous` is the state of the phase before, or what a first phase begins with: the
+  model of another run, which all seeds share, or None. It is an argument and no part
+  of the closure: a network that a program closes over is compiled into it.
+  """
 
   def one(key, batch, previous):
     noise_key = step_lib.noise_key(key)
-    batch = base.in_model_space(phase.spec.transform, noise_key, batch)
-    if first:
-      return step_lib.init(phase.method, key, batch, averaged=settings.ema_decay > 0)
-    if phase.enter is None:
+    batch = model_space.forward(phase.spec, noise_key, batch)
+    if phase.enter is None and not first:
       return previous
-    state = phase.enter(key, previous, batch)
+    if phase.enter is None:
+      state = phase.method.init(key, batch)
+    else:
+      state = phase.enter(key, previous, batch)
     return step_lib.with_average(state) if settings.ema_decay else state
 
   def opening(batch, previous):
-    # The stream of the parameters is apart from those of the steps, which fold
-    # in a step >= 0 instead.
-    keys = jax.vmap(lambda key: jax.random.split(key)[1])(_keys(settings, 0))
+    keys = jax.vmap(lambda key: step_lib.streams(key).params)(_keys(settings, 0))
     if settings.num_seeds == 1:
       return one(keys[0], batch, previous)
     axes = (0, 0, None if first else step_lib.OVER_SEEDS)
@@ -320,6 +324,7 @@ def _open(run, phase, previous: base.State | None) -> base.State:
   opening = _opening(phase, run.settings, first=previous is None)
   batch = next(_batches(phase, run.make_batches, run.settings, 0))
   batch = parallel.put_batch(run.layout, batch)
+  previous = previous or phase.previous
   shapes = jax.eval_shape(opening, batch, previous)
   shardings = parallel.state_shardings(run.layout, shapes)
   return jax.jit(opening, out_shardings=shardings)(batch, previous)

@@ -2,35 +2,33 @@
 
 An experiment is a module with
 
-  get_config(arg=None) -> ConfigDict          data: numbers and names
+  get_config(arg=None) -> ConfigDict          data: numbers, names, tuples of these
   make_method(config, spec, *, wrap) -> Method, or a tuple of Phases
 
 and, where it needs them,
 
   batch_size(config) -> int                   examples a step draws
-  make_evaluation(config, data) -> function   (method, model, key) -> dict of []
+  make_evaluation(config, data) -> function   (method, model, key) -> dict of [], or
+                                              a base.Result
 
-A model that is given something beside x has a leaf `condition`, the batch key: its
-samples are of classes in turn where that is 'label', else of what the test split has.
+The data that an evaluation is made for have the last phase's spec.
 """
 
-import functools
 import math
 import pathlib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import ml_collections
-import numpy as np
 import optax
 from flax import errors
 
-from gm_jax import base
+from gm_jax import base, model_space
 from gm_jax.data import dataset as dataset_lib
 from gm_jax.data import registry
-from gm_jax.training import host, loop, parallel
+from gm_jax.training import conditioning, host, loop, parallel
 from gm_jax.training import step as step_lib
 
 # The leaves that every config has, by type.
@@ -44,11 +42,11 @@ LEAVES = {
 
 
 class UsageError(Exception):
-  """What the user asked for cannot be done; one line says why."""
+  """The command cannot be carried out; one line says why."""
 
 
 class Options(NamedTuple):
-  """What depends on the machine and not on the experiment.
+  """Settings that depend on the machine and not on the experiment.
 
   data_dir: the folder of prepared data sets; TensorFlow Datasets' own by default.
   model_devices: devices that hold one copy of the state together.
@@ -72,7 +70,6 @@ class Setup(NamedTuple):
   layout: parallel.Layout
   make_phases: Callable[[int], tuple[base.Phase, ...]]
   evaluation: Callable | None
-  given: Callable[[int], Any]  # (num) -> conditions [num, ...], or None
 
 
 def prepare(experiment: Any, config: Any, options: Options = DEFAULT) -> Setup:
@@ -113,7 +110,7 @@ def prepare(experiment: Any, config: Any, options: Options = DEFAULT) -> Setup:
     def make_phases(attempt):
       made = experiment.make_method(config, data.spec, wrap=_halved(attempt))
       if isinstance(made, base.Method):
-        return (base.Phase(made, settings.steps, data.spec, None),)
+        return (base.Phase(made, settings.steps, data.spec),)
       phases = tuple(made) if isinstance(made, (tuple, list)) else ()
       if not phases or not all(isinstance(phase, base.Phase) for phase in phases):
         raise ValueError(f'make_method must give a Method or Phases, got {made!r}')
@@ -125,16 +122,16 @@ def prepare(experiment: Any, config: Any, options: Options = DEFAULT) -> Setup:
       raise ValueError(f'batch_size must be at least 1, got {config.batch_size}')
     mesh = parallel.device_mesh(model=options.model_devices)
     layout = parallel.Layout(mesh, settings.num_seeds > 1, options.split_seeds)
-    parallel.check_divides(layout, batch_size, settings.num_seeds)
-    given = conditions(config.get('condition', ''), data)
-    setup = Setup(data, settings, batch_size, layout, make_phases, None, given)
-    num = batch_size * settings.steps_per_dispatch
-    what = 'batch_size times steps_per_dispatch'
-    check_memory(setup, num // max(1, jax.process_count()), what)
-    batch = next(data.batches('train', batch_size, seed=settings.seed))
-    model = _try_by_shape(phases, batch, data.spec, given(2))
+    setup = Setup(data, settings, batch_size, layout, make_phases, None)
+    for phase in phases:
+      num = phase_batch_size(setup, phase)
+      parallel.check_divides(layout, num, settings.num_seeds)
+      num *= settings.steps_per_dispatch
+      what = 'batch_size times steps_per_dispatch'
+      check_memory(setup, num // max(1, jax.process_count()), what)
+    model = _try_by_shape(setup, phases)
     make = getattr(experiment, 'make_evaluation', None)
-    evaluation = make(config, data) if make else None
+    evaluation = make(config, data._replace(spec=phases[-1].spec)) if make else None
     if evaluation:
       _try_evaluation(phases[-1].method, model, evaluation, config.best)
   except UsageError:
@@ -166,12 +163,13 @@ def _check_leaves(config: Any) -> None:
     if not isinstance(config[name], (int, float) if kind is float else kind):
       raise ValueError(f'{name} must be of type {kind.__name__}, got {config[name]!r}')
   for name, value in config.items():
-    if isinstance(value, float) and not math.isfinite(value):
-      raise ValueError(f'{name} must be a finite number, got {value}')
+    for number in value if isinstance(value, tuple) else (value,):
+      if isinstance(number, float) and not math.isfinite(number):
+        raise ValueError(f'{name} must be a finite number, got {value}')
 
 
 def _line(error: Exception, experiment: Any) -> str:
-  """What an error says; where it comes from too, if it may be a mistake in code."""
+  """An error's text, and where it comes from if it may be a mistake in code."""
   text = ' '.join(str(error).split())
   if text and isinstance(error, (ValueError, errors.FlaxError)):
     return text
@@ -182,57 +180,75 @@ def _line(error: Exception, experiment: Any) -> str:
   return f'{type(error).__name__} in the config or its method ({where}): {text}'
 
 
-def conditions(name: str, data: dataset_lib.Dataset) -> Callable[[int], Any]:
-  """(num) -> what so many samples are given: classes in turn, or the test split's."""
-  if not name:
-    return lambda num: None
-  if name == 'label' and data.spec.num_classes:
-    classes = data.spec.num_classes
-    return lambda num: np.arange(num, dtype=np.int32) % classes
-  found = data.arrays('test', 1000)
-  if name not in found or name == 'x':
-    known = ', '.join(sorted(set(found) - {'x'})) or 'nothing beside x'
-    raise ValueError(f'condition = {name!r}, but {data.name} has {known}')
-  return lambda num: found[name][np.arange(num) % len(found[name])]
+def phase_batch_size(setup: Setup, phase: base.Phase) -> int:
+  """Examples that a step of a phase draws: its own number, or the run's."""
+  return setup.batch_size if phase.batch_size is None else phase.batch_size
 
 
-def _try_by_shape(phases, batch, spec, given) -> base.Model:
-  """What cannot work is known by shape, before anything runs or is written."""
-  key = jax.random.key(0)
-  transform = functools.partial(base.in_model_space, spec.transform)
-  batch = jax.eval_shape(transform, key, batch)
-  state = None
-  for method, _, _, enter in phases:
-    if state is None:
+def _try_by_shape(setup, phases) -> base.Model:
+  """Tries every phase by shape: nothing that cannot work runs or is written."""
+  key, state = jax.random.key(0), None
+  for phase in phases:
+    method, spec = phase.method, phase.spec
+    size = phase_batch_size(setup, phase)
+    batch = next(setup.data.batches('train', size, seed=setup.settings.seed))
+    _check_shapes(setup.data.name, spec, batch)
+    batch = jax.eval_shape(
+      lambda k, b, s=spec: model_space.forward(s, k, b), key, batch
+    )
+    if phase.enter is not None:
+      previous = phase.previous if state is None else state
+      state = jax.eval_shape(phase.enter, key, previous, batch)
+    elif state is None:
       state = jax.eval_shape(method.init, key, batch)
-    elif enter is not None:
-      state = jax.eval_shape(enter, key, state, batch)
     model = step_lib.model(state)
     if method.sample is not None:
-      draw = functools.partial(method.sample, num=2, condition=given)
-      made = jax.eval_shape(draw, model, key).shape[1:]
-      if made != spec.shape:
+      condition = conditioning.defaults(method.card, setup.data)(2)
+      drawn = jax.eval_shape(
+        lambda m, k, s=method.sample, c=condition: s(m, k, 2, condition=c), model, key
+      )
+      if drawn.shape[1:] != spec.shape:
         raise ValueError(
-          f"the model's samples have shape {list(made)}, the data {list(spec.shape)}:"
-          ' this config does not fit this data set'
+          f"the model's samples have shape {list(drawn.shape[1:])}, the data"
+          f' {list(spec.shape)}: this config does not fit this data set'
         )
     jax.eval_shape(method.step, state, key, batch)
   return model
 
 
+def _check_shapes(name, spec, batch) -> None:
+  """Raises ValueError where a batch is not, in model space, what its spec says."""
+  made = jax.eval_shape(
+    lambda k, b: model_space.forward(spec, k, b), jax.random.key(0), batch
+  )
+  for key, part in {'x': spec, **spec.parts}.items():
+    if key in made and made[key].shape[1:] != part.shape:
+      raise ValueError(
+        f'{key} of {name} has shape {list(made[key].shape[1:])} in model space, and its'
+        f' spec says {list(part.shape)}'
+      )
+
+
 def _try_evaluation(method, model, evaluation, best) -> None:
   key = jax.random.key(0)
-  scores = jax.eval_shape(lambda m, k: evaluation(method, m, k), model, key)
+  scores = jax.eval_shape(lambda m, k: numbers(evaluation(method, m, k)), model, key)
   if best and best[1:] not in scores:
     known = ', '.join(sorted(scores))
     raise ValueError(f'best = {best!r}, but the evaluation gives {known}')
 
 
+def numbers(found: base.Result | Mapping) -> dict:
+  """The numbers of an evaluation, by name."""
+  if isinstance(found, base.Result):
+    return {name: number for name, (number, _) in found.values.items()}
+  return dict(found)
+
+
 def batches(setup: Setup) -> Callable:
   """The loop's `make_batches`: (phase, seed, start) -> training batches."""
-  share = parallel.share(setup.layout)
+  shard = parallel.shard(setup.layout)
   return lambda phase, seed, start: setup.data.batches(
-    'train', setup.batch_size, seed=seed, start=start, shard=share
+    'train', phase_batch_size(setup, phase), seed=seed, start=start, shard=shard
   )
 
 

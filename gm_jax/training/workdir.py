@@ -1,7 +1,8 @@
 """The folder of a run: whose it is, who may write, and what can be read again.
 
-It holds `config.json`, `checkpoints/`, `samples/`, `train.csv`, `evaluate.csv` and
-TensorBoard events. A run writes nowhere else, and one run writes at a time.
+It holds `config.json`, `run.json` (which experiment), `checkpoints/`, `samples/`,
+`train.csv`, `evaluate.csv` and TensorBoard events. A run writes nowhere else, and one
+run writes at a time.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ import jax
 
 from gm_jax import base
 from gm_jax.training import checkpoint, host, log, parallel
+from gm_jax.training import experiment as experiment_lib
 from gm_jax.training import setup as setup_lib
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, not the command
@@ -31,11 +33,11 @@ class WriteError(Exception):
 
 
 class RunError(Exception):
-  """What is in the working directory cannot be used; one line says why."""
+  """The working directory holds something that cannot be used; one line says why."""
 
 
-def check_owner(workdir: pathlib.Path, config: Any) -> None:
-  """Raises if the workdir is another config's, or no run's; reads only."""
+def check_owner(workdir: pathlib.Path, config: Any, record: dict | None = None) -> None:
+  """Raises if the workdir is another config's or file's, or no run's; reads only."""
   path = workdir / 'config.json'
   if not os.path.exists(path):
     if os.path.isdir(workdir) and set(os.listdir(workdir)) - {LOCK}:
@@ -53,6 +55,8 @@ def check_owner(workdir: pathlib.Path, config: Any) -> None:
       f'{path} is damaged ({error}); write the config of the run there again, or use'
       ' another --workdir'
     ) from error
+  if record:
+    _check_experiment(workdir, record)
   asked = json.loads(json.dumps(config.to_dict()))
   differing = [
     f'{k} = {found.get(k)!r} there, {asked.get(k)!r} asked'
@@ -66,17 +70,37 @@ def check_owner(workdir: pathlib.Path, config: Any) -> None:
     )
 
 
+def _check_experiment(workdir, record) -> None:
+  """Raises UsageError where the run there is of another config file."""
+  try:
+    found = experiment_lib.recorded(workdir)
+  except ValueError:
+    return  # config.json is compared all the same, and the record written anew
+  paths = found and found[0]['experiment'], record['experiment']
+  stems = [path and pathlib.Path(path).stem for path in paths]
+  if all(stems) and stems[0] != stems[1]:
+    raise setup_lib.UsageError(
+      f'{workdir} belongs to another config ({stems[0]} there, {stems[1]} asked); use'
+      ' another --workdir'
+    )
+
+
 @contextlib.contextmanager
-def claimed(workdir: pathlib.Path, config: Any) -> Iterator[None]:
+def claimed(workdir: pathlib.Path, config: Any, record: dict) -> Iterator[None]:
   """Makes the workdir this config's and this process's, or raises if it is another's.
 
   Of several processes the first does so for all.
+
+  Args:
+    workdir: of the run.
+    config: its ConfigDict.
+    record: of `experiment.record`, written beside it.
   """
   with contextlib.ExitStack() as stack:
     wrong = None
     if jax.process_index() == 0:
       try:
-        _claim(stack, workdir, config)
+        _claim(stack, workdir, config, record)
       except (setup_lib.UsageError, WriteError) as error:
         wrong = error
     if parallel.any_process(wrong is not None):
@@ -84,13 +108,15 @@ def claimed(workdir: pathlib.Path, config: Any) -> Iterator[None]:
     yield
 
 
-def _claim(stack, workdir, config) -> None:
-  check_owner(workdir, config)
+def _claim(stack, workdir, config, record) -> None:
+  check_owner(workdir, config, record)
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     stack.enter_context(host.lock(workdir / LOCK))
-    with log.replacing(workdir / 'config.json') as temporary:
-      temporary.write_text(json.dumps(config.to_dict(), indent=2) + '\n')
+    written = {'config.json': config.to_dict(), experiment_lib.RECORD: record}
+    for name, content in written.items():
+      with log.replacing(workdir / name) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + '\n')
   except host.Locked as error:
     raise setup_lib.UsageError(
       f'another run is at work in {workdir} ({error}); wait for it, or use another'

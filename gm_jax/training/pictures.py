@@ -1,0 +1,121 @@
+"""Pictures of a trained state, by what kind of data it draws."""
+
+import functools
+import pathlib
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from gm_jax import base, model_space
+from gm_jax.training import inference, options, plots
+from gm_jax.training import setup as setup_lib
+
+POINTS, IMAGES, TEXTS, ROLLS, PAIRS = 1000, 64, 16, 9, 8  # samples in a picture
+
+
+def painter(
+  setup: setup_lib.Setup,
+  phase: base.Phase,
+  drawing: inference.Drawing = inference.PLAIN,
+) -> Callable:
+  """(path, state) -> None: a picture of the first seed, where there is one to draw.
+
+  Images in a grid, points over those of the data, text as a page, other sequences of
+  integers as piano rolls; of a model that translates, rows of input, output and the
+  way back.
+  """
+  found = _translations(setup, phase, drawing) or _samples(setup, phase, drawing)
+
+  def paint(path: pathlib.Path, state: base.State) -> None:
+    if found is None:
+      return
+    draw, picture = found
+    drawn = draw(state)
+    if jax.process_index():
+      return  # one process is enough to write
+    if setup.settings.num_seeds > 1:
+      drawn = jax.tree.map(lambda x: x[0], drawn)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture(path, drawn, f'step {int(state.step)}')
+
+  return paint
+
+
+def _samples(setup, phase, drawing) -> tuple[Callable, Callable] | None:
+  """(state -> samples, (path, samples, title) -> None), where there are any."""
+  found = _picture(setup, phase)
+  if phase.method.sample is None or found is None:  # a phase may have no samples
+    return None
+  num, picture = found
+  return inference.drawer(setup, phase, num, drawing), picture
+
+
+def _translations(setup, phase, drawing) -> tuple[Callable, Callable] | None:
+  """Images of two domains: input, output and the way back, a column an example."""
+  method, part = phase.method, phase.spec.parts.get('y')
+  spec, query = phase.spec, method.queries.get('translate')
+  if query is None or part is None or len(spec.shape) != 3 or len(part.shape) != 3:
+    return None
+  query = options.with_options(method, drawing.options).queries['translate']
+  raw = setup.data.arrays('test', PAIRS)
+  test = model_space.forward(spec, jax.random.key(0), {'x': raw['x'], 'y': raw['y']})
+
+  def draw(model, key):
+    # `condition` is the domain to translate to: 1 from x to y, 0 from y to x.
+    to_y = query(model, key, test['x'], condition=1)
+    to_x = query(model, key, test['y'], condition=0)
+    there = (to_y, query(model, key, to_y, condition=0))
+    back = (to_x, query(model, key, to_x, condition=1))
+    return {'x': (test['x'], *there), 'y': (test['y'], *back)}
+
+  def picture(path, drawn, title):
+    del title
+    shapes = {x.shape[1:] for rows in drawn.values() for x in rows}
+    size = tuple(max(sides) for sides in zip(*shapes, strict=True))
+    rows = [_padded(x, size) for name in ('x', 'y') for x in drawn[name]]
+    plots.image_grid(path, np.concatenate(rows), columns=len(rows[0]))
+
+  return inference.compiled(setup, draw, drawing.averaged), picture
+
+
+def _padded(x: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+  """Images [N, H, W, C] in [-1, 1] in the upper left of a larger black square."""
+  height, width, channels = size
+  x = np.broadcast_to(x, (*x.shape[:3], channels)) if x.shape[3] == 1 else x
+  margins = ((0, 0), (0, height - x.shape[1]), (0, width - x.shape[2]), (0, 0))
+  return np.pad(x, margins, constant_values=-1.0)
+
+
+def texts(setup: setup_lib.Setup, samples: np.ndarray) -> list[str]:
+  """The strings of tokens [num, T]; none where the data are no text."""
+  vocabulary = setup.data.vocabulary
+  return [''.join(vocabulary[t] for t in one) for one in samples] if vocabulary else []
+
+
+def _picture(setup, phase) -> tuple[int, Callable] | None:
+  """How many samples, and (path, samples, title) -> None, or None at all."""
+  data, spec = setup.data, phase.spec
+  shape, levels = spec.shape, spec.num_levels
+  if len(shape) == 3:
+    classes = spec.num_classes or 0
+    by_class = 'label' in phase.method.card.condition and 1 < classes <= 16
+    columns = classes if by_class else 8
+    return IMAGES // 8 * columns, functools.partial(_images, levels, columns)
+  if shape == (2,):
+    real = data.arrays('test', POINTS)['x']
+
+    def points(path, samples, title):
+      plots.scatter_panels(path, {data.name: [(title, samples)]}, reference=real)
+
+    return POINTS, points
+  if len(shape) == 1 and data.vocabulary:
+    return TEXTS, lambda path, samples, _: plots.page(path, texts(setup, samples))
+  if len(shape) == 1 and levels:
+    return ROLLS, lambda path, samples, _: plots.rolls(path, samples, levels)
+  return None
+
+
+def _images(levels, columns, path, samples, title) -> None:
+  scaled = 2 * samples / (levels - 1) - 1 if levels else samples
+  plots.image_grid(path, scaled, columns=columns)
