@@ -21,9 +21,11 @@ import numpy as np
 
 from gm_jax import base
 
+_DROP = 0x64726F70  # far above the numbers that `split` counts by
+
 
 class Condition(NamedTuple):
-  """An input beside x."""
+  """An array of a batch that a model sees beside x."""
 
   name: str | tuple[str, ...]  # batch key; several: the condition is a dict by key
   embed: Callable[[Any], Any]  # arrays [B, ...] -> what the networks see, [B, ...]
@@ -121,8 +123,30 @@ def from_batch(condition: Condition | None, batch: base.Batch) -> Any:
   return {name: batch[name] for name in names(condition)}
 
 
+def training_embedding(
+  condition: Condition | None, key: base.Array, batch: base.Batch
+) -> Any:
+  """Embeds a batch's condition for a training step, some of it dropped.
+
+  Args:
+    condition: of the model, or None.
+    key: of the step; a stream of its own is folded from it, if anything is dropped.
+    batch: has the condition's batch keys.
+
+  Returns:
+    The embedding `[B, ...]`; None of an unconditional model.
+
+  Raises:
+    ValueError: the batch lacks the condition.
+  """
+  value = from_batch(condition, batch)
+  if condition is not None and condition.rate:
+    value = dropped(condition, jax.random.fold_in(key, _DROP), value)
+  return embedded(condition, value)
+
+
 def embedded(condition: Condition | None, value: Any, num: int | None = None) -> Any:
-  """Embeds a condition for the networks.
+  """Embeds a condition's value, as the networks see it.
 
   Args:
     condition: of the model, or None.
@@ -146,11 +170,8 @@ def embedded(condition: Condition | None, value: Any, num: int | None = None) ->
     value = jax.tree.map(
       lambda null: jnp.broadcast_to(null, (num, *np.shape(null))), condition.null
     )
-  for leaf in jax.tree.leaves(value):
-    if num is not None and leaf.shape[:1] != (num,):
-      raise ValueError(
-        f'a condition for {num} examples must be [{num}, ...], got {list(leaf.shape)}'
-      )
+  if num is not None:
+    check_num(value, num)
   return condition.embed(value)
 
 
@@ -189,6 +210,16 @@ def guided(conditional: Any, unconditional: Any, scale: float) -> Any:
     As the outputs.
   """
   return jax.tree.map(lambda c, u: u + scale * (c - u), conditional, unconditional)
+
+
+def check_num(value: Any, num: int) -> None:
+  """Raises ValueError unless a condition's value is of so many examples."""
+  for leaf in jax.tree.leaves(value):
+    if np.shape(leaf)[:1] != (num,):
+      raise ValueError(
+        f'a condition for {num} examples must be [{num}, ...], got'
+        f' {list(np.shape(leaf))}'
+      )
 
 
 def check_unconditional(condition: Any) -> None:

@@ -9,7 +9,6 @@ which is no gradient of one function: J is not symmetric, and its antisymmetric 
 turns the players around a solution. A dynamics is a way to step along -v:
 
   `simultaneous`   both at once; runs away from the solution of a bilinear game
-  `alternating`    in turn, each against the others' newest move; cycles there
   `extragradient`  along v at a point looked ahead to; converges there
   `consensus`      along v + gamma J^T v: also down |v|^2 / 2
   `symplectic`     along v + lambda A^T v, A = (J - J^T) / 2: against the turning only
@@ -63,29 +62,6 @@ def simultaneous(
   """Every player along its own gradient, at once: w <- w - eta v(w)."""
   direction, aux = field(params)
   return *update(direction, opt_state, params), aux
-
-
-def alternating(*order: str) -> Dynamics:
-  """Players in turn, each along its gradient at the others' newest parameters.
-
-  The field is computed once a player; `methods.gan`, which alternates too, computes
-  each player's gradient alone.
-
-  Args:
-    *order: the keys of params, a dict by player, and of the optimizer's states.
-  """
-
-  def dynamics(field, update, params, opt_state):
-    first_aux = None
-    for name in order:
-      direction, aux = field(params)
-      new, new_state = update(direction, opt_state, params)
-      params = {**params, name: new[name]}
-      opt_state = {**opt_state, name: new_state[name]}
-      first_aux = aux if first_aux is None else first_aux
-    return params, opt_state, first_aux
-
-  return dynamics
 
 
 def extragradient(

@@ -1,4 +1,4 @@
-"""What every method's step is made of: a gradient step, and a batch cut in slices."""
+"""Gradient steps, which every method's step is made of, and batches cut in slices."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from jax import ad_checkpoint
 
 from gm_jax import base
 
-PyTree = Any
+PyTree = base.PyTree
 # What rematerialization keeps of a step: an optimizer's derivative needs little
 # else, and recomputing it costs a backward pass. See `unroll.full`.
 GRADIENT = 'gradient'
@@ -51,7 +51,7 @@ def from_loss(
   card: base.Card,
   sample: Callable | None = None,
   log_prob: Callable | None = None,
-  queries: Mapping[str, Callable] | None = None,
+  queries: Mapping[str, Callable] = base.NOTHING,
 ) -> base.Method:
   """A method of one objective: a step down the gradient of its loss.
 
@@ -79,7 +79,7 @@ def from_loss(
     state = base.State(state.step + 1, params, extra, opt_state, state.ema)
     return state, {'loss': loss, **metrics}
 
-  return base.Method(card, method_init, step, sample, log_prob, dict(queries or {}))
+  return base.Method(card, method_init, step, sample, log_prob, queries)
 
 
 def interleaved(batch: PyTree, num_slices: int) -> PyTree:
@@ -110,7 +110,7 @@ def interleaved(batch: PyTree, num_slices: int) -> PyTree:
   return jax.tree.map(cut, batch)
 
 
-def accumulated(loss_fn: Callable[..., Any], num_slices: int) -> Callable[..., Any]:
+def accumulated(loss_fn: Callable[..., Any], num_accumulate: int) -> Callable[..., Any]:
   """The mean of a loss over slices of its batch, one slice in memory at a time.
 
   A scan over `interleaved` slices, each computed again in the backward pass: the
@@ -122,18 +122,18 @@ def accumulated(loss_fn: Callable[..., Any], num_slices: int) -> Callable[..., A
   Args:
     loss_fn: (params, model_state, key, *batch) -> ([] loss, (model_state,
       metrics)), the loss a mean over the leading axis of the batch's leaves.
-    num_slices: n; 1 returns `loss_fn` itself.
+    num_accumulate: n; 1 returns `loss_fn` itself.
 
   Returns:
     A function like `loss_fn`: every slice has a key of its own, `model_state` is
     carried from slice to slice, loss and metrics are means over the slices.
 
   Raises:
-    ValueError: `num_slices` is below 1; when called, the batch is not divisible.
+    ValueError: `num_accumulate` is below 1; when called, the batch is not divisible.
   """
-  if num_slices < 1:
-    raise ValueError(f'num_slices must be >= 1, got {num_slices}')
-  if num_slices == 1:
+  if num_accumulate < 1:
+    raise ValueError(f'num_accumulate must be >= 1, got {num_accumulate}')
+  if num_accumulate == 1:
     return loss_fn
 
   def mean_loss(params, model_state, key, *batch):
@@ -143,7 +143,8 @@ def accumulated(loss_fn: Callable[..., Any], num_slices: int) -> Callable[..., A
       loss, (model_state, metrics) = loss_fn(params, model_state, key, *batch)
       return model_state, (loss, metrics)
 
-    slices = jax.random.split(key, num_slices), interleaved(batch, num_slices)
+    keys = jax.random.split(key, num_accumulate)
+    slices = keys, interleaved(batch, num_accumulate)
     model_state, each = jax.lax.scan(body, model_state, slices)
     loss, metrics = jax.tree.map(lambda value: value.mean(0), each)
     return loss, (model_state, metrics)

@@ -27,7 +27,7 @@ LossFn = Callable[..., tuple[base.Array, tuple[dict, dict]]]
 
 
 class Player(NamedTuple):
-  """The part of a `State` that is one player's, or a group's."""
+  """The part of a `State` that belongs to one player, or to a group of them."""
 
   params: base.Params
   opt_state: base.PyTree
@@ -67,6 +67,46 @@ def put_group(state: base.State, group: Player, objective: str) -> base.State:
     extra=with_collections(state.extra, group.model_state),
     opt_state={**state.opt_state, objective: group.opt_state},
   )
+
+
+def new_group(
+  tx: optax.GradientTransformation, parts: Mapping[str, tuple[base.Params, dict]]
+) -> Player:
+  """A group before its first step.
+
+  Args:
+    tx: the optimizer of all of them.
+    parts: parameters and other collections by player, of `init`.
+  """
+  params = {name: params for name, (params, _) in parts.items()}
+  model_state = {name: model_state for name, (_, model_state) in parts.items()}
+  return Player(params, tx.init(params), model_state)
+
+
+def joint_optimizer(
+  txs: Mapping[str, optax.GradientTransformation],
+) -> optax.GradientTransformation:
+  """One optimizer of a group, each of whose players has its own.
+
+  Args:
+    txs: optimizers by player.
+
+  Returns:
+    An optimizer of parameters by player, its state a dict by player.
+  """
+
+  def init_fn(params):
+    return {name: tx.init(params[name]) for name, tx in txs.items()}
+
+  def update_fn(grads, opt_state, params):
+    updates, new_state = {}, {}
+    for name, tx in txs.items():
+      updates[name], new_state[name] = tx.update(
+        grads[name], opt_state[name], params[name]
+      )
+    return updates, new_state
+
+  return optax.GradientTransformation(init_fn, update_fn)
 
 
 def first_state(
@@ -235,6 +275,28 @@ def per_example(values: base.Array) -> base.Array:
   return values.reshape(len(values), -1).mean(axis=1) if values.ndim > 1 else values
 
 
+def game_loss(
+  loss: Callable[[base.Array, base.Array], base.Array],
+  real_logits: base.Array,
+  fake_logits: base.Array,
+) -> base.Array:
+  """A loss of a game for each example, the mean over its patches.
+
+  To the game every patch is an example, so averages over a batch, as in relativistic
+  average games, run over all patches.
+
+  Args:
+    loss: of the game, on logits [N].
+    real_logits: `[B]` or `[B, P]`.
+    fake_logits: likewise.
+
+  Returns:
+    `[B]`.
+  """
+  each = loss(real_logits.reshape(-1), fake_logits.reshape(-1))
+  return per_example(each.reshape(real_logits.shape))
+
+
 def discriminator_loss(
   discriminator: nn.Module, game: base.Game, penalty: Callable | None = None
 ) -> LossFn:
@@ -258,7 +320,7 @@ def discriminator_loss(
     fake_logits, model_state = logits(
       discriminator, params, model_state, fake, condition, key=fake_key
     )
-    loss = per_example(game.discriminator(real_logits, fake_logits))
+    loss = game_loss(game.discriminator, real_logits, fake_logits)
     if penalty is not None:
 
       def critic(x):
@@ -306,7 +368,7 @@ def generator_loss(
 ) -> base.Array:
   """The generator's loss against a discriminator, `[]`."""
   both = pair_logits(discriminator, critic, key, real, fake, condition)
-  return per_example(game.generator(*both)).mean()
+  return game_loss(game.generator, *both).mean()
 
 
 def initializer(
@@ -388,7 +450,7 @@ def critic_query(
 
   def critic(model, key, x, *, condition=None):
     del key
-    value = conditions.embedded(taken, condition)
+    value = conditions.embedded(taken, condition, len(jax.tree.leaves(x)[0]))
     params = model.params[DISCRIMINATOR]
     model_state = collections(model.extra, DISCRIMINATOR)
     return logits(discriminator, params, model_state, x, value, train=False)[0]

@@ -68,11 +68,6 @@ CASES = {
     dynamics.symplectic(GAMMA, align=False),
     lambda j: IDENTITY - RATE * (j + GAMMA * ((j - j.T) / 2).T @ j),
   ),
-  'alternating': (
-    dynamics.alternating('y', 'x'),
-    lambda j: (IDENTITY - RATE * np.array([[1, 0], [0, 0]]) @ j)
-    @ (IDENTITY - RATE * np.array([[0, 0], [0, 1]]) @ j),
-  ),
 }  # fmt: skip
 
 
@@ -87,9 +82,8 @@ def test_on_a_linear_field_a_step_is_its_matrix(name, matrix):
 
 @pytest.mark.parametrize(
   ('name', 'verdict'),
-  [('simultaneous', 'diverges'), ('alternating', 'cycles'),
-   ('extragradient', 'converges'), ('consensus', 'converges'),
-   ('symplectic', 'converges')],
+  [('simultaneous', 'diverges'), ('extragradient', 'converges'),
+   ('consensus', 'converges'), ('symplectic', 'converges')],
 )  # fmt: skip
 def test_bilinear_game(name, verdict):
   with jax.enable_x64(True):
@@ -97,11 +91,6 @@ def test_bilinear_game(name, verdict):
   if verdict == 'diverges':  # |w| grows by (1 + eta^2)^(1/2) a step, exactly
     growth = (1.0 + RATE**2) ** (np.arange(2001) / 2)
     np.testing.assert_allclose(norms, norms[0] * growth, rtol=1e-9)
-  elif verdict == 'cycles':  # on the ellipse x^2 + y^2 + eta x y
-    assert norms.min() > 0.9 * norms[0] and norms.max() < 1.1 * norms[0]
-    points = path(CASES[name][0])
-    energy = (points**2).sum(1) + RATE * points.prod(1)
-    np.testing.assert_allclose(energy, energy[0], rtol=1e-5)
   else:
     assert norms[-1] < 1e-3 * norms[0]
 

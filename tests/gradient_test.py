@@ -31,19 +31,19 @@ def regression(num=12, size=3, dtype=np.float64):
   return x.astype(dtype), y.astype(dtype), w.astype(dtype)
 
 
-@pytest.mark.parametrize('num_slices', [1, 2, 3, 12])
-def test_gradient_is_the_whole_batch_s_by_the_closed_form(num_slices):
+@pytest.mark.parametrize('num_accumulate', [1, 2, 3, 12])
+def test_gradient_is_the_whole_batch_s_by_the_closed_form(num_accumulate):
   with jax.enable_x64(True):
     x, y, w = regression()
     loss_fn = jax.value_and_grad(
-      gradient.accumulated(squares, num_slices), has_aux=True
+      gradient.accumulated(squares, num_accumulate), has_aux=True
     )
     (loss, (count, metrics)), grads = jax.jit(loss_fn)(w, jnp.int32(0), KEY, x, y)
   residual = x @ w - y
   np.testing.assert_allclose(grads, 2 * x.T @ residual / len(x), rtol=1e-12)
   np.testing.assert_allclose(loss, np.mean(residual**2), rtol=1e-12)
   np.testing.assert_allclose(metrics['mean'], residual.mean(), rtol=1e-12)
-  assert count == num_slices  # carried from slice to slice
+  assert count == num_accumulate  # carried from slice to slice
 
 
 def test_one_slice_is_the_loss_itself():
@@ -78,8 +78,8 @@ def test_unrolled_through_accumulated_inner_steps(unroll_fn):
       w, outer = params['w'], params['outer']
       return jnp.mean(jnp.tanh(x @ w - outer * y) ** 2), (model_state, {})
 
-    def outer_loss(outer, num_slices):
-      loss_fn = gradient.accumulated(inner, num_slices)
+    def outer_loss(outer, num_accumulate):
+      loss_fn = gradient.accumulated(inner, num_accumulate)
 
       def step(state, _):
         w, opt_state = state
@@ -107,9 +107,9 @@ def wide(params, model_state, key, x):
   return jnp.mean(x**2), (model_state, {})
 
 
-def temporary_bytes(num_slices, num=512, width=64, depth=6):
+def temporary_bytes(num_accumulate, num=512, width=64, depth=6):
   params = [jnp.zeros((width, width))] * depth
-  loss_fn = jax.grad(gradient.accumulated(wide, num_slices), has_aux=True)
+  loss_fn = jax.grad(gradient.accumulated(wide, num_accumulate), has_aux=True)
   program = jax.jit(loss_fn).lower(params, {}, KEY, jnp.zeros((num, width))).compile()
   return program.memory_analysis().temp_size_in_bytes
 
@@ -157,7 +157,7 @@ def test_slices_of_a_sharded_batch_stay_sharded():
 
 def test_refusals():
   x, y, w = regression()
-  with pytest.raises(ValueError, match='num_slices must be >= 1, got 0'):
+  with pytest.raises(ValueError, match='num_accumulate must be >= 1, got 0'):
     gradient.accumulated(squares, 0)
   with pytest.raises(ValueError, match='batch of 12 .*multiple of 5'):
     gradient.accumulated(squares, 5)(w, jnp.int32(0), KEY, x, y)
@@ -196,7 +196,7 @@ def test_a_method_from_a_loss_descends_it():
     loss = 0.5 * jnp.square(params - batch['x'].mean()).sum()
     return loss, ({'count': extra['count'] + 1}, {'error': loss})
 
-  card = base.Card(*['none'] * 4, ('regression',), 'none', 'any')
+  card = base.Card(*['none'] * 5, ('regression',), 'none', 'any')
   method = gradient.from_loss(
     loss_fn, optax.sgd(0.25), lambda key, batch: (jnp.zeros(()), {'count': 0}),
     card=card, queries={'encode': len},

@@ -7,8 +7,8 @@ Each step runs the paper's phases on one batch, each with its own optimizer:
   2b.  the encoder makes e(x) pass for z
 
 Not one loss with weights, as in public code: no weight trades one for the other. With
-labels, the prior is a mixture with a component for each class, and the discriminator is
-told the class, or that there is none (label -1): then z is of the whole mixture.
+labels, the prior is a mixture with a component for each class, and the discriminator
+sees the class, or that there is none (label -1): then z is of the whole mixture.
 
 Source: Adversarial Autoencoders, Makhzani et al., 2015, arXiv:1511.05644, sections 2
 and 2.3.
@@ -21,15 +21,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gm_jax import base, gradient, players, priors
+from gm_jax import base, conditions, players, priors
 from gm_jax.losses import adversarial
 from gm_jax.methods import autoencoder
-from gm_jax.methods.autoencoder import DECODER, ENCODER
+from gm_jax.methods.autoencoder import DECODER, ENCODER, PAIR, RECONSTRUCTION
 from gm_jax.players import DISCRIMINATOR
 
-RECONSTRUCTION = 'reconstruction'
 CARD = autoencoder.CARD._replace(
-  sampling='one_pass, exact', training=('reconstruction', 'adversarial')
+  sampling='exact',
+  sampling_cost='one_pass',
+  training=('reconstruction', 'adversarial'),
 )
 
 
@@ -40,8 +41,10 @@ class Classes(NamedTuple):
   num: int  # K
 
 
-def told(z: base.Array, label: base.Array | None, num: int) -> base.Array:
-  """What the discriminator sees: z [B, Z] beside one of K + 1, the last for -1."""
+def discriminator_input(
+  z: base.Array, label: base.Array | None, num: int
+) -> base.Array:
+  """Joins z [B, Z] with a one-hot of K + 1 classes, the last for label -1."""
   if label is None:
     return z
   return jnp.concatenate([z, jax.nn.one_hot(label % (num + 1), num + 1)], -1)
@@ -78,82 +81,75 @@ def adversarial_autoencoder(
   """
   num_classes = classes.num if classes else 0
   reconstruction = autoencoder.loss(encoder, decoder)
+  d_step = players.stepper(discriminator, d_tx, game)
 
   def init(key, batch):
     pair_key, d_key = jax.random.split(key)
-    params, extra = autoencoder.init_pair(encoder, decoder, pair_key, batch['x'])
-    z = autoencoder.applied(encoder, ENCODER, base.Model(params, extra), batch['x'][:2])
+    x = batch['x'][:2]
+    pair = players.new_group(r_tx, autoencoder.init_pair(encoder, decoder, pair_key, x))
+    state = players.put_group(players.first_state({}), pair, RECONSTRUCTION)
+    e_params, e_state = pair.params[ENCODER], pair.model_state[ENCODER]
+    z, _ = players.apply(encoder, e_params, e_state, x, train=False)
     label = jnp.zeros(2, jnp.int32) if classes else None
-    d_params, d_share = players.init(discriminator, d_key, told(z, label, num_classes))
-    shares = {name: players.collections(extra, name) for name in params}
-    return base.State(
-      step=jnp.zeros((), jnp.int32),
-      params={**params, DISCRIMINATOR: d_params},
-      extra=players.merged({**shares, DISCRIMINATOR: d_share}),
-      opt_state={
-        RECONSTRUCTION: r_tx.init(params),
-        DISCRIMINATOR: d_tx.init(d_params),
-        ENCODER: e_tx.init(params[ENCODER]),
-      },
-      ema=(),
-    )
+    seen = discriminator_input(z, label, num_classes)
+    d = players.new_player(discriminator, d_tx, d_key, seen)
+    # The encoder has a second optimizer, of its objective against the discriminator.
+    e = players.Player(e_params, e_tx.init(e_params), e_state)
+    return players.put(players.put(state, DISCRIMINATOR, d), ENCODER, e)
 
-  def prior_of(key, batch):
+  def draw_prior(key, batch):
     """z of the prior: of the labels' components, of all where there is none."""
     num = len(batch['x'])
     if classes is None:
       return prior(key, num), None
     label_key, z_key = jax.random.split(key)
-    drawn = jax.random.randint(label_key, (num,), 0, num_classes)
+    any_label = jax.random.randint(label_key, (num,), 0, num_classes)
     label = batch['label']
-    return classes.prior(z_key, jnp.where(label < 0, drawn, label)), label
-
-  d_step = players.stepper(discriminator, d_tx, game)
+    return classes.prior(z_key, jnp.where(label < 0, any_label, label)), label
 
   def step(state, key, batch):
     r_key, z_key, code_key, d_key, e_key = jax.random.split(key, 5)
-    opt_state, x = dict(state.opt_state), batch['x']
+    x = batch['x']
 
-    # 1. Encoder and decoder tell the data again.
-    pair = {name: state.params[name] for name in (ENCODER, DECODER)}
-    pair, opt_state[RECONSTRUCTION], error, (extra, _) = gradient.gradient_step(
-      reconstruction, r_tx, pair, opt_state[RECONSTRUCTION], state.extra, r_key, batch
-    )
-    shares = {name: players.collections(extra, name) for name in pair}
+    # 1. Encoder and decoder reconstruct the data.
+    pair = players.get_group(state, PAIR, RECONSTRUCTION)
+    pair, error, _ = players.gradient_step(reconstruction, r_tx, pair, r_key, x)
+    state = players.put_group(state, pair, RECONSTRUCTION)
+    e = players.get(state, ENCODER)
 
-    # 2a. The discriminator tells the prior, real, from codes.
-    real, label = prior_of(z_key, batch)
-    code, _ = players.apply(encoder, pair[ENCODER], shares[ENCODER], x, key=code_key)
-    real, fake = told(real, label, num_classes), told(code, label, num_classes)
-    d, metrics = d_step(players.of(state, DISCRIMINATOR), d_key, real, fake)
+    # 2a. The discriminator tells the prior, real, from codes of the new encoder.
+    z, label = draw_prior(z_key, batch)
+    code, _ = players.apply(encoder, e.params, e.model_state, x, key=code_key)
+    real = discriminator_input(z, label, num_classes)
+    fake = discriminator_input(code, label, num_classes)
+    d, metrics = d_step(players.get(state, DISCRIMINATOR), d_key, real, fake)
 
     # 2b. The encoder makes codes that pass for the prior.
-    def e_loss(params, share, key):
+    def e_loss(params, model_state, key):
       code_key, d_key = jax.random.split(key)
-      code, share = players.apply(encoder, params, share, x, key=code_key)
-      fake = told(code, label, num_classes)
-      logits = players.pair_logits(discriminator, d, d_key, real, fake)
-      return game.generator(*logits).mean(), share
+      code, model_state = players.apply(encoder, params, model_state, x, key=code_key)
+      fake = discriminator_input(code, label, num_classes)
+      loss = players.generator_loss(discriminator, game, d, d_key, real, fake)
+      return loss, (model_state, {})
 
-    e_params, opt_state[ENCODER], fooled, e_share = gradient.gradient_step(
-      e_loss, e_tx, pair[ENCODER], opt_state[ENCODER], shares[ENCODER], e_key
-    )
-    opt_state[DISCRIMINATOR] = d.opt_state
-    shares |= {ENCODER: e_share, DISCRIMINATOR: d.model_state}
-    state = base.State(
-      step=state.step + 1,
-      params={**pair, ENCODER: e_params, DISCRIMINATOR: d.params},
-      extra=players.merged(shares),
-      opt_state=opt_state,
-      ema=state.ema,
-    )
-    return state, {'reconstruction': error, 'encoder_loss': fooled, **metrics}
+    e, fooling, _ = players.gradient_step(e_loss, e_tx, e, e_key)
+    metrics |= {'reconstruction': error, 'encoder_loss': fooling}
+    return players.after_step(state, {ENCODER: e, DISCRIMINATOR: d}), metrics
 
   def sample(model, key, num, *, condition=None):
     if classes is None:
-      base.check_unconditional(condition)
-    z = prior(key, num) if condition is None else classes.prior(key, condition)
-    return autoencoder.applied(decoder, DECODER, model, z)
+      conditions.check_unconditional(condition)
+    if condition is None:
+      z = prior(key, num)
+    else:
+      conditions.check_num(condition, num)
+      z = classes.prior(key, condition)
+    return players.apply_trained(decoder, DECODER, model, z)
 
-  queries = autoencoder.queries(encoder, decoder)
-  return base.Method(CARD, init, step, sample, None, queries)
+  return base.Method(
+    card=CARD._replace(condition=('label',) if classes else ()),
+    init=init,
+    step=step,
+    sample=sample,
+    queries=autoencoder.queries(encoder, decoder),
+  )

@@ -1,4 +1,4 @@
-"""The auto-encoder: a code from which the data can be told again.
+"""The auto-encoder: a code from which the data can be reconstructed.
 
   min_{e, d} E_x | x - d(e(x)) |^2,  summed over the parts of an example
 
@@ -9,21 +9,21 @@ Source: Reducing the Dimensionality of Data with Neural Networks, Hinton and
 Salakhutdinov, 2006, Science 313.
 """
 
-from collections.abc import Callable
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from gm_jax import base, gradient, players
+from gm_jax import base, players
 
-ENCODER, DECODER = 'encoder', 'decoder'
+ENCODER, DECODER = PAIR = 'encoder', 'decoder'
+RECONSTRUCTION = 'reconstruction'  # the objective of the two
 CARD = base.Card(
   density='none',
   density_cost='none',
   measure='none',
   sampling='none',
+  sampling_cost='none',
   training=('reconstruction',),
   latents='continuous',
   architecture='any',
@@ -31,63 +31,57 @@ CARD = base.Card(
 
 
 def squared_error(x: base.Array, reconstruction: base.Array) -> base.Array:
-  """Summed over an example's parts, [B] in the square of the data's unit."""
+  """The error summed over an example's parts, [B] in the square of the data's unit."""
   return jnp.square(x - reconstruction).sum(axis=tuple(range(1, x.ndim)))
 
 
-def applied(
-  module: nn.Module, name: str, model: base.Model, x: base.Array
-) -> base.Array:
-  """What a trained player of a model gives."""
-  share = players.collections(model.extra, name)
-  return players.apply(module, model.params[name], share, x, train=False)[0]
-
-
 def queries(encoder: nn.Module, decoder: nn.Module) -> dict:
-  """`encode`, `decode` and `reconstruct` of two players of these names."""
+  """The queries `encode`, `decode` and `reconstruct` of players of these names.
 
-  def encode(model, key, data, *, condition=None):
+  They ignore a condition: codes stand for all that a sample is conditioned on.
+  """
+
+  def encode(model, key, x, *, condition=None):
     del key, condition
-    return applied(encoder, ENCODER, model, data)
+    return players.apply_trained(encoder, ENCODER, model, x)
 
   def decode(model, key, z, *, condition=None):
     del key, condition
-    return applied(decoder, DECODER, model, z)
+    return players.apply_trained(decoder, DECODER, model, z)
 
-  def reconstruct(model, key, data, *, condition=None):
-    return decode(model, key, encode(model, key, data), condition=condition)
+  def reconstruct(model, key, x, *, condition=None):
+    return decode(model, key, encode(model, key, x), condition=condition)
 
   return {'encode': encode, 'decode': decode, 'reconstruct': reconstruct}
 
 
 def init_pair(
   encoder: nn.Module, decoder: nn.Module, key: base.Array, x: base.Array
-) -> tuple[dict, dict]:
-  """Parameters and collections of both, by player."""
+) -> dict[str, tuple[base.Params, dict]]:
+  """Initializes parameters and collections of both, by player."""
   e_key, d_key = jax.random.split(key)
-  e_params, e_share = players.init(encoder, e_key, x[:2])
-  z, _ = players.apply(encoder, e_params, e_share, x[:2], train=False)
-  d_params, d_share = players.init(decoder, d_key, z)
-  params = {ENCODER: e_params, DECODER: d_params}
-  return params, players.merged({ENCODER: e_share, DECODER: d_share})
+  params, model_state = players.init(encoder, e_key, x[:2])
+  z, _ = players.apply(encoder, params, model_state, x[:2], train=False)
+  return {ENCODER: (params, model_state), DECODER: players.init(decoder, d_key, z)}
 
 
-def loss(encoder: nn.Module, decoder: nn.Module) -> Callable:
-  """The mean squared error of a batch.
+def loss(encoder: nn.Module, decoder: nn.Module) -> players.LossFn:
+  """The mean squared error of a batch, a loss of the group of both.
 
   Returns:
-    (params by player, extra, key, batch) -> ([] loss, (the two players' extra, {})).
+    (params by player, model_state by player, key, x) -> ([] loss, (model_state, {})).
   """
 
-  def loss_fn(params, extra, key, batch):
+  def loss_fn(params, model_state, key, x):
     e_key, d_key = jax.random.split(key)
-    shares = {name: players.collections(extra, name) for name in (ENCODER, DECODER)}
-    z, e_share = players.apply(
-      encoder, params[ENCODER], shares[ENCODER], batch['x'], key=e_key
+    z, e_state = players.apply(
+      encoder, params[ENCODER], model_state[ENCODER], x, key=e_key
     )
-    x, d_share = players.apply(decoder, params[DECODER], shares[DECODER], z, key=d_key)
-    extra = players.merged({ENCODER: e_share, DECODER: d_share})
-    return squared_error(batch['x'], x).mean(), (extra, {})
+    reconstruction, d_state = players.apply(
+      decoder, params[DECODER], model_state[DECODER], z, key=d_key
+    )
+    model_state = {ENCODER: e_state, DECODER: d_state}
+    return squared_error(x, reconstruction).mean(), (model_state, {})
 
   return loss_fn
 
@@ -105,14 +99,16 @@ def autoencoder(
   Returns:
     The method, without samples; queries `encode`, `decode`, `reconstruct`.
   """
+  loss_fn = loss(encoder, decoder)
 
   def init(key, batch):
-    return init_pair(encoder, decoder, key, batch['x'])
+    pair = players.new_group(tx, init_pair(encoder, decoder, key, batch['x']))
+    return players.put_group(players.first_state({}), pair, RECONSTRUCTION)
 
-  return gradient.from_loss(
-    loss(encoder, decoder),
-    tx,
-    init,
-    card=CARD,
-    queries=queries(encoder, decoder),
-  )
+  def step(state, key, batch):
+    pair = players.get_group(state, PAIR, RECONSTRUCTION)
+    pair, value, _ = players.gradient_step(loss_fn, tx, pair, key, batch['x'])
+    state = players.put_group(state, pair, RECONSTRUCTION)
+    return players.after_step(state), {'loss': value}
+
+  return base.Method(CARD, init, step, queries=queries(encoder, decoder))

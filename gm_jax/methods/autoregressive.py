@@ -14,14 +14,12 @@ Murray, 2011, AISTATS.
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import optax
 
-from gm_jax import base, gradient, orders
+from gm_jax import base, conditions, gradient, orders
 from gm_jax.losses import shapes
 from gm_jax.samplers import autoregressive as sampler
 
@@ -29,44 +27,12 @@ CARD = base.Card(
   density='exact',
   density_cost='one_pass',
   measure='mass',
-  sampling='per_dimension, exact',
+  sampling='exact',
+  sampling_cost='per_dimension',
   training=('maximum_likelihood',),
   latents='none',
   architecture='causal',
 )
-
-
-class Condition(NamedTuple):
-  """What a model is given: which part of a batch, and what of it the network sees."""
-
-  name: str  # batch key, as 'label' or 'condition'
-  embed: Callable[[base.Array], base.Array]  # [B, ...] -> [B, C]
-
-
-def by_class(num_classes: int) -> Condition:
-  """Classes `label` [B], one-hot."""
-  return Condition('label', functools.partial(jax.nn.one_hot, num_classes=num_classes))
-
-
-def by_value() -> Condition:
-  """Numbers `condition` [B, C], as they are."""
-  return Condition('condition', lambda c: jnp.asarray(c, jnp.float32))
-
-
-def embedded(
-  condition: Condition | None, given: base.Array | None
-) -> base.Array | None:
-  """What the network sees of a condition.
-
-  Raises:
-    ValueError: a condition is given to a model that takes none, or missing.
-  """
-  if condition is None:
-    base.check_unconditional(given)
-    return None
-  if given is None:
-    raise ValueError(f'this model needs a condition, {condition.name} [B, ...]')
-  return condition.embed(given)
 
 
 def autoregressive(
@@ -78,9 +44,9 @@ def autoregressive(
   draw: sampler.Draw,
   event: tuple[int, ...] = (),
   order: Sequence[int] | None = None,
-  condition: Condition | None = None,
+  condition: conditions.Condition | None = None,
 ) -> base.Method:
-  """An autoregressive model of whole numbers.
+  """An autoregressive model of integers.
 
   Args:
     module: x [B, D] -> parameters [B, D, ...], called as `module(x, condition,
@@ -92,9 +58,9 @@ def autoregressive(
     draw: (key, parameters of one number) -> values [B], as of
       `samplers.autoregressive`.
     event: shape of what counts as a number, at the end of `shape`; (C,) for pixels of
-      C channels, given together. Then D = prod(shape) / C, and x is [B, D, C].
+      C channels, drawn together. Then D = prod(shape) / C, and x is [B, D, C].
     order: of the positions, as in `orders`; that of memory if None.
-    condition: what is given beside x, or None.
+    condition: given to the module beside x, or None.
 
   Returns:
     The method; its samples have the shape, int32.
@@ -105,52 +71,47 @@ def autoregressive(
   num_dims = math.prod(shape) // math.prod(event)
   order = orders.checked(order, num_dims)
   back = orders.inverse(order)
+  embed = functools.partial(conditions.embedded, condition)
 
   def flat(x):
     shapes.check_whole(x=x)
     return x.reshape(len(x), num_dims, *event)[:, order]
 
-  def apply(params, extra, x, given, **kwargs):
-    return module.apply({'params': params, **extra}, x, given, **kwargs)
-
-  def given_of(batch):
-    return embedded(condition, batch[condition.name] if condition else None)
-
   def init(key, batch):
-    x, given = flat(batch['x'][:2]), given_of(batch)
-    given = None if given is None else given[:2]
-    variables = dict(module.init(key, x, given))
+    two = jax.tree.map(lambda x: x[:2], dict(batch))
+    value = embed(conditions.from_batch(condition, two))
+    variables = dict(module.init(key, flat(two['x']), value))
     return variables.pop('params'), variables
 
   def loss_fn(params, extra, key, batch):
     x = flat(batch['x'])
+    value = conditions.training_embedding(condition, key, batch)
     rngs, mutable = {'dropout': key}, list(extra)
-    out, extra = apply(
-      params, extra, x, given_of(batch), train=True, rngs=rngs, mutable=mutable
+    out, extra = module.apply(
+      {'params': params, **extra}, x, value, train=True, rngs=rngs, mutable=mutable
     )
     return -likelihood(out, x).mean(), (dict(extra), {})
 
   def log_prob(model, key, x, *, condition=None):
     del key
+    x, value = flat(x), embed(condition, len(x))
     return likelihood(
-      apply(model.params, model.extra, flat(x), given_by(condition)), flat(x)
+      module.apply({'params': model.params, **model.extra}, x, value), x
     )
-
-  def given_by(given):
-    return embedded(condition, given)
 
   def sample(model, key, num, *, condition=None):
     bound = functools.partial(module.apply, {'params': model.params, **model.extra})
     values = sampler.cached(
       functools.partial(bound, method='conditional'),
       functools.partial(bound, method='update'),
-      bound(num, given_by(condition), method='start'),
+      bound(num, embed(condition, num), method='start'),
       key,
       num_dims,
       draw=draw,
     )
     return values[:, back].reshape(num, *shape)
 
+  card = CARD._replace(condition=conditions.names(condition))
   return gradient.from_loss(
-    loss_fn, tx, init, card=CARD, sample=sample, log_prob=log_prob
+    loss_fn, tx, init, card=card, sample=sample, log_prob=log_prob
   )

@@ -12,10 +12,9 @@ as Adversarially Learned Inference, Dumoulin et al., 2016, arXiv:1606.00704.
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import optax
 
-from gm_jax import base, gradient, players, priors
+from gm_jax import base, conditions, players, priors
 from gm_jax.losses import adversarial
 from gm_jax.methods import autoencoder, gan
 from gm_jax.players import DISCRIMINATOR, GENERATOR
@@ -39,7 +38,7 @@ def bigan(
   Args:
     generator: z [B, Z] -> x [B, ...].
     encoder: x [B, ...] -> z [B, Z].
-    discriminator: (x, z) -> logits [B] or [B, 1], as `models.joint.Joint`.
+    discriminator: (x, z) -> logits [B] or [B, 1], as `models.joint.Joint`; or [B, P].
     g_tx: the optimizer of generator and encoder.
     d_tx: the discriminator's.
     prior: (key, num) -> z [num, Z].
@@ -50,97 +49,81 @@ def bigan(
     The method; queries `encode`, `decode`, `reconstruct`.
   """
 
-  def judged(params, share, key, pair):
-    out, share = players.apply(discriminator, params, share, pair, key=key)
-    return out.reshape(-1), share
+  d_step = players.stepper(discriminator, d_tx, game)
 
   def init(key, batch):
     g_key, e_key, d_key, z_key = jax.random.split(key, 4)
     z, x = prior(z_key, 2), batch['x'][:2]
-    g_params, g_share = players.init(generator, g_key, z)
-    e_params, e_share = players.init(encoder, e_key, x)
-    d_params, d_share = players.init(discriminator, d_key, (x, z))
-    both = {GENERATOR: g_params, ENCODER: e_params}
-    shares = {GENERATOR: g_share, ENCODER: e_share, DISCRIMINATOR: d_share}
-    return base.State(
-      step=jnp.zeros((), jnp.int32),
-      params={**both, DISCRIMINATOR: d_params},
-      extra=players.merged(shares),
-      opt_state={BOTH: g_tx.init(both), DISCRIMINATOR: d_tx.init(d_params)},
-      ema=(),
-    )
+    both = players.new_group(g_tx, {
+      GENERATOR: players.init(generator, g_key, z),
+      ENCODER: players.init(encoder, e_key, x),
+    })  # fmt: skip
+    d = players.new_player(discriminator, d_tx, d_key, (x, z))
+    return players.put_group(players.first_state({DISCRIMINATOR: d}), both, BOTH)
 
-  def pairs(params, shares, key, x, z):
+  def pairs(params, model_state, key, x, z):
     """The two kinds of pairs, and the players' collections."""
     g_key, e_key = jax.random.split(key)
-    code, e_share = players.apply(
-      encoder, params[ENCODER], shares[ENCODER], x, key=e_key
+    code, e_state = players.apply(
+      encoder, params[ENCODER], model_state[ENCODER], x, key=e_key
     )
-    fake, g_share = players.apply(
-      generator, params[GENERATOR], shares[GENERATOR], z, key=g_key
+    fake, g_state = players.apply(
+      generator, params[GENERATOR], model_state[GENERATOR], z, key=g_key
     )
-    return (x, code), (fake, z), {GENERATOR: g_share, ENCODER: e_share}
+    return (x, code), (fake, z), {GENERATOR: g_state, ENCODER: e_state}
 
-  def logits(params, share, key, real, fake):
+  def pair_logits(d, key, real, fake):
+    """Logits of both kinds, the second with the collections that the first left."""
     r_key, f_key = jax.random.split(key)
-    of_real, share = judged(params, share, r_key, real)
-    of_fake, share = judged(params, share, f_key, fake)
-    return of_real, of_fake, share
-
-  def d_loss(params, share, key, real, fake):
-    of_real, of_fake, share = logits(params, share, key, real, fake)
-    means = {'real_logits': of_real.mean(), 'fake_logits': of_fake.mean()}
-    return game.discriminator(of_real, of_fake).mean(), (share, means)
+    real_logits, model_state = players.logits(
+      discriminator, d.params, d.model_state, real, key=r_key
+    )
+    return real_logits, players.logits(
+      discriminator, d.params, model_state, fake, key=f_key
+    )[0]
 
   def step(state, key, batch):
     z_key, pair_key, d_key, g_z_key, g_pair_key, g_d_key = jax.random.split(key, 6)
     x, num = batch['x'], len(batch['x'])
-    both = {name: state.params[name] for name in (GENERATOR, ENCODER)}
-    shares = {name: players.collections(state.extra, name) for name in state.params}
+    both = players.get_group(state, (GENERATOR, ENCODER), BOTH)
 
     # 1. The discriminator tells the pairs apart.
-    real, fake, _ = pairs(both, shares, pair_key, x, prior(z_key, num))
-    d_params, d_state, loss, (d_share, means) = gradient.gradient_step(
-      d_loss, d_tx, state.params[DISCRIMINATOR], state.opt_state[DISCRIMINATOR],
-      shares[DISCRIMINATOR], d_key, real, fake,
-    )  # fmt: skip
+    z = prior(z_key, num)
+    real, fake, _ = pairs(both.params, both.model_state, pair_key, x, z)
+    d, metrics = d_step(players.get(state, DISCRIMINATOR), d_key, real, fake)
 
-    # 2. Generator and encoder make each kind look like the other.
-    def g_loss(both):
-      real, fake, after = pairs(both, shares, g_pair_key, x, prior(g_z_key, num))
-      of_real, of_fake, _ = logits(d_params, d_share, g_d_key, real, fake)
-      fooled = game.generator(of_real, of_fake) + game.generator(-of_fake, -of_real)
-      return fooled.mean(), after
+    # 2. Generator and encoder make each kind look like the other. Both kinds depend on
+    # them, so the generator's loss is taken with the roles exchanged, too.
+    def g_loss(params, model_state):
+      z = prior(g_z_key, num)
+      real, fake, model_state = pairs(params, model_state, g_pair_key, x, z)
+      real_logits, fake_logits = pair_logits(d, g_d_key, real, fake)
+      losses = players.game_loss(game.generator, real_logits, fake_logits)
+      losses += players.game_loss(game.generator, -fake_logits, -real_logits)
+      return losses.mean(), (model_state, {})
 
-    both, g_state, g_value, after = gradient.gradient_step(
-      g_loss, g_tx, both, state.opt_state[BOTH]
-    )
-    after[DISCRIMINATOR] = d_share
-    state = base.State(
-      step=state.step + 1,
-      params={**both, DISCRIMINATOR: d_params},
-      extra=players.merged(after),
-      opt_state={BOTH: g_state, DISCRIMINATOR: d_state},
-      ema=state.ema,
-    )
-    return state, {'discriminator_loss': loss, 'generator_loss': g_value, **means}
+    both, loss, _ = players.gradient_step(g_loss, g_tx, both)
+    state = players.put_group(state, both, BOTH)
+    metrics |= {'generator_loss': loss}
+    return players.after_step(state, {DISCRIMINATOR: d}), metrics
 
   def decode(model, key, z, *, condition=None):
-    del key, condition
-    return autoencoder.applied(generator, GENERATOR, model, z)
+    del key
+    conditions.check_unconditional(condition)
+    return players.apply_trained(generator, GENERATOR, model, z)
 
-  def encode(model, key, data, *, condition=None):
-    del key, condition
-    return autoencoder.applied(encoder, ENCODER, model, data)
+  def encode(model, key, x, *, condition=None):
+    del key
+    conditions.check_unconditional(condition)
+    return players.apply_trained(encoder, ENCODER, model, x)
 
-  def reconstruct(model, key, data, *, condition=None):
-    return decode(model, key, encode(model, key, data), condition=condition)
+  def reconstruct(model, key, x, *, condition=None):
+    return decode(model, key, encode(model, key, x), condition=condition)
 
   return base.Method(
     card=gan.CARD,
     init=init,
     step=step,
     sample=players.sampler(generator, prior),
-    log_prob=None,
     queries={'encode': encode, 'decode': decode, 'reconstruct': reconstruct},
   )

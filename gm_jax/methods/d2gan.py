@@ -20,11 +20,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gm_jax import base, gradient, players, priors
+from gm_jax import base, players, priors
 from gm_jax.methods import gan
 from gm_jax.players import DISCRIMINATOR, GENERATOR
 
 REVERSE = 'reverse_discriminator'
+BOTH = 'discriminators'  # the objective of the two
 LOG_TINY = -15.0  # below, log softplus(v) is v to the last digit of float32
 
 
@@ -38,7 +39,7 @@ def value(
   real: base.Array, fake: base.Array, reverse_real: base.Array,
   reverse_fake: base.Array, *, alpha: float, beta: float,
 ) -> base.Array:  # fmt: skip
-  """J of each pair of examples, [B] nats, from raw logits [B] of D_1 and D_2."""
+  """J of each pair of examples in nats, shaped as the raw logits of D_1 and D_2."""
   forward = alpha * log_softplus(real) - jax.nn.softplus(fake)
   return forward - jax.nn.softplus(reverse_real) + beta * log_softplus(reverse_fake)
 
@@ -59,7 +60,7 @@ def d2gan(
 
   Args:
     generator: z [B, Z] -> x [B, ...].
-    discriminator: x [B, ...] -> logits of D_1 [B] or [B, 1].
+    discriminator: x [B, ...] -> logits of D_1 [B] or [B, 1], or [B, P] of P patches.
     reverse_discriminator: likewise of D_2.
     g_tx: the generator's optimizer.
     d_tx: that of D_1.
@@ -78,66 +79,65 @@ def d2gan(
     if not 0 < weight <= 1:
       raise ValueError(f'{name} must be in (0, 1], got {weight}')
   critics = {DISCRIMINATOR: discriminator, REVERSE: reverse_discriminator}
-  txs = {DISCRIMINATOR: d_tx, REVERSE: reverse_tx}
+  both_tx = players.joint_optimizer({DISCRIMINATOR: d_tx, REVERSE: reverse_tx})
 
-  def method_init(key, batch):
+  def init(key, batch):
     pair_key, reverse_key = jax.random.split(key)
-    pair = players.initializer(generator, discriminator, g_tx, d_tx, prior)
-    state = pair(pair_key, batch)
-    shares = {name: players.of(state, name) for name in state.params}
-    params, share = players.init(reverse_discriminator, reverse_key, batch['x'][:2])
-    shares[REVERSE] = players.Player(params, reverse_tx.init(params), share)
-    return players.after_step(state, shares)._replace(step=state.step)
+    g_key, d_key, z_key = jax.random.split(pair_key, 3)
+    x = batch['x'][:2]
+    critic_pair = players.new_group(both_tx, {
+      DISCRIMINATOR: players.init(discriminator, d_key, x),
+      REVERSE: players.init(reverse_discriminator, reverse_key, x),
+    })  # fmt: skip
+    g = players.new_player(generator, g_tx, g_key, prior(z_key, 2))
+    return players.put_group(players.first_state({GENERATOR: g}), critic_pair, BOTH)
 
-  def outcome(params, shares, key, real, fake):
+  def mean_value(params, model_state, key, real, fake):
+    """J [], and the discriminators' collections afterwards."""
     logits, after = [], {}
     keys = iter(jax.random.split(key, 2 * len(critics)))
     for name, module in critics.items():
-      share = shares[name]
+      after[name] = model_state[name]
       for x in (real, fake):
-        one, share = players.logits(module, params[name], share, x, key=next(keys))
+        one, after[name] = players.logits(
+          module, params[name], after[name], x, key=next(keys)
+        )
         logits.append(one)
-      after[name] = share
-    return value(*logits, alpha=alpha, beta=beta).mean(), after
+    each = players.per_example(value(*logits, alpha=alpha, beta=beta))
+    return each.mean(), after
 
   def step(state, key, batch):
     z_key, fake_key, d_key, g_z_key, g_key, g_d_key = jax.random.split(key, 6)
-    real, g = batch['x'], players.of(state, GENERATOR)
-    both = {name: players.of(state, name) for name in critics}
+    real, g = batch['x'], players.get(state, GENERATOR)
+    critic_pair = players.get_group(state, tuple(critics), BOTH)
     z = prior(z_key, len(real))
     fake, _ = players.apply(generator, g.params, g.model_state, z, key=fake_key)
 
     # 1. Both discriminators ascend J; it is a sum, so each sees its own part.
-    def d_loss(params):
-      shares = {name: one.model_state for name, one in both.items()}
-      worth, after = outcome(params, shares, d_key, real, fake)
-      return -worth, after
+    def d_loss(params, model_state):
+      mean, model_state = mean_value(params, model_state, d_key, real, fake)
+      return -mean, (model_state, {})
 
-    params = {name: one.params for name, one in both.items()}
-    (loss, shares), grads = jax.value_and_grad(d_loss, has_aux=True)(params)
-    for name, one in both.items():
-      updates, opt_state = txs[name].update(grads[name], one.opt_state, one.params)
-      params[name] = optax.apply_updates(one.params, updates)
-      both[name] = players.Player(params[name], opt_state, shares[name])
+    critic_pair, d_value, _ = players.gradient_step(d_loss, both_tx, critic_pair)
 
-    # 2. The generator descends it.
-    def g_loss(g_params, model_state):
+    # 2. The generator descends it, against the new discriminators.
+    def g_loss(params, model_state):
       z = prior(g_z_key, len(real))
-      fake, model_state = players.apply(generator, g_params, model_state, z, key=g_key)
-      return outcome(params, shares, g_d_key, real, fake)[0], model_state
+      fake, model_state = players.apply(generator, params, model_state, z, key=g_key)
+      mean, _ = mean_value(
+        critic_pair.params, critic_pair.model_state, g_d_key, real, fake
+      )
+      return mean, (model_state, {})
 
-    g_params, opt_state, g_value, model_state = gradient.gradient_step(
-      g_loss, g_tx, g.params, g.opt_state, g.model_state
-    )
-    g = players.Player(g_params, opt_state, model_state)
-    metrics = {'discriminator_loss': loss, 'generator_loss': g_value}
-    return players.after_step(state, {GENERATOR: g, **both}), metrics
+    g, g_value, _ = players.gradient_step(g_loss, g_tx, g)
+    metrics = {'discriminator_loss': d_value, 'generator_loss': g_value}
+    state = players.put_group(state, critic_pair, BOTH)
+    return players.after_step(state, {GENERATOR: g}), metrics
 
   return base.Method(
     card=gan.CARD,
-    init=method_init,
+    init=init,
     step=step,
     sample=players.sampler(generator, prior),
-    log_prob=None,
     queries={'critic': players.critic_query(discriminator)},
   )

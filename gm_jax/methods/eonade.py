@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gm_jax import base, gradient, orders
+from gm_jax import base, conditions, gradient, orders
 from gm_jax.losses import likelihood, shapes
 from gm_jax.methods import autoregressive
 
@@ -31,11 +31,11 @@ CARD = autoregressive.CARD._replace(
 )
 
 
-def masked(
-  x: base.Array, known: base.Array, given: base.Array | None = None
+def network_input(
+  x: base.Array, known: base.Array, value: base.Array | None = None
 ) -> base.Array:
-  """What the network sees: x where known, the mask, a condition; [B, 2 D + C]."""
-  parts = [x * known, known] + ([] if given is None else [given])
+  """Joins x where known, the mask and a condition's embedding: [B, 2 D + C]."""
+  parts = [x * known, known] + ([] if value is None else [value])
   return jnp.concatenate(parts, axis=-1).astype(jnp.float32)
 
 
@@ -45,7 +45,7 @@ def eonade(
   *,
   shape: Sequence[int],
   ensemble: Sequence[Sequence[int]] | np.ndarray | None = None,
-  condition: autoregressive.Condition | None = None,
+  condition: conditions.Condition | None = None,
 ) -> base.Method:
   """An orderless model of x in {0, 1}^D.
 
@@ -55,7 +55,7 @@ def eonade(
     tx: the optimizer.
     shape: of an example, D = prod(shape).
     ensemble: orders [M, D] of `log_prob` and samples; that of memory alone if None.
-    condition: what is given beside x, or None.
+    condition: of an embedding [B, C], given to the module beside x; or None.
 
   Returns:
     The method; its `loss` is J, whose mean is that over all orders.
@@ -64,45 +64,43 @@ def eonade(
     ValueError: an order that is no permutation.
   """
   num_dims = math.prod(shape)
-  given = [None] if ensemble is None else ensemble
-  all_orders = jnp.asarray(np.stack([orders.checked(o, num_dims) for o in given]))
+  wanted = [None] if ensemble is None else ensemble
+  all_orders = jnp.asarray(np.stack([orders.checked(o, num_dims) for o in wanted]))
   num_orders = len(all_orders)
+  embed = functools.partial(conditions.embedded, condition)
 
   def flat(x):
     shapes.check_levels(2, x=x)
     return x.reshape(len(x), num_dims)
 
-  def given_of(given):
-    return autoregressive.embedded(condition, given)
-
   def init(key, batch):
-    x, given = flat(batch['x'][:2]), None
-    if condition:
-      given = given_of(batch[condition.name][:2])
-    seen = masked(x, jnp.ones_like(x), given)
-    return module.init(key, seen, train=False)['params'], {}
+    two = jax.tree.map(lambda x: x[:2], dict(batch))
+    x, value = flat(two['x']), embed(conditions.from_batch(condition, two))
+    inputs = network_input(x, jnp.ones_like(x), value)
+    return module.init(key, inputs, train=False)['params'], {}
 
   def loss_fn(params, extra, key, batch):
     x = flat(batch['x'])
-    given = given_of(batch[condition.name] if condition else None)
+    value = conditions.training_embedding(condition, key, batch)
     order_key, place_key, drop_key = jax.random.split(key, 3)
     ranks = jnp.argsort(jax.random.uniform(order_key, x.shape), axis=1)  # of positions
     num_known = jax.random.randint(place_key, (len(x), 1), 0, num_dims)  # d - 1
     known = (ranks < num_known).astype(jnp.float32)
     rngs = {'dropout': drop_key}
-    seen = masked(x, known, given)
-    logits = module.apply({'params': params}, seen, train=True, rngs=rngs)
+    inputs = network_input(x, known, value)
+    logits = module.apply({'params': params}, inputs, train=True, rngs=rngs)
     hidden = ((1 - known) * likelihood.bernoulli_each(logits, x)).sum(axis=1)
-    weight = num_dims / (num_dims - num_known[:, 0])
+    weight = num_dims / (num_dims - num_known[:, 0])  # D / (D - d + 1)
     return -(weight * hidden).mean(), (extra, {})
 
-  def conditional(params, x, known, given):
-    return module.apply({'params': params}, masked(x, known, given), train=False)
+  def conditional_logits(params, x, known, value):
+    inputs = network_input(x, known, value)
+    return module.apply({'params': params}, inputs, train=False)
 
-  def of_order(params, x, given, order):
+  def log_prob_in_order(params, x, value, order):
     def add(carry, position):
       known, total = carry
-      logit = conditional(params, x, known, given)[:, position]
+      logit = conditional_logits(params, x, known, value)[:, position]
       total += likelihood.bernoulli_each(logit, x[:, position])
       return (known.at[:, position].set(1.0), total), None
 
@@ -112,28 +110,31 @@ def eonade(
 
   def log_prob(model, key, x, *, condition=None):
     del key
-    of = functools.partial(of_order, model.params, flat(x), given_of(condition))
-    each = jax.lax.map(of, all_orders)
+    value = embed(condition, len(x))
+    one = functools.partial(log_prob_in_order, model.params, flat(x), value)
+    each = jax.lax.map(one, all_orders)
     return jax.nn.logsumexp(each, axis=0) - math.log(num_orders)
 
   def sample(model, key, num, *, condition=None):
-    given = given_of(condition)
+    embedding = embed(condition, num)
     order_key, key = jax.random.split(key)
-    chosen = all_orders[jax.random.randint(order_key, (num,), 0, num_orders)]
+    # Each example in an order of its own, the mixture's component.
+    own_orders = all_orders[jax.random.randint(order_key, (num,), 0, num_orders)]
     rows = jnp.arange(num)
 
     def step(carry, inputs):
       x, known = carry
       i, positions = inputs
-      logits = conditional(model.params, x, known, given)[rows, positions]
+      logits = conditional_logits(model.params, x, known, embedding)[rows, positions]
       value = jax.random.bernoulli(jax.random.fold_in(key, i), jax.nn.sigmoid(logits))
       x = x.at[rows, positions].set(value.astype(x.dtype))
       return (x, known.at[rows, positions].set(1.0)), None
 
     start = jnp.zeros((num, num_dims)), jnp.zeros((num, num_dims))
-    (x, _), _ = jax.lax.scan(step, start, (jnp.arange(num_dims), chosen.T))
+    (x, _), _ = jax.lax.scan(step, start, (jnp.arange(num_dims), own_orders.T))
     return x.astype(jnp.int32).reshape(num, *shape)
 
+  card = CARD._replace(condition=conditions.names(condition))
   return gradient.from_loss(
-    loss_fn, tx, init, card=CARD, sample=sample, log_prob=log_prob
+    loss_fn, tx, init, card=card, sample=sample, log_prob=log_prob
   )

@@ -87,7 +87,7 @@ def gan(
   def step(state, key, batch):
     critic_key, z_key, g_key = jax.random.split(key, 3)
     g = players.get(state, GENERATOR)
-    value = conditions.embedded(condition, conditions.from_batch(condition, batch))
+    value = conditions.training_embedding(condition, key, batch)
     real, value = gradient.interleaved((batch['x'], value), num_critic)
     num = real.shape[1]
 

@@ -18,10 +18,9 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import optax
 
-from gm_jax import base, gradient, players, priors
+from gm_jax import base, players, priors
 from gm_jax.losses import adversarial
 from gm_jax.methods import gan
 from gm_jax.players import DISCRIMINATOR, GENERATOR
@@ -65,7 +64,8 @@ def gman(
 
   Args:
     generator: z [B, Z] -> x [B, ...].
-    discriminator: x [B, ...] -> logits [B] or [B, 1]; its parameters get an axis N.
+    discriminator: x [B, ...] -> logits [B] or [B, 1], or [B, P] of P patches; its
+      parameters get an axis N.
     g_tx: the generator's optimizer.
     d_tx: each discriminator's.
     prior: (key, num) -> z [num, Z].
@@ -85,25 +85,23 @@ def gman(
 
   def method_init(key, batch):
     g_key, z_key, d_key = jax.random.split(key, 3)
-    params, share = players.init(generator, g_key, prior(z_key, 2))
 
-    def one(key):
-      params, share = players.init(discriminator, key, batch['x'][:2])
-      return players.Player(params, d_tx.init(params), share)
+    def new_critic(key):
+      return players.new_player(discriminator, d_tx, key, batch['x'][:2])
 
-    many = jax.vmap(one)(jax.random.split(d_key, num_discriminators))
-    g = players.Player(params, g_tx.init(params), share)
-    empty = base.State(jnp.full((), -1, jnp.int32), {}, {}, {}, ())
-    return players.after_step(empty, {GENERATOR: g, DISCRIMINATOR: many})
+    return players.first_state({
+      GENERATOR: players.new_player(generator, g_tx, g_key, prior(z_key, 2)),
+      DISCRIMINATOR: jax.vmap(new_critic)(jax.random.split(d_key, num_discriminators)),
+    })  # fmt: skip
 
   def step(state, key, batch):
     z_key, fake_key, d_key, g_z_key, g_key, logits_key = jax.random.split(key, 6)
-    g, critics = players.of(state, GENERATOR), players.of(state, DISCRIMINATOR)
+    g, critics = players.get(state, GENERATOR), players.get(state, DISCRIMINATOR)
     real = batch['x']
     z = prior(z_key, len(real))
     fake, _ = players.apply(generator, g.params, g.model_state, z, key=fake_key)
 
-    # 1. Every discriminator takes its step.
+    # 1. Every discriminator takes its step, on the same samples.
     keys = jax.random.split(d_key, num_discriminators)
     critics, each = jax.vmap(d_step, (0, 0, None, None))(critics, keys, real, fake)
 
@@ -112,35 +110,33 @@ def gman(
       z = prior(g_z_key, len(real))
       fake, model_state = players.apply(generator, params, model_state, z, key=g_key)
 
-      def against(critic):
-        logits = players.pair_logits(discriminator, critic, logits_key, real, fake)
-        return game.generator(*logits).mean()
+      def loss_against(critic):
+        return players.generator_loss(
+          discriminator, game, critic, logits_key, real, fake
+        )
 
-      return combine(jax.vmap(against)(critics)), model_state
+      return combine(jax.vmap(loss_against)(critics)), (model_state, {})
 
-    params, opt_state, loss, model_state = gradient.gradient_step(
-      g_loss, g_tx, g.params, g.opt_state, g.model_state
-    )
-    g = players.Player(params, opt_state, model_state)
+    g, loss, _ = players.gradient_step(g_loss, g_tx, g)
     metrics = jax.tree.map(lambda m: m.mean(), each) | {'generator_loss': loss}
     return players.after_step(state, {GENERATOR: g, DISCRIMINATOR: critics}), metrics
 
   one_critic = players.critic_query(discriminator)
 
-  def critic(model, key, data, *, condition=None):
-    def of_one(params, share):
-      extra = players.merged({DISCRIMINATOR: share})
+  def critic(model, key, x, *, condition=None):
+    def logits_of_one(params, model_state):
+      extra = players.with_collections({}, {DISCRIMINATOR: model_state})
       one = base.Model({DISCRIMINATOR: params}, extra)
-      return one_critic(one, key, data, condition=condition)
+      return one_critic(one, key, x, condition=condition)
 
-    share = players.collections(model.extra, DISCRIMINATOR)
-    return jax.vmap(of_one)(model.params[DISCRIMINATOR], share).mean(axis=0)
+    model_state = players.collections(model.extra, DISCRIMINATOR)
+    each = jax.vmap(logits_of_one)(model.params[DISCRIMINATOR], model_state)
+    return each.mean(axis=0)
 
   return base.Method(
     card=gan.CARD,
     init=method_init,
     step=step,
     sample=players.sampler(generator, prior),
-    log_prob=None,
     queries={'critic': critic},
   )

@@ -19,14 +19,14 @@ import flax.linen as nn
 import jax
 import optax
 
-from gm_jax import base, gradient, players, priors
+from gm_jax import base, players, priors
 from gm_jax.methods import autoencoder
 from gm_jax.methods.autoencoder import DECODER, ENCODER
 from gm_jax.players import GENERATOR
 
-FROZEN = 'frozen'
+AUTOENCODER = 'autoencoder'  # the frozen network's name
 CARD = autoencoder.CARD._replace(
-  sampling='one_pass, exact', training=('moment_matching',)
+  sampling='exact', sampling_cost='one_pass', training=('moment_matching',)
 )
 
 
@@ -52,8 +52,8 @@ def gmmn(
     tx: its optimizer.
     prior: (key, num) -> z [num, Z].
     discrepancy: (data [B, D], samples [B, D]) -> [], of examples made flat.
-    codes: None in data space. The auto-encoder's parameters stand in
-      `State.extra['frozen']`, random at first: `after_autoencoder` puts trained ones.
+    codes: None in data space. The auto-encoder stands in `State.extra['frozen']`, by
+      the name 'autoencoder', random at first: `after_autoencoder` puts a trained one.
 
   Returns:
     The method, without queries.
@@ -61,33 +61,44 @@ def gmmn(
 
   def init(key, batch):
     g_key, z_key, codes_key = jax.random.split(key, 3)
-    params, share = players.init(generator, g_key, prior(z_key, 2))
-    extra = players.merged({GENERATOR: share})
-    if codes is not None:
-      frozen = autoencoder.init_pair(*codes, codes_key, batch['x'])
-      extra[FROZEN] = base.Model(*frozen)
-    return {GENERATOR: params}, extra
+    g = players.new_player(generator, tx, g_key, prior(z_key, 2))
+    if codes is None:
+      return players.first_state({GENERATOR: g})
+    pair = players.new_group(
+      optax.identity(), autoencoder.init_pair(*codes, codes_key, batch['x'])
+    )
+    extra = players.with_collections({}, pair.model_state)
+    frozen = {AUTOENCODER: base.Model(pair.params, extra)}
+    return players.first_state({GENERATOR: g}, {base.FROZEN: frozen})
 
-  def seen(extra, x):
+  def in_matched_space(extra, x):
     if codes is not None:
-      x = autoencoder.applied(codes.encoder, ENCODER, extra[FROZEN], x)
+      frozen = extra[base.FROZEN][AUTOENCODER]
+      x = players.apply_trained(codes.encoder, ENCODER, frozen, x)
     return x.reshape(len(x), -1)
 
-  def loss_fn(params, extra, key, batch):
+  def loss_fn(params, model_state, key, real):
     z_key, g_key = jax.random.split(key)
-    share = players.collections(extra, GENERATOR)
-    z = prior(z_key, len(batch['x']))
-    fake, share = players.apply(generator, params[GENERATOR], share, z, key=g_key)
-    loss = discrepancy(seen(extra, batch['x']), fake.reshape(len(fake), -1))
-    return loss, ({**extra, **players.merged({GENERATOR: share})}, {})
+    z = prior(z_key, len(real))
+    fake, model_state = players.apply(generator, params, model_state, z, key=g_key)
+    return discrepancy(real, fake.reshape(len(fake), -1)), (model_state, {})
+
+  def step(state, key, batch):
+    g = players.get(state, GENERATOR)
+    real = in_matched_space(state.extra, batch['x'])
+    g, loss, _ = players.gradient_step(loss_fn, tx, g, key, real)
+    return players.after_step(state, {GENERATOR: g}), {'loss': loss}
+
+  generate = players.sampler(generator, prior)
 
   def sample(model, key, num, *, condition=None):
-    x = players.sampler(generator, prior)(model, key, num, condition=condition)
+    x = generate(model, key, num, condition=condition)
     if codes is None:
       return x
-    return autoencoder.applied(codes.decoder, DECODER, model.extra[FROZEN], x)
+    frozen = model.extra[base.FROZEN][AUTOENCODER]
+    return players.apply_trained(codes.decoder, DECODER, frozen, x)
 
-  return gradient.from_loss(loss_fn, tx, init, card=CARD, sample=sample)
+  return base.Method(CARD, init, step, sample)
 
 
 def after_autoencoder(method: base.Method) -> Callable:
@@ -102,7 +113,8 @@ def after_autoencoder(method: base.Method) -> Callable:
 
   def enter(key, previous, batch):
     state = method.init(key, batch)
-    frozen = base.Model(previous.params, previous.extra)
-    return state._replace(step=previous.step, extra={**state.extra, FROZEN: frozen})
+    frozen = {AUTOENCODER: base.Model(previous.params, previous.extra)}
+    extra = {**state.extra, base.FROZEN: frozen}
+    return state._replace(step=previous.step, extra=extra)
 
   return enter

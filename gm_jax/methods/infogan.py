@@ -1,4 +1,4 @@
-"""InfoGAN: codes that samples must tell, so that codes come to mean something.
+"""InfoGAN: codes that can be read off samples, so that codes come to mean something.
 
   min_{G, Q} max_D  V(D, G) - sum_i lambda_i L_i(G, Q),
   L_i = E_{c, x ~ G(z, c)} ln Q(c_i | x) + H(c_i)  <=  I(c_i; G(z, c))
@@ -20,25 +20,26 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gm_jax import base, gradient, players, priors
+from gm_jax import base, conditions, players, priors
 from gm_jax.losses import adversarial, mutual_information
 from gm_jax.methods import gan
 from gm_jax.players import DISCRIMINATOR, GENERATOR
 
+CARD = gan.CARD._replace(latents='discrete', condition=('label',))
 POSTERIOR = 'posterior'
 LEAST_STD = 0.01  # of Q's Gaussians, of codes in [-1, 1]
 
 
 class Codes(NamedTuple):
-  """What a generator's input is made of, in this order."""
+  """The parts of a generator's input, in this order."""
 
   noise: priors.Prior  # (key, num) -> [num, Z]
   num_classes: int  # K, of the categorical code
   num_continuous: int = 0  # C, of the codes uniform on [-1, 1]
 
 
-class Drawn(NamedTuple):
-  """Codes, and the input that has them."""
+class Inputs(NamedTuple):
+  """The generator's inputs, and the codes in them."""
 
   z: base.Array  # [B, Z + K + C]
   label: base.Array  # [B] int, the categorical code
@@ -55,15 +56,15 @@ class Posterior(NamedTuple):
 
 def draw(
   codes: Codes, key: base.Array, num: int, label: base.Array | None = None
-) -> Drawn:
-  """Inputs with fresh codes, their classes given by `label` [num] or drawn."""
+) -> Inputs:
+  """Draws inputs with fresh codes, of the classes `label` [num] or of random ones."""
   z_key, label_key, continuous_key = jax.random.split(key, 3)
   if label is None:
     label = jax.random.randint(label_key, (num,), 0, codes.num_classes)
   shape = (num, codes.num_continuous)
   continuous = jax.random.uniform(continuous_key, shape, minval=-1.0)
   parts = codes.noise(z_key, num), jax.nn.one_hot(label, codes.num_classes), continuous
-  return Drawn(jnp.concatenate(parts, -1), label, continuous)
+  return Inputs(jnp.concatenate(parts, -1), label, continuous)
 
 
 def as_posterior(codes: Codes, outputs: base.Array) -> Posterior:
@@ -82,12 +83,12 @@ def as_posterior(codes: Codes, outputs: base.Array) -> Posterior:
   return Posterior(outputs[:, :num], mean, jax.nn.softplus(raw) + LEAST_STD)
 
 
-def information(posterior: Posterior, drawn: Drawn) -> tuple[base.Array, base.Array]:
+def information(posterior: Posterior, inputs: Inputs) -> tuple[base.Array, base.Array]:
   """The bounds of the class and of the numbers, [B] nats each."""
-  of_class = mutual_information.categorical(posterior.logits, drawn.label)
-  if not drawn.continuous.shape[1]:
-    return of_class, jnp.zeros_like(of_class)
-  return of_class, mutual_information.uniform(*posterior[1:], drawn.continuous)
+  class_bound = mutual_information.categorical(posterior.logits, inputs.label)
+  if not inputs.continuous.shape[1]:
+    return class_bound, jnp.zeros_like(class_bound)
+  return class_bound, mutual_information.uniform(*posterior[1:], inputs.continuous)
 
 
 def infogan(
@@ -108,7 +109,7 @@ def infogan(
 
   Args:
     generator: [B, Z + K + C] -> x [B, ...].
-    discriminator: x [B, ...] -> logits [B] or [B, 1].
+    discriminator: x [B, ...] -> logits [B] or [B, 1], or [B, P] of P patches.
     posterior: Q, x [B, ...] -> [B, K + 2 C].
     g_tx: the generator's optimizer.
     d_tx: the discriminator's.
@@ -121,8 +122,9 @@ def infogan(
     penalty: (critic, key, real, fake) -> [B], or None.
 
   Returns:
-    The method; samples take `condition`, classes [num] of the categorical code; queries
-    `critic`, `classify` (Q's logits) and `encode` (a `Posterior`).
+    The method; samples take `condition`, classes [num] of the categorical code, whose
+    meaning is its own and not a label's; queries `critic`, `cluster` (Q's logits of
+    that class) and `posterior` (a `Posterior`).
 
   Raises:
     ValueError: a weight < 0, K < 2 or C < 0.
@@ -134,84 +136,74 @@ def infogan(
     raise ValueError(
       f'codes need num_classes >= 2 and num_continuous >= 0: {codes[1:]}'
     )
-  prior = lambda key, num: draw(codes, key, num).z  # noqa: E731
   d_step = players.stepper(discriminator, d_tx, game, penalty)
+
+  def prior(key, num):
+    return draw(codes, key, num).z
 
   def init(key, batch):
     pair_key, q_key = jax.random.split(key)
     pair = players.initializer(generator, discriminator, g_tx, d_tx, prior)
-    state = pair(pair_key, batch)
-    params, share = players.init(posterior, q_key, batch['x'][:2])
-    everyone = {name: players.of(state, name) for name in state.params}
-    everyone[POSTERIOR] = players.Player(params, q_tx.init(params), share)
-    return players.after_step(state, everyone)._replace(step=state.step)
+    q = players.new_player(posterior, q_tx, q_key, batch['x'][:2])
+    return players.put(pair(pair_key, batch), POSTERIOR, q)
 
-  def bounds(params, share, key, x, drawn):
-    outputs, share = players.apply(posterior, params, share, x, key=key)
-    return information(as_posterior(codes, outputs), drawn), share
+  def bounds(params, model_state, key, x, inputs):
+    outputs, model_state = players.apply(posterior, params, model_state, x, key=key)
+    return information(as_posterior(codes, outputs), inputs), model_state
 
-  def q_loss(params, share, key, x, drawn):
-    both, share = bounds(params, share, key, x, drawn)
-    return -sum(both).mean(), share
+  def q_loss(params, model_state, key, x, inputs):
+    both, model_state = bounds(params, model_state, key, x, inputs)
+    return -sum(both).mean(), (model_state, {})
 
   def step(state, key, batch):
     c_key, fake_key, d_key, q_key, g_c_key, g_key = jax.random.split(key, 6)
-    g, d, q = (players.of(state, n) for n in (GENERATOR, DISCRIMINATOR, POSTERIOR))
+    g, d, q = (players.get(state, n) for n in (GENERATOR, DISCRIMINATOR, POSTERIOR))
     real, num = batch['x'], len(batch['x'])
-    drawn = draw(codes, c_key, num)
-    fake, _ = players.apply(generator, g.params, g.model_state, drawn.z, key=fake_key)
+    inputs = draw(codes, c_key, num)
+    fake, _ = players.apply(generator, g.params, g.model_state, inputs.z, key=fake_key)
 
     # 1. The discriminator, and Q on the same samples.
     d, metrics = d_step(d, d_key, real, fake)
-    params, opt_state, _, share = gradient.gradient_step(
-      q_loss, q_tx, q.params, q.opt_state, q.model_state, q_key, fake, drawn
-    )
-    q = players.Player(params, opt_state, share)
+    q, _, _ = players.gradient_step(q_loss, q_tx, q, q_key, fake, inputs)
 
     # 2. The generator against both, on fresh codes.
-    def g_loss(params, share, key, drawn):
+    def g_loss(params, model_state, key, inputs):
       g_key, d_key, q_key = jax.random.split(key, 3)
-      x, share = players.apply(generator, params, share, drawn.z, key=g_key)
-      logits = players.pair_logits(discriminator, d, d_key, real, x)
-      loss = game.generator(*logits).mean()
-      (of_class, of_numbers), _ = bounds(q.params, q.model_state, q_key, x, drawn)
-      told = {
+      x, model_state = players.apply(
+        generator, params, model_state, inputs.z, key=g_key
+      )
+      loss = players.generator_loss(discriminator, game, d, d_key, real, x)
+      (class_bound, number_bound), _ = bounds(q.params, q.model_state, q_key, x, inputs)
+      terms = {
         'generator_loss': loss,
-        'information_class': of_class.mean(),
-        'information_continuous': of_numbers.mean(),
+        'information_class': class_bound.mean(),
+        'information_continuous': number_bound.mean(),
       }
-      gain = information_weight * of_class + continuous_weight * of_numbers
-      return loss - gain.mean(), (share, told)
+      gain = information_weight * class_bound + continuous_weight * number_bound
+      return loss - gain.mean(), (model_state, terms)
 
-    drawn = draw(codes, g_c_key, num)
-    params, opt_state, _, (share, told) = gradient.gradient_step(
-      g_loss, g_tx, g.params, g.opt_state, g.model_state, g_key, drawn
-    )
-    g = players.Player(params, opt_state, share)
-    everyone = {GENERATOR: g, DISCRIMINATOR: d, POSTERIOR: q}
-    return players.after_step(state, everyone), {**metrics, **told}
+    inputs = draw(codes, g_c_key, num)
+    g, _, terms = players.gradient_step(g_loss, g_tx, g, g_key, inputs)
+    all_players = {GENERATOR: g, DISCRIMINATOR: d, POSTERIOR: q}
+    return players.after_step(state, all_players), {**metrics, **terms}
 
   def sample(model, key, num, *, condition=None):
+    conditions.check_num(condition, num)
     z = draw(codes, key, num, condition).z
-    share = players.collections(model.extra, GENERATOR)
-    return players.apply(generator, model.params[GENERATOR], share, z, train=False)[0]
+    return players.apply_trained(generator, GENERATOR, model, z)
 
-  def encode(model, key, data, *, condition=None):
+  def infer(model, key, x, *, condition=None):
     del key, condition
-    share = players.collections(model.extra, POSTERIOR)
-    params = model.params[POSTERIOR]
-    outputs, _ = players.apply(posterior, params, share, data, train=False)
-    return as_posterior(codes, outputs)
+    return as_posterior(codes, players.apply_trained(posterior, POSTERIOR, model, x))
 
-  def classify(model, key, data, *, condition=None):
-    return encode(model, key, data, condition=condition).logits
+  def cluster(model, key, x, *, condition=None):
+    return infer(model, key, x, condition=condition).logits
 
   critic = players.critic_query(discriminator)
   return base.Method(
-    card=gan.CARD._replace(latents='discrete'),
+    card=CARD,
     init=init,
     step=step,
     sample=sample,
-    log_prob=None,
-    queries={'critic': critic, 'classify': classify, 'encode': encode},
+    queries={'critic': critic, 'cluster': cluster, 'posterior': infer},
   )

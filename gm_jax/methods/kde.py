@@ -18,14 +18,15 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from gm_jax import base
+from gm_jax import base, conditions
 
 CHUNK = 1024  # points at once: no [B, N] array
 CARD = base.Card(
   density='exact',
   density_cost='one_pass',
   measure='density',
-  sampling='one_pass, exact',
+  sampling='exact',
+  sampling_cost='one_pass',
   training=('maximum_likelihood', 'closed_form'),
   latents='data_sized',
   architecture='any',
@@ -35,7 +36,7 @@ CARD = base.Card(
 def log_density(
   points: base.Array, x: base.Array, std: base.Array | float, count: base.Array | int
 ) -> base.Array:
-  """log p(x) of the first `count` points, without a [B, N] array.
+  """Evaluates log p(x) of the first `count` points, without a [B, N] array.
 
   Differences are taken before squares: |x|^2 - 2 x . s + |s|^2 in float32 would lose
   the digits that a narrow kernel needs.
@@ -55,12 +56,12 @@ def log_density(
   padded = jnp.pad(points, ((0, chunks * size - num), (0, 0)))
   parts = padded.reshape(chunks, size, dim), jnp.arange(chunks * size).reshape(-1, size)
 
-  def of_point(x, part, place):
+  def log_sum(x, part, place):
     squares = jnp.square((x - part) / std).sum(axis=1)
     return jax.nn.logsumexp(jnp.where(place < count, -0.5 * squares, -jnp.inf))
 
   def add(total, inputs):
-    each = jax.lax.map(lambda one: of_point(one, *inputs), x, batch_size=64)
+    each = jax.lax.map(lambda one: log_sum(one, *inputs), x, batch_size=64)
     return jnp.logaddexp(total, each), None
 
   total, _ = jax.lax.scan(add, jnp.full(len(x), -jnp.inf), parts)
@@ -112,35 +113,36 @@ def kde(shape: Sequence[int], num_points: int, *, std: float) -> base.Method:
 
   def init(key, batch):
     del key, batch
-    extra = {'points': jnp.zeros((num_points, dim)), 'count': jnp.zeros((), jnp.int32)}
-    return base.State(jnp.zeros((), jnp.int32), {}, extra, (), ())
+    zero = jnp.zeros((), jnp.int32)
+    memory = {'points': jnp.zeros((num_points, dim)), 'count': zero}
+    return base.State(zero, {}, {base.LOCAL: memory}, (), ())
 
   def step(state, key, batch):
     del key
-    x, count = batch['x'].reshape(-1, dim), state.extra['count']
+    x, memory = batch['x'].reshape(-1, dim), state.extra[base.LOCAL]
     if len(x) > num_points:
       raise ValueError(f'a batch of {len(x)} does not fit {num_points} points')
-    places = (count + jnp.arange(len(x))) % num_points
-    points = state.extra['points'].at[places].set(x)
-    extra = {'points': points, 'count': count + len(x)}
-    state = state._replace(step=state.step + 1, extra=extra)
-    return state, {
-      'stored': jnp.minimum(extra['count'], num_points).astype(jnp.float32)
-    }
+    places = (memory['count'] + jnp.arange(len(x))) % num_points
+    points = memory['points'].at[places].set(x)
+    extra = {base.LOCAL: {'points': points, 'count': memory['count'] + len(x)}}
+    stored = num_stored(extra).astype(jnp.float32)
+    return state._replace(step=state.step + 1, extra=extra), {'stored': stored}
 
-  def stored(model):
-    return jnp.minimum(model.extra['count'], num_points)
+  def num_stored(extra):
+    return jnp.minimum(extra[base.LOCAL]['count'], num_points)
 
   def log_prob(model, key, x, *, condition=None):
-    del key, condition
-    x = x.reshape(len(x), dim)
-    return log_density(model.extra['points'], x, std, stored(model))
+    del key
+    conditions.check_unconditional(condition)
+    points = model.extra[base.LOCAL]['points']
+    return log_density(points, x.reshape(len(x), dim), std, num_stored(model.extra))
 
   def sample(model, key, num, *, condition=None):
-    base.check_unconditional(condition)
+    conditions.check_unconditional(condition)
+    points = model.extra[base.LOCAL]['points']
     point_key, noise_key = jax.random.split(key)
-    index = jax.random.randint(point_key, (num,), 0, stored(model))
+    index = jax.random.randint(point_key, (num,), 0, num_stored(model.extra))
     noise = std * jax.random.normal(noise_key, (num, dim))
-    return (model.extra['points'][index] + noise).reshape(num, *shape)
+    return (points[index] + noise).reshape(num, *shape)
 
-  return base.Method(CARD, init, step, sample, log_prob, {})
+  return base.Method(CARD, init, step, sample, log_prob)

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gm_jax import base, gradient, orders
+from gm_jax import base, conditions, gradient, orders
 from gm_jax.losses import shapes
 from gm_jax.methods import autoregressive
 from gm_jax.models import made as network
@@ -38,16 +38,16 @@ def mask_sets(
   hidden: Sequence[int],
   *,
   num_sets: int = 1,
-  given: Sequence[Sequence[int]] | None = None,
+  mask_orders: Sequence[Sequence[int]] | None = None,
 ) -> tuple[network.Masks, np.ndarray]:
-  """Mask sets and their orders [M, D].
+  """Draws mask sets and returns them with their orders [M, D].
 
   Args:
     seed: of degrees and orders.
     num_dims: D.
     hidden: sizes of the hidden layers.
     num_sets: M, degrees drawn for each.
-    given: orders [M, D]; the order of memory for all if None.
+    mask_orders: [M, D]; the order of memory for all if None.
 
   Returns:
     Masks with a leading axis M, and the orders.
@@ -57,11 +57,11 @@ def mask_sets(
   """
   if num_sets < 1:
     raise ValueError(f'num_sets must be >= 1, got {num_sets}')
-  given = [None] * num_sets if given is None else given
-  if len(given) != num_sets:
-    raise ValueError(f'{num_sets} orders are needed, got {len(given)}')
+  wanted = [None] * num_sets if mask_orders is None else mask_orders
+  if len(wanted) != num_sets:
+    raise ValueError(f'{num_sets} orders are needed, got {len(wanted)}')
   rng = np.random.default_rng(seed)
-  checked = [orders.checked(order, num_dims) for order in given]
+  checked = [orders.checked(order, num_dims) for order in wanted]
   masks = [network.masks(rng, order, hidden) for order in checked]
   return network.stacked(masks), np.stack(checked)
 
@@ -75,7 +75,7 @@ def made(
   mask_orders: np.ndarray,
   likelihood: Callable[[base.Array, base.Array], base.Array],
   draw: sampler.Draw,
-  condition: autoregressive.Condition | None = None,
+  condition: conditions.Condition | None = None,
 ) -> base.Method:
   """A masked auto-encoder, or a mixture of several that share weights.
 
@@ -87,7 +87,7 @@ def made(
     mask_orders: [M, D], of `mask_sets`.
     likelihood: (parameters, x [B, D]) -> [B] nats.
     draw: (key, parameters of one number) -> values [B].
-    condition: what is given beside x, or None.
+    condition: given to the module beside x, or None.
 
   Returns:
     The method. Each sample is of a mask set drawn for it, by D passes: the perceptron
@@ -97,54 +97,54 @@ def made(
   masks = jax.tree.map(jnp.asarray, masks)
   back = jnp.asarray(np.argsort(mask_orders, axis=1))
   forth = jnp.asarray(mask_orders)
+  embed = functools.partial(conditions.embedded, condition)
 
-  def chosen(i):
+  def mask_set(i):
     return jax.tree.map(lambda m: m[i], masks)
 
   def flat(x):
     shapes.check_whole(x=x)
     return x.reshape(len(x), num_dims)
 
-  def given_of(given):
-    return autoregressive.embedded(condition, given)
-
   def init(key, batch):
-    given = given_of(batch[condition.name] if condition else None)
-    given = None if given is None else given[:2]
-    return module.init(key, flat(batch['x'][:2]), chosen(0), given)['params'], {}
+    two = jax.tree.map(lambda x: x[:2], dict(batch))
+    value = embed(conditions.from_batch(condition, two))
+    return module.init(key, flat(two['x']), mask_set(0), value)['params'], {}
 
-  def nats(params, x, i, given):
-    return likelihood(module.apply({'params': params}, x, chosen(i), given), x)
+  def nats(params, x, i, value):
+    return likelihood(module.apply({'params': params}, x, mask_set(i), value), x)
 
   def loss_fn(params, extra, key, batch):
     i = jax.random.randint(key, (), 0, num_sets)
-    given = given_of(batch[condition.name] if condition else None)
-    return -nats(params, flat(batch['x']), i, given).mean(), (extra, {})
+    value = conditions.training_embedding(condition, key, batch)
+    return -nats(params, flat(batch['x']), i, value).mean(), (extra, {})
 
   def log_prob(model, key, x, *, condition=None):
     del key
-    each = functools.partial(nats, model.params, flat(x), given=given_of(condition))
-    values = jax.lax.map(each, jnp.arange(num_sets))
-    return jax.nn.logsumexp(values, axis=0) - math.log(num_sets)
+    value = embed(condition, len(x))
+    each = functools.partial(nats, model.params, flat(x), value=value)
+    nats_by_set = jax.lax.map(each, jnp.arange(num_sets))
+    return jax.nn.logsumexp(nats_by_set, axis=0) - math.log(num_sets)
 
   def sample(model, key, num, *, condition=None):
     set_key, key = jax.random.split(key)
-    given = given_of(condition)
+    value = embed(condition, num)
     which = jax.random.randint(set_key, (num,), 0, num_sets)
     there, here = forth[which], back[which]  # each example in an order of its own
 
-    def of_one(x, i, given):
-      given = None if given is None else given[None]
-      return module.apply({'params': model.params}, x[None], chosen(i), given)[0]
+    def parameters_of_one(x, i, value):
+      x, value = jax.tree.map(lambda a: a[None], (x, value))
+      return module.apply({'params': model.params}, x, mask_set(i), value)[0]
 
     def parameters(in_order):
       x = jnp.take_along_axis(in_order, here, axis=1)
-      out = jax.vmap(of_one, (0, 0, None if given is None else 0))(x, which, given)
+      out = jax.vmap(parameters_of_one)(x, which, value)
       return jax.vmap(lambda values, places: values[places])(out, there)
 
     values = sampler.naive(parameters, key, num_dims, num, draw=draw)
     return jnp.take_along_axis(values, here, axis=1).reshape(num, *shape)
 
+  card = CARD._replace(condition=conditions.names(condition))
   return gradient.from_loss(
-    loss_fn, tx, init, card=CARD, sample=sample, log_prob=log_prob
+    loss_fn, tx, init, card=card, sample=sample, log_prob=log_prob
   )

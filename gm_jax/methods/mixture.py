@@ -20,7 +20,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gm_jax import base
+from gm_jax import base, conditions
 from gm_jax.losses import shapes
 from gm_jax.methods import kde
 
@@ -28,7 +28,7 @@ CARD = kde.CARD._replace(training=('maximum_likelihood', 'em'), latents='discret
 
 
 class Components(NamedTuple):
-  """What the components are, on flat examples [B, D]."""
+  """A family of components, on flat examples [B, D]."""
 
   start: Callable  # (key, x [B, D], num) -> theta, from some of the data
   log_prob: Callable  # (theta, x) -> [B, K]
@@ -57,12 +57,12 @@ def gaussians(*, least_std: float = 1e-3) -> Components:
     return mean, std
 
   def log_prob(theta, x):
-    def of_one(one):
+    def log_density(one):
       mean, std = one
       squares = jnp.square((x - mean) / std)
       return -(0.5 * squares + jnp.log(std) + 0.5 * math.log(2 * math.pi)).sum(axis=1)
 
-    return jax.lax.map(of_one, theta).T
+    return jax.lax.map(log_density, theta).T
 
   def fit(sums, counts):
     safe = jnp.maximum(counts, 1e-6)[:, None]
@@ -80,7 +80,7 @@ def gaussians(*, least_std: float = 1e-3) -> Components:
 
 
 def bernoullis(*, smoothing: float = 1.0) -> Components:
-  """Independent numbers in {0, 1} with a probability each.
+  """Independent binary values, {0, 1}, with a probability each.
 
   Args:
     smoothing: added to the counts of 0 and of 1.
@@ -125,7 +125,7 @@ def mixture(
 
   Returns:
     The method; its metric `log_likelihood` is the batch's mean under the parameters
-    before the step; query `classify`, log joint [B, K].
+    before the step; query `cluster`, log p(x, k) [B, K].
 
   Raises:
     ValueError: a number below 1.
@@ -150,43 +150,50 @@ def mixture(
     x = flat(batch['x'])
     theta = components.start(key, x, num_components)
     log_weights = jnp.full(num_components, -math.log(num_components), jnp.float32)
-    extra = {'theta': theta, 'log_weights': log_weights, 'statistics': empty(x)}
+    local = {'statistics': empty(x)}
+    extra = {'theta': theta, 'log_weights': log_weights, base.LOCAL: local}
     return base.State(jnp.zeros((), jnp.int32), {}, extra, (), ())
 
-  def joint(extra, x):
+  def log_joint(extra, x):
     return components.log_prob(extra['theta'], x) + extra['log_weights']
 
   def step(state, key, batch):
     del key
     x, extra = flat(batch['x']), state.extra
-    log_joint = joint(extra, x)
-    log_p = jax.nn.logsumexp(log_joint, axis=1, keepdims=True)
-    shares = jnp.exp(log_joint - log_p)  # [B, K]
-    sums, counts = extra['statistics']
+
+    # E: the batch's responsibilities, and the statistics expected under them.
+    joint = log_joint(extra, x)
+    log_p = jax.nn.logsumexp(joint, axis=1, keepdims=True)
+    responsibilities = jnp.exp(joint - log_p)  # [B, K]
+    sums, counts = extra[base.LOCAL]['statistics']
     each = components.statistics(x)
-    sums = tuple(s + shares.T @ one for s, one in zip(sums, each, strict=True))
-    counts = counts + shares.sum(axis=0)
+    sums = tuple(
+      s + responsibilities.T @ one for s, one in zip(sums, each, strict=True)
+    )
+    counts = counts + responsibilities.sum(axis=0)
+
+    # M: only at the end of an epoch, when the statistics are of all data.
     fitted = {
       'theta': components.fit(sums, counts),
       'log_weights': jnp.log(jnp.maximum(counts, 1e-30) / counts.sum()),
-      'statistics': empty(x),
+      base.LOCAL: {'statistics': empty(x)},
     }
-    going_on = {**extra, 'statistics': (sums, counts)}
+    within = {**extra, base.LOCAL: {'statistics': (sums, counts)}}
     ends = (state.step + 1) % steps_per_epoch == 0
-    extra = jax.tree.map(lambda a, b: jnp.where(ends, a, b), fitted, going_on)
-    return state._replace(step=state.step + 1, extra=extra), {
-      'log_likelihood': log_p.mean()
-    }
+    extra = jax.tree.map(lambda a, b: jnp.where(ends, a, b), fitted, within)
+    metrics = {'log_likelihood': log_p.mean()}
+    return state._replace(step=state.step + 1, extra=extra), metrics
 
-  def classify(model, key, x, *, condition=None):
-    del key, condition
-    return joint(model.extra, flat(x))
+  def cluster(model, key, x, *, condition=None):
+    del key
+    conditions.check_unconditional(condition)
+    return log_joint(model.extra, flat(x))
 
   def log_prob(model, key, x, *, condition=None):
-    return jax.nn.logsumexp(classify(model, key, x), axis=1)
+    return jax.nn.logsumexp(cluster(model, key, x, condition=condition), axis=1)
 
   def sample(model, key, num, *, condition=None):
-    base.check_unconditional(condition)
+    conditions.check_unconditional(condition)
     k_key, x_key = jax.random.split(key)
     component = jax.random.categorical(k_key, model.extra['log_weights'], shape=(num,))
     return components.sample(model.extra['theta'], x_key, component).reshape(
@@ -194,4 +201,4 @@ def mixture(
     )
 
   card = CARD._replace(measure=components.measure)
-  return base.Method(card, init, step, sample, log_prob, {'classify': classify})
+  return base.Method(card, init, step, sample, log_prob, {'cluster': cluster})

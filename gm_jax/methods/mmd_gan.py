@@ -61,31 +61,34 @@ def mmd_gan(
   if num_critic < 1:
     raise ValueError(f'num_critic must be >= 1, got {num_critic}')
 
-  def features(params, share, x, key):
-    return players.apply(critic, params, share, x, key=key)
+  def features(params, model_state, x, key):
+    return players.apply(critic, params, model_state, x, key=key)
 
-  def mmd2(params, share, key, real, fake):
+  def mmd2(params, model_state, key, real, fake):
     r_key, f_key = jax.random.split(key)
-    real, share = features(params, share, real, r_key)
-    fake, share = features(params, share, fake, f_key)
-    return discrepancy.mmd2_unbiased(kernel, real, fake), (share, real, fake)
+    real, model_state = features(params, model_state, real, r_key)
+    fake, model_state = features(params, model_state, fake, f_key)
+    return discrepancy.mmd2_unbiased(kernel, real, fake), (model_state, real, fake)
 
-  def c_loss(params, share, key, real, fake):
+  def c_loss(params, model_state, key, real, fake):
     key, w_key, p_key = jax.random.split(key, 3)
-    distance, (new_share, of_real, of_fake) = mmd2(params, share, key, real, fake)
+    distance, (new_state, real_features, fake_features) = mmd2(
+      params, model_state, key, real, fake
+    )
     if penalty is None:
-      return -distance, (new_share, distance)
+      return -distance, (new_state, {'mmd2': distance})
 
     def witness(x):
-      at = features(params, share, x, w_key)[0]
-      return kernel(at, of_real).mean(axis=1) - kernel(at, of_fake).mean(axis=1)
+      at = features(params, model_state, x, w_key)[0]
+      toward_real = kernel(at, real_features).mean(axis=1)
+      return toward_real - kernel(at, fake_features).mean(axis=1)
 
-    extra = penalty(witness, p_key, real, fake).mean()
-    return extra - distance, (new_share, distance)
+    penalties = penalty(witness, p_key, real, fake)
+    return penalties.mean() - distance, (new_state, {'mmd2': distance})
 
   def step(state, key, batch):
     critic_key, z_key, g_key = jax.random.split(key, 3)
-    g, c = players.of(state, GENERATOR), players.of(state, DISCRIMINATOR)
+    g, c = players.get(state, GENERATOR), players.get(state, DISCRIMINATOR)
     real = gradient.interleaved(batch['x'], num_critic)
     num = real.shape[1]
 
@@ -95,26 +98,22 @@ def mmd_gan(
       z_key, g_key, c_key = jax.random.split(key, 3)
       z = prior(z_key, num)
       fake, _ = players.apply(generator, g.params, g.model_state, z, key=g_key)
-      params, opt_state, loss, (share, distance) = gradient.gradient_step(
-        c_loss, c_tx, c.params, c.opt_state, c.model_state, c_key, real, fake
-      )
-      metrics = {'discriminator_loss': loss, 'mmd2': distance}
-      return players.Player(params, opt_state, share), metrics
+      c, loss, metrics = players.gradient_step(c_loss, c_tx, c, c_key, real, fake)
+      return c, {'discriminator_loss': loss, **metrics}
 
     keys = jax.random.split(critic_key, num_critic)
     c, metrics = jax.lax.scan(critic_step, c, (keys, real))
 
-    # 2. The generator takes one step against the new features.
-    def g_loss(params, share, key):
+    # 2. The generator takes one step against the new features; without the penalty,
+    # which is about the critic alone.
+    def g_loss(params, model_state, key):
       g_key, c_key = jax.random.split(key)
       z = prior(z_key, num)
-      fake, share = players.apply(generator, params, share, z, key=g_key)
-      return mmd2(c.params, c.model_state, c_key, real[-1], fake)[0], share
+      fake, model_state = players.apply(generator, params, model_state, z, key=g_key)
+      distance, _ = mmd2(c.params, c.model_state, c_key, real[-1], fake)
+      return distance, (model_state, {})
 
-    params, opt_state, loss, share = gradient.gradient_step(
-      g_loss, g_tx, g.params, g.opt_state, g.model_state, g_key
-    )
-    g = players.Player(params, opt_state, share)
+    g, loss, _ = players.gradient_step(g_loss, g_tx, g, g_key)
     metrics = jax.tree.map(lambda m: m[-1], metrics) | {'generator_loss': loss}
     return players.after_step(state, {GENERATOR: g, DISCRIMINATOR: c}), metrics
 
@@ -123,6 +122,4 @@ def mmd_gan(
     init=players.initializer(generator, critic, g_tx, c_tx, prior),
     step=step,
     sample=players.sampler(generator, prior),
-    log_prob=None,
-    queries={},
   )

@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gm_jax import base, gradient, players, priors
+from gm_jax import base, conditions, players, priors
 from gm_jax.losses import adversarial
 from gm_jax.methods import adversarial_autoencoder, autoencoder
-from gm_jax.methods.adversarial_autoencoder import RECONSTRUCTION
-from gm_jax.methods.autoencoder import DECODER, ENCODER
+from gm_jax.methods.autoencoder import DECODER, ENCODER, PAIR, RECONSTRUCTION
 
+CARD = adversarial_autoencoder.CARD._replace(latents='discrete', condition=('label',))
 CLASS, STYLE, SUPERVISED = 'class_discriminator', 'style_discriminator', 'supervised'
 
 
@@ -96,15 +96,15 @@ def semi_supervised_aae(
   critics = {CLASS: class_discriminator, STYLE: style_discriminator}
   coder = ClassAndStyle(encoder, num_classes)
   reconstruction = autoencoder.loss(coder, decoder)
-  stepper = {
+  steppers = {
     name: players.stepper(module, txs[name], game) for name, module in critics.items()
   }
 
   def parts(code):
-    one, other = jnp.split(code, [num_classes], axis=1)
-    return {CLASS: one, STYLE: other}
+    class_part, style = jnp.split(code, [num_classes], axis=1)
+    return {CLASS: class_part, STYLE: style}
 
-  def drawn(key, num, label=None):
+  def draw_code(key, num, label=None):
     y_key, z_key = jax.random.split(key)
     if label is None:
       label = jax.random.randint(y_key, (num,), 0, num_classes)
@@ -112,81 +112,83 @@ def semi_supervised_aae(
 
   def init(key, batch):
     pair_key, d_key = jax.random.split(key)
-    params, extra = autoencoder.init_pair(coder, decoder, pair_key, batch['x'])
-    shares = {name: players.collections(extra, name) for name in params}
-    opt_state = {RECONSTRUCTION: txs[RECONSTRUCTION].init(params)}
-    for name in (ENCODER, SUPERVISED):
-      opt_state[name] = txs[name].init(params[ENCODER])
-    real = drawn(jax.random.key(0), 2)
-    for key, (name, module) in zip(
-      jax.random.split(d_key), critics.items(), strict=True
-    ):
-      params[name], shares[name] = players.init(module, key, real[name])
-      opt_state[name] = txs[name].init(params[name])
-    step = jnp.zeros((), jnp.int32)
-    return base.State(step, params, players.merged(shares), opt_state, ())
+    pair = players.new_group(
+      txs[RECONSTRUCTION], autoencoder.init_pair(coder, decoder, pair_key, batch['x'])
+    )
+    state = players.put_group(players.first_state({}), pair, RECONSTRUCTION)
+    for objective in (ENCODER, SUPERVISED):  # each with an optimizer of its own
+      params = pair.params[ENCODER]
+      e = players.Player(params, txs[objective].init(params), pair.model_state[ENCODER])
+      state = players.put(state, ENCODER, e, objective=objective)
+    real = draw_code(jax.random.key(0), 2)  # for its shapes
+    keys = jax.random.split(d_key)
+    for key, (name, module) in zip(keys, critics.items(), strict=True):
+      critic = players.new_player(module, txs[name], key, real[name])
+      state = players.put(state, name, critic)
+    return state
 
   def step(state, key, batch):
     r_key, z_key, code_key, d_key, e_key, s_key = jax.random.split(key, 6)
-    x, params, opt_state = batch['x'], dict(state.params), dict(state.opt_state)
+    x = batch['x']
 
     # 1. Reconstruction.
-    pair = {name: params[name] for name in (ENCODER, DECODER)}
-    pair, opt_state[RECONSTRUCTION], error, (extra, _) = gradient.gradient_step(
-      reconstruction, txs[RECONSTRUCTION], pair, opt_state[RECONSTRUCTION],
-      state.extra, r_key, batch,
-    )  # fmt: skip
-    params |= pair
-    shares = {name: players.collections(extra, name) for name in pair}
+    pair = players.get_group(state, PAIR, RECONSTRUCTION)
+    pair, error, _ = players.gradient_step(
+      reconstruction, txs[RECONSTRUCTION], pair, r_key, x
+    )
+    state = players.put_group(state, pair, RECONSTRUCTION)
+    e = players.get(state, ENCODER)
 
     # 2a. Both discriminators.
-    real, metrics, judges = drawn(z_key, len(x)), {}, {}
-    code, _ = players.apply(coder, params[ENCODER], shares[ENCODER], x, key=code_key)
-    fake = parts(code)
+    code, _ = players.apply(coder, e.params, e.model_state, x, key=code_key)
+    real, fake = draw_code(z_key, len(x)), parts(code)
+    new_critics, metrics = {}, {}
     for key, name in zip(jax.random.split(d_key), critics, strict=True):
-      judge, told = stepper[name](players.of(state, name), key, real[name], fake[name])
-      judges[name], metrics[f'{name}_loss'] = judge, told['discriminator_loss']
-      params[name], opt_state[name] = judge.params, judge.opt_state
-      shares[name] = judge.model_state
+      new_critics[name], critic_metrics = steppers[name](
+        players.get(state, name), key, real[name], fake[name]
+      )
+      metrics[f'{name}_loss'] = critic_metrics['discriminator_loss']
 
-    # 2b. The encoder against both.
-    def e_loss(params, share, key):
+    # 2b. The encoder against both, as they are now.
+    def e_loss(params, model_state, key):
       code_key, *keys = jax.random.split(key, 3)
-      code, share = players.apply(coder, params, share, x, key=code_key)
+      code, model_state = players.apply(coder, params, model_state, x, key=code_key)
       fake, loss = parts(code), 0.0
       for key, (name, module) in zip(keys, critics.items(), strict=True):
-        logits = players.pair_logits(module, judges[name], key, real[name], fake[name])
-        loss += game.generator(*logits).mean()
-      return loss, share
+        loss += players.generator_loss(
+          module, game, new_critics[name], key, real[name], fake[name]
+        )
+      return loss, (model_state, {})
 
-    params[ENCODER], opt_state[ENCODER], fooled, share = gradient.gradient_step(
-      e_loss, txs[ENCODER], params[ENCODER], opt_state[ENCODER], shares[ENCODER], e_key
-    )
+    e, fooling, _ = players.gradient_step(e_loss, txs[ENCODER], e, e_key)
+    state = players.put(state, ENCODER, e)
 
     # 3. The labels that there are.
-    def supervised(params, share, key):
-      out, share = players.apply(coder, params, share, x, key=key, method='logits')
-      return cross_entropy(out, batch['label']), share
+    def supervised_loss(params, model_state, key):
+      logits, model_state = players.apply(
+        coder, params, model_state, x, key=key, method='logits'
+      )
+      return cross_entropy(logits, batch['label']), (model_state, {})
 
-    params[ENCODER], opt_state[SUPERVISED], loss, share = gradient.gradient_step(
-      supervised, txs[SUPERVISED], params[ENCODER], opt_state[SUPERVISED], share, s_key
-    )
-    shares[ENCODER] = share
-    metrics |= {'reconstruction': error, 'encoder_loss': fooled, 'cross_entropy': loss}
-    extra = players.merged(shares)
-    return base.State(state.step + 1, params, extra, opt_state, state.ema), metrics
+    e = players.get(state, ENCODER, objective=SUPERVISED)
+    e, nats, _ = players.gradient_step(supervised_loss, txs[SUPERVISED], e, s_key)
+    state = players.put(state, ENCODER, e, objective=SUPERVISED)
+    metrics |= {'reconstruction': error, 'encoder_loss': fooling, 'cross_entropy': nats}
+    return players.after_step(state, new_critics), metrics
 
   def sample(model, key, num, *, condition=None):
-    code = jnp.concatenate(list(drawn(key, num, condition).values()), -1)
-    return autoencoder.applied(decoder, DECODER, model, code)
+    conditions.check_num(condition, num)
+    code = jnp.concatenate(list(draw_code(key, num, condition).values()), -1)
+    return players.apply_trained(decoder, DECODER, model, code)
 
-  def classify(model, key, data, *, condition=None):
+  def classify(model, key, x, *, condition=None):
     del key, condition
-    share = players.collections(model.extra, ENCODER)
-    return players.apply(
-      coder, model.params[ENCODER], share, data, train=False, method='logits'
-    )[0]
+    return players.apply_trained(coder, ENCODER, model, x, method='logits')
 
-  queries = {**autoencoder.queries(coder, decoder), 'classify': classify}
-  card = adversarial_autoencoder.CARD._replace(latents='discrete')
-  return base.Method(card, init, step, sample, None, queries)
+  return base.Method(
+    card=CARD,
+    init=init,
+    step=step,
+    sample=sample,
+    queries={**autoencoder.queries(coder, decoder), 'classify': classify},
+  )

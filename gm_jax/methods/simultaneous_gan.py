@@ -33,7 +33,7 @@ def vector_field(
 
   Args:
     generator: z [B, Z] -> x [B, ...].
-    discriminator: x [B, ...] -> logits [B] or [B, 1].
+    discriminator: x [B, ...] -> logits [B] or [B, 1], or [B, P] of P patches.
     game: what the two minimize.
     penalty: (critic, key, real, fake) -> [B], added to the discriminator's loss.
 
@@ -44,25 +44,28 @@ def vector_field(
 
   def g_loss(params, critic, model_state, keys, real, z):
     fake, model_state = players.apply(generator, params, model_state, z, key=keys[0])
-    logits = players.pair_logits(discriminator, critic, keys[1], real, fake)
-    return game.generator(*logits).mean(), model_state
+    loss = players.generator_loss(discriminator, game, critic, keys[1], real, fake)
+    return loss, model_state
 
   def field(params, extra, key, real, z):
     g_key, logits_key, fake_key, d_key = jax.random.split(key, 4)
-    shares = {name: players.collections(extra, name) for name in params}
-    critic = players.Player(params[DISCRIMINATOR], (), shares[DISCRIMINATOR])
-    (loss, g_share), g_grads = jax.value_and_grad(g_loss, has_aux=True)(
-      params[GENERATOR], critic, shares[GENERATOR], (g_key, logits_key), real, z
+    g_params, d_params = params[GENERATOR], params[DISCRIMINATOR]
+    g_state = players.collections(extra, GENERATOR)
+    d_state = players.collections(extra, DISCRIMINATOR)
+
+    # Both gradients are at the same parameters: neither sees the other's move.
+    critic = players.Player(d_params, (), d_state)
+    (g_value, new_g_state), g_grads = jax.value_and_grad(g_loss, has_aux=True)(
+      g_params, critic, g_state, (g_key, logits_key), real, z
     )
-    fake, _ = players.apply(
-      generator, params[GENERATOR], shares[GENERATOR], z, key=fake_key
+    fake, _ = players.apply(generator, g_params, g_state, z, key=fake_key)
+    (d_value, (new_d_state, means)), d_grads = jax.value_and_grad(d_loss, has_aux=True)(
+      d_params, d_state, d_key, real, fake
     )
-    (d_value, (d_share, means)), d_grads = jax.value_and_grad(d_loss, has_aux=True)(
-      params[DISCRIMINATOR], shares[DISCRIMINATOR], d_key, real, fake
-    )
-    metrics = {'generator_loss': loss, 'discriminator_loss': d_value, **means}
-    extra = players.merged({GENERATOR: g_share, DISCRIMINATOR: d_share})
-    return {GENERATOR: g_grads, DISCRIMINATOR: d_grads}, (extra, metrics)
+    new = {GENERATOR: new_g_state, DISCRIMINATOR: new_d_state}
+    metrics = {'generator_loss': g_value, 'discriminator_loss': d_value, **means}
+    direction = {GENERATOR: g_grads, DISCRIMINATOR: d_grads}
+    return direction, (players.with_collections(extra, new), metrics)
 
   return field
 
@@ -82,7 +85,7 @@ def simultaneous_gan(
 
   Args:
     generator: z [B, Z] -> x [B, ...].
-    discriminator: x [B, ...] -> logits [B] or [B, 1].
+    discriminator: x [B, ...] -> logits [B] or [B, 1], or [B, P] of P patches.
     g_tx: the generator's optimizer.
     d_tx: the discriminator's optimizer.
     prior: (key, num) -> z [num, Z].
@@ -94,14 +97,7 @@ def simultaneous_gan(
     The method; its only query is `critic`. Metrics are of the parameters before.
   """
   field = vector_field(generator, discriminator, game, penalty)
-  txs = {GENERATOR: g_tx, DISCRIMINATOR: d_tx}
-
-  def update(direction, opt_state, params):
-    moved = {
-      name: dynamics_lib.updater(tx)(direction[name], opt_state[name], params[name])
-      for name, tx in txs.items()
-    }
-    return {n: m[0] for n, m in moved.items()}, {n: m[1] for n, m in moved.items()}
+  tx = players.joint_optimizer({GENERATOR: g_tx, DISCRIMINATOR: d_tx})
 
   def step(state, key, batch):
     z_key, field_key = jax.random.split(key)
@@ -109,17 +105,17 @@ def simultaneous_gan(
     z = prior(z_key, len(real))
     params, opt_state, (extra, metrics) = dynamics(
       lambda params: field(params, state.extra, field_key, real, z),
-      update,
+      dynamics_lib.updater(tx),
       state.params,
       state.opt_state,
     )
-    return base.State(state.step + 1, params, extra, opt_state, state.ema), metrics
+    state = state._replace(params=params, extra=extra, opt_state=opt_state)
+    return players.after_step(state), metrics
 
   return base.Method(
     card=gan.CARD,
     init=players.initializer(generator, discriminator, g_tx, d_tx, prior),
     step=step,
     sample=players.sampler(generator, prior),
-    log_prob=None,
     queries={'critic': players.critic_query(discriminator)},
   )

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gm_jax import base, orders
+from gm_jax import base, conditions, orders
 from gm_jax.losses import shapes
 
 MAX_ENTRIES = 2**27  # of counts, int32: half a GiB
@@ -31,7 +31,8 @@ CARD = base.Card(
   density='exact',
   density_cost='one_pass',
   measure='mass',
-  sampling='per_dimension, exact',
+  sampling='exact',
+  sampling_cost='per_dimension',
   training=('maximum_likelihood', 'closed_form'),
   latents='none',
   architecture='causal',
@@ -41,7 +42,7 @@ CARD = base.Card(
 def num_parameters(
   num_dims: int, num_levels: int, *, memory: int | None = None, shared: bool = False
 ) -> int:
-  """How many free numbers a model by counting has; a Python whole number.
+  """Counts the free parameters of a model by counting, as a Python integer.
 
   One RGB pixel of 256 levels has 256^3 - 1 = 16,777,215 with the full table; the 255^3
   of lecture notes multiplies what must be raised before the one is taken away.
@@ -84,7 +85,7 @@ def _check_entries(num: int) -> None:
 
 
 def _log_frequencies(counts: base.Array, smoothing: float) -> base.Array:
-  """log p(v | c) over the last axis; a context never seen is uniform."""
+  """Returns log p(v | c) over the last axis; a context never seen is uniform."""
   counts = counts.astype(jnp.float32) + smoothing
   total = counts.sum(axis=-1, keepdims=True)
   num = counts.shape[-1]
@@ -94,18 +95,20 @@ def _log_frequencies(counts: base.Array, smoothing: float) -> base.Array:
 
 
 def _counting(contexts_of, num_entries, num_values) -> tuple:
-  """init and step of a method whose state is a table of counts [entries, values]."""
+  """Makes init and step of a method whose state is counts [entries, values]."""
 
   def init(key, batch):
     del key, batch
     counts = jnp.zeros((num_entries, num_values), jnp.int32)
-    return base.State(jnp.zeros((), jnp.int32), {}, {'counts': counts}, (), ())
+    extra = {base.LOCAL: {'counts': counts}}
+    return base.State(jnp.zeros((), jnp.int32), {}, extra, (), ())
 
   def step(state, key, batch):
     del key
     entries, values = contexts_of(batch['x'])
-    counts = state.extra['counts'].at[entries, values].add(1)
-    state = state._replace(step=state.step + 1, extra={'counts': counts})
+    counts = state.extra[base.LOCAL]['counts'].at[entries, values].add(1)
+    extra = {base.LOCAL: {'counts': counts}}
+    state = state._replace(step=state.step + 1, extra=extra)
     return state, {'counted': counts.astype(jnp.float32).sum()}
 
   return init, step
@@ -122,7 +125,7 @@ def full_table(
     smoothing: s >= 0, added to every count.
 
   Returns:
-    The method; data x [B, *shape] are whole numbers in [0, K).
+    The method; data x [B, *shape] are integers in [0, K).
 
   Raises:
     ValueError: K^n is too large, or a number too small.
@@ -138,21 +141,22 @@ def full_table(
     return jnp.zeros_like(cell), cell
 
   def log_table(model):
-    return _log_frequencies(model.extra['counts'], smoothing)[0]
+    return _log_frequencies(model.extra[base.LOCAL]['counts'], smoothing)[0]
 
   def log_prob(model, key, x, *, condition=None):
-    del key, condition
+    del key
+    conditions.check_unconditional(condition)
     return log_table(model)[cells(x)[1]]
 
   def sample(model, key, num, *, condition=None):
-    base.check_unconditional(condition)
+    conditions.check_unconditional(condition)
     cell = jax.random.categorical(key, log_table(model), shape=(num,))
     digits = cell[:, None] // jnp.asarray(place, jnp.int32) % num_levels
     return digits.reshape(num, *shape)
 
   init, step = _counting(cells, 1, num_levels**dims)
-  card = CARD._replace(sampling='one_pass, exact', architecture='any')
-  return base.Method(card, init, step, sample, log_prob, {})
+  card = CARD._replace(sampling_cost='one_pass', architecture='any')
+  return base.Method(card, init, step, sample, log_prob)
 
 
 def chain(
@@ -175,7 +179,7 @@ def chain(
     smoothing: s >= 0, added to every count.
 
   Returns:
-    The method; data x [B, *shape] are whole numbers in [0, K).
+    The method; data x [B, *shape] are integers in [0, K).
 
   Raises:
     ValueError: tables too large, a number too small, no permutation.
@@ -200,15 +204,16 @@ def chain(
     return jnp.asarray(table, jnp.int32) * width + context, x
 
   def log_tables(model):
-    return _log_frequencies(model.extra['counts'], smoothing)
+    return _log_frequencies(model.extra[base.LOCAL]['counts'], smoothing)
 
   def log_prob(model, key, x, *, condition=None):
-    del key, condition
+    del key
+    conditions.check_unconditional(condition)
     entries, values = contexts(x)
     return log_tables(model)[entries, values].sum(axis=1)
 
   def sample(model, key, num, *, condition=None):
-    base.check_unconditional(condition)
+    conditions.check_unconditional(condition)
     logs = log_tables(model)
 
     def draw(context, inputs):
@@ -222,7 +227,7 @@ def chain(
     return values.T[:, back].reshape(num, *shape)
 
   init, step = _counting(contexts, tables * width, num_levels)
-  return base.Method(CARD, init, step, sample, log_prob, {})
+  return base.Method(CARD, init, step, sample, log_prob)
 
 
 def independent(shape: Sequence[int], num_levels: int, **kwargs) -> base.Method:

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gm_jax import base, gradient, players, priors, unroll
+from gm_jax import base, conditions, dynamics, gradient, players, priors, unroll
 from gm_jax.losses import adversarial
 from gm_jax.methods import gan
 from gm_jax.players import DISCRIMINATOR, GENERATOR
@@ -41,6 +41,7 @@ def unrolled_gan(
   num_unroll: int,
   game: base.Game = adversarial.MINIMAX,
   objective: Callable | None = None,
+  condition: conditions.Condition | None = None,
   unroll_fn: unroll.Unroll = unroll.full,
   fresh: bool = False,
   num_accumulate: int = 1,
@@ -53,14 +54,16 @@ def unrolled_gan(
 
   Args:
     generator: z [B, Z] -> x [B, ...].
-    discriminator: x [B, ...] -> logits [B] or [B, 1].
+    discriminator: x [B, ...] -> logits [B] or [B, 1], or [B, P] of P patches.
     g_tx: the generator's optimizer.
     d_tx: the discriminator's optimizer, in the inner steps too.
     prior: (key, num) -> z [num, Z].
     num_unroll: k, the steps the generator looks ahead.
     game: its `discriminator` is what the inner steps minimize.
-    objective: (real_logits, fake_logits) -> [B], minimized by the generator at
-      the unrolled discriminator; by default -game.discriminator, the paper's.
+    objective: (real_logits, fake_logits) -> [B], minimized by the generator
+      at the unrolled discriminator; by default -game.discriminator, the paper's.
+    condition: given to both networks beside their input, or None; in every step, also
+      an inner one, fake examples have the conditions of its real ones.
     unroll_fn: what the gradient sees of the inner steps, from `unroll`.
     fresh: inner steps on fresh real and fake data each; a batch then holds
       (1 + k) * B examples. Otherwise all on the generator's own batch.
@@ -86,69 +89,75 @@ def unrolled_gan(
     def objective(real_logits, fake_logits):
       return -game.discriminator(real_logits, fake_logits)
 
-  d_step = players.stepper(discriminator, d_tx, game, num_slices=num_accumulate)
+  d_step = players.stepper(discriminator, d_tx, game, num_accumulate=num_accumulate)
 
-  def g_loss(critic, model_state, key, real, fake):
-    logits = players.pair_logits(discriminator, critic, key, real, fake)
-    return objective(*logits).mean(), (model_state, {})
+  def g_loss(critic, model_state, key, real, fake, value):
+    logits = players.pair_logits(discriminator, critic, key, real, fake, value)
+    return players.game_loss(objective, *logits).mean(), (model_state, {})
 
   g_loss = gradient.accumulated(g_loss, num_accumulate)
 
   def step(state, key, batch):
     critic_key, z_key, g_key, d_key = jax.random.split(key, 4)
     keys = jax.random.split(critic_key, 1 + num_unroll)
-    g, critic = players.of(state, GENERATOR), players.of(state, DISCRIMINATOR)
-    slices = gradient.interleaved(batch['x'], 1 + num_unroll if fresh else 1)
-    real = slices[0]
+    g, critic = players.get(state, GENERATOR), players.get(state, DISCRIMINATOR)
+    value = conditions.training_embedding(condition, key, batch)
+    slices = gradient.interleaved((batch['x'], value), 1 + num_unroll if fresh else 1)
+    own = real, value = jax.tree.map(lambda x: x[0], slices)
+    later = jax.tree.map(lambda x: x[1:], slices)
 
-    def generate(params, z_key, key):
+    def generate(params, z_key, key, value):
       z = prior(z_key, len(real))
-      return players.apply(generator, params, g.model_state, z, key=key)
+      return players.apply(generator, params, g.model_state, z, value, key=key)
 
-    def fresh_step(critic, params, key, real):
+    def fresh_step(critic, params, key, real, value):
       z_key, d_key, g_key = jax.random.split(key, 3)
-      return d_step(critic, d_key, real, generate(params, z_key, g_key)[0])
+      fake, _ = generate(params, z_key, g_key, value)
+      return d_step(critic, d_key, real, fake, value)
 
     # 1. The discriminator takes one ordinary step on f.
-    critic, metrics = fresh_step(critic, g.params, keys[0], real)
+    critic, metrics = fresh_step(critic, g.params, keys[0], *own)
 
-    # 2. The generator takes one step on f_k.
-    def ahead(params, fake):
+    # 2. The generator takes one step on f_k: it looks k steps of the discriminator
+    # ahead, which depend on its parameters too and which nothing keeps.
+    def look_ahead(params, fake):
       def inner_step(critic, inputs):
-        key, later = inputs
+        key, data = inputs
         if fresh:
-          return fresh_step(critic, params, key, later)[0]
-        return d_step(critic, key, real, fake)[0]
+          return fresh_step(critic, params, key, *data)[0]
+        return d_step(critic, key, real, fake, value)[0]
 
-      return unroll_fn(inner_step, critic, (keys[1:], slices[1:] if fresh else None))
+      return unroll_fn(inner_step, critic, (keys[1:], later if fresh else None))
 
     def f(fake, critic):
-      return g_loss(critic, {}, d_key, real, fake)[0]
+      return g_loss(critic, {}, d_key, real, fake, value)[0]
 
     def f_k(params):
-      fake, model_state = generate(params, z_key, g_key)
-      critic_k = ahead(params, fake)
+      fake, model_state = generate(params, z_key, g_key, value)
+      critic_k = look_ahead(params, fake)
       return f(fake, critic_k), (model_state, critic_k)
 
     (loss, (model_state, critic_k)), grads = jax.value_and_grad(f_k, has_aux=True)(
       g.params
     )
-    updates, opt_state = g_tx.update(grads, g.opt_state, g.params)
-    params = optax.apply_updates(g.params, updates)
+    # Not `players.gradient_step`: the diagnostics compare the gradient itself.
+    params, opt_state = dynamics.updater(g_tx)(grads, g.opt_state, g.params)
     metrics |= {'generator_loss': loss}
     if diagnostics:
-      partial = jax.grad(lambda p: f(generate(p, z_key, g_key)[0], critic_k))(g.params)
-      metrics |= _gap(grads, partial)
+
+      def partial(params):
+        return f(generate(params, z_key, g_key, value)[0], critic_k)
+
+      metrics |= _gap(grads, jax.grad(partial)(g.params))
     g = players.Player(params, opt_state, model_state)
     return players.after_step(state, {GENERATOR: g, DISCRIMINATOR: critic}), metrics
 
   return base.Method(
-    card=gan.CARD,
-    init=players.initializer(generator, discriminator, g_tx, d_tx, prior),
+    card=gan.CARD._replace(condition=conditions.names(condition)),
+    init=players.initializer(generator, discriminator, g_tx, d_tx, prior, condition),
     step=step,
-    sample=players.sampler(generator, prior),
-    log_prob=None,
-    queries={'critic': players.critic_query(discriminator)},
+    sample=players.sampler(generator, prior, condition),
+    queries={'critic': players.critic_query(discriminator, condition)},
   )
 
 

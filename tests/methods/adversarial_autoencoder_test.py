@@ -34,7 +34,7 @@ def error(pair):
   return ((X - again) ** 2).sum(1).mean()
 
 
-def made(classes=None, prior=lambda key, num: Z[:num]):
+def make(classes=None, prior=lambda key, num: Z[:num]):
   txs = {f'{name}_tx': optax.sgd(rate) for name, rate in RATES.items()}
   parts = mlp.MLP((2,)), mlp.MLP((3,)), mlp.MLP((1,))
   return aae.adversarial_autoencoder(*parts, **txs, prior=prior, classes=classes)
@@ -63,7 +63,7 @@ def by_hand(params, seen, real):
 
 
 def test_a_step_is_the_papers_phases_one_after_another():
-  method = made()
+  method = make()
   state = method.init(jax.random.key(0), {'x': X})
   after, metrics = method.step(state, jax.random.key(1), {'x': X})
   expected = by_hand(state.params, lambda z: z, Z)
@@ -71,12 +71,12 @@ def test_a_step_is_the_papers_phases_one_after_another():
   np.testing.assert_allclose(metrics['reconstruction'], error(state.params), rtol=1e-5)
   # Exchanged roles, or one weighted sum, would be other steps.
   exchanged = by_hand(state.params, lambda z: -z, -Z)
-  moved = jnp.abs(after.params['encoder']['Dense_0']['bias'] -
+  gap = jnp.abs(after.params['encoder']['Dense_0']['bias'] -
                   exchanged['encoder']['Dense_0']['bias'])  # fmt: skip
-  assert float(moved.max()) > 1e-4
+  assert float(gap.max()) > 1e-4
 
 
-def test_the_discriminator_is_told_the_class_or_that_there_is_none():
+def test_the_discriminator_sees_the_class_or_that_there_is_none():
   shown = []
 
   def prior(key, label):
@@ -84,7 +84,7 @@ def test_the_discriminator_is_told_the_class_or_that_there_is_none():
     shown.append(label)
     return Z[: len(label)]
 
-  method = made(aae.Classes(prior, 2))
+  method = make(aae.Classes(prior, 2))
   state = method.init(jax.random.key(0), {'x': X, 'label': LABEL})
   after, _ = method.step(state, jax.random.key(1), {'x': X, 'label': LABEL})
   one_hot = jnp.eye(3)[jnp.where(LABEL < 0, 2, LABEL)]
@@ -101,7 +101,7 @@ def test_the_discriminator_is_told_the_class_or_that_there_is_none():
 
 
 def test_condition_needs_classes():
-  method = made()
+  method = make()
   model = step_lib.model(method.init(jax.random.key(0), {'x': X}))
   with pytest.raises(ValueError, match='unconditional'):
     method.sample(model, jax.random.key(0), 2, condition=jnp.zeros(2))
@@ -121,8 +121,8 @@ OBJECTIVES = (
 )  # fmt: skip
 
 
-def moved(objective):
-  """State before and after a step in which one objective alone has a rate."""
+def step_of(objective):
+  """Takes a step in which one objective alone has a rate: params before and after."""
   rates = {name: 0.1 * (name == objective) for name in OBJECTIVES}
   method = semi_supervised(rates)
   batch = {'x': X, 'label': LABEL}
@@ -136,7 +136,7 @@ def code(weights, x):
 
 
 def test_only_labelled_examples_teach_the_class():
-  before, after = moved('supervised')
+  before, after = step_of('supervised')
 
   def cross_entropy(e):
     y, _ = code(e, X)
@@ -148,7 +148,7 @@ def test_only_labelled_examples_teach_the_class():
 
 
 def test_the_encoder_fools_both_discriminators():
-  before, after = moved('encoder')
+  before, after = step_of('encoder')
 
   def fooled(e):
     y, s = code(e, X)
@@ -160,7 +160,7 @@ def test_the_encoder_fools_both_discriminators():
 
 
 def test_the_style_is_held_to_the_prior_and_the_error_to_the_data():
-  before, after = moved('style_discriminator')
+  before, after = step_of('style_discriminator')
 
   def d_loss(d):
     fake = log_sigmoid(-linear(d, code(before['encoder'], X)[1])).mean()
@@ -170,7 +170,7 @@ def test_the_style_is_held_to_the_prior_and_the_error_to_the_data():
   expected = {**before, 'style_discriminator': new}
   chex.assert_trees_all_close(after, expected, rtol=1e-4, atol=1e-6)
 
-  before, after = moved('reconstruction')
+  before, after = step_of('reconstruction')
 
   def error(pair):
     again = linear(pair['decoder'], jnp.concatenate(code(pair['encoder'], X), 1))

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from gm_jax.methods import autoregressive, eonade
+from gm_jax import conditions
+from gm_jax.methods import eonade
 from gm_jax.models import mlp
 from gm_jax.training import step as step_lib
 
@@ -42,7 +43,7 @@ def test_masses_sum_to_one_and_samples_have_them(ensemble):
 
 
 def test_every_class_has_a_law_of_its_own():
-  condition = autoregressive.by_class(2)
+  condition = conditions.by_class(2)
   method = eonade.eonade(
     mlp.MLP((24, D)), optax.adam(5e-3), shape=(D,), ensemble=ALL[::7],
     condition=condition,

@@ -147,8 +147,8 @@ def test_batch_statistics_of_the_generator_follow_its_own_step_only():
   key = jax.random.key(2)
   new, _ = method.step(state, key, {'x': x})
   z = priors.normal(4)(jax.random.split(key, 3)[1], 8)
-  share = players.collections(state.extra, 'generator')
-  _, expected = players.apply(generator, state.params['generator'], share, z)
+  model_state = players.collections(state.extra, 'generator')
+  _, expected = players.apply(generator, state.params['generator'], model_state, z)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
     players.collections(new.extra, 'generator'),
@@ -183,11 +183,13 @@ def test_batch_normalization_sees_the_slices_one_after_the_other():
   state = method.init(jax.random.key(1), {'x': x})
   new, _ = method.step(state, key, {'x': x})
   z = prior(jax.random.split(key, 3)[1], 16)
-  share = players.collections(state.extra, 'generator')
+  model_state = players.collections(state.extra, 'generator')
   for part in (z[::2], z[1::2]):
-    _, share = players.apply(generator, state.params['generator'], share, part)
+    _, model_state = players.apply(
+      generator, state.params['generator'], model_state, part
+    )
   chex.assert_trees_all_close(
-    players.collections(new.extra, 'generator'), share, atol=1e-6
+    players.collections(new.extra, 'generator'), model_state, atol=1e-6
   )
 
 
@@ -195,7 +197,7 @@ def test_refusals():
   tx = optax.sgd(0.1)
   with pytest.raises(ValueError, match='num_critic must be >= 1, got 0'):
     gan.gan(mlp.MLP((2,)), mlp.MLP((1,)), tx, tx, prior=priors.normal(2), num_critic=0)
-  with pytest.raises(ValueError, match='num_slices must be >= 1, got 0'):
+  with pytest.raises(ValueError, match='num_accumulate must be >= 1, got 0'):
     gan.gan(
       mlp.MLP((2,)), mlp.MLP((1,)), tx, tx, prior=priors.normal(2), num_accumulate=0
     )

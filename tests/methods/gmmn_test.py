@@ -23,7 +23,7 @@ def data(num, key, std=0.5):
   return {'x': CENTER + std * jax.random.normal(key, (num, 2))}
 
 
-def trained(method, batch, steps=400):
+def train(method, batch, steps=400):
   state = method.init(jax.random.key(0), batch(jax.random.key(1)))
   batches = jax.vmap(batch)(jax.random.split(jax.random.key(2), steps))
   return jax.jit(step_lib.train_step(method))(state, jax.random.key(3), batches)
@@ -38,7 +38,7 @@ def linear_gmmn(codes=None):
 
 
 def test_a_linear_generator_gets_the_mean_and_covariance_of_a_gaussian():
-  state, _ = trained(linear_gmmn(), functools.partial(data, 128))
+  state, _ = train(linear_gmmn(), functools.partial(data, 128))
   layer = state.params['generator']['Dense_0']
   covariance = layer['kernel'].T @ layer['kernel']
   np.testing.assert_allclose(layer['bias'], CENTER, atol=0.08)
@@ -76,7 +76,7 @@ def codes_trained():
   """An auto-encoder of the plane, and what follows it before its first step."""
   encoder, decoder = mlp.MLP((16, 2)), mlp.MLP((16, 2))
   first = autoencoder.autoencoder(encoder, decoder, TX)
-  before, metrics = trained(first, functools.partial(data, 128), 300)
+  before, metrics = train(first, functools.partial(data, 128), 300)
   second = linear_gmmn(gmmn.Codes(encoder, decoder))
   batch = data(128, jax.random.key(6))
   state = gmmn.after_autoencoder(second)(jax.random.key(5), before, batch)
@@ -103,7 +103,7 @@ def test_codes_are_matched_and_the_autoencoder_stays_as_it_was():
   batches = jax.vmap(functools.partial(data, 128))(keys)
   after, _ = jax.jit(step_lib.train_step(second))(state, jax.random.key(3), batches)
   chex.assert_trees_all_equal(
-    after.extra['frozen'], base.Model(before.params, before.extra)
+    after.extra['frozen']['autoencoder'], base.Model(before.params, before.extra)
   )
   x = second.sample(step_lib.model(after), jax.random.key(8), 4000)
   np.testing.assert_allclose(x.mean(0), CENTER, atol=0.1)

@@ -10,7 +10,7 @@ from gm_jax.methods import kde
 from gm_jax.training import step as step_lib
 
 
-def fitted(method, x, size):
+def fit(method, x, size):
   state = method.init(jax.random.key(0), {'x': x[:size]})
   step = jax.jit(method.step)
   for i in range(0, len(x), size):
@@ -35,7 +35,7 @@ def test_an_epoch_of_any_batches_is_the_fit_and_integrates_to_one():
   grid = jnp.linspace(-4, 5, 4001)[:, None]
   values = []
   for size in (1, 2, 4):
-    model, metrics = fitted(method, x, size)
+    model, metrics = fit(method, x, size)
     assert float(metrics['stored']) == 4
     values.append(np.exp(method.log_prob(model, None, grid)))
   np.testing.assert_allclose(values[0], values[2], rtol=1e-6)
@@ -49,7 +49,7 @@ def test_an_epoch_of_any_batches_is_the_fit_and_integrates_to_one():
 def test_half_a_fit_counts_only_what_it_has():
   method = kde.kde((1,), 10, std=0.5)
   x = jnp.array([[1.0], [3.0]])
-  model, _ = fitted(method, x, 2)
+  model, _ = fit(method, x, 2)
   expected = np.log(stats.norm.pdf(0.0, [1.0, 3.0], 0.5).mean())
   np.testing.assert_allclose(
     method.log_prob(model, None, jnp.zeros((1, 1)))[0], expected, rtol=1e-5
@@ -82,4 +82,4 @@ def test_refusals():
     kde.kde((2,), 0, std=1.0)
   method = kde.kde((1,), 2, std=1.0)
   with pytest.raises(ValueError, match='does not fit 2 points'):
-    fitted(method, jnp.zeros((3, 1)), 3)
+    fit(method, jnp.zeros((3, 1)), 3)

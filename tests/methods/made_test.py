@@ -8,19 +8,20 @@ import numpy as np
 import optax
 import pytest
 
+from gm_jax import conditions
 from gm_jax.losses import likelihood
-from gm_jax.methods import autoregressive, made
+from gm_jax.methods import made
 from gm_jax.models import made as network
 from gm_jax.samplers import autoregressive as sampler
 from gm_jax.training import step as step_lib
 
 D = 5
 EVERY = jnp.array(list(itertools.product(range(2), repeat=D)))
-GIVEN = [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 0, 4, 1, 3]]
+ORDERS = [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 0, 4, 1, 3]]
 
 
-def method_of(num_sets, given=None, condition=None):
-  masks, found = made.mask_sets(0, D, (14,), num_sets=num_sets, given=given)
+def method_of(num_sets, mask_orders=None, condition=None):
+  masks, found = made.mask_sets(0, D, (14,), num_sets=num_sets, mask_orders=mask_orders)
   return made.made(
     network.MADE(D, (14,)), optax.adam(0.02), shape=(D,), masks=masks,
     mask_orders=found, likelihood=likelihood.bernoulli, draw=sampler.bernoulli,
@@ -37,9 +38,9 @@ def random_model(method, batch):
   return step_lib.model(state._replace(params=params))
 
 
-@pytest.mark.parametrize(('num', 'given'), [(1, None), (3, None), (3, GIVEN)])
-def test_masses_sum_to_one_and_samples_have_them(num, given):
-  method, _ = method_of(num, given)
+@pytest.mark.parametrize(('num', 'mask_orders'), [(1, None), (3, None), (3, ORDERS)])
+def test_masses_sum_to_one_and_samples_have_them(num, mask_orders):
+  method, _ = method_of(num, mask_orders)
   model = random_model(method, {'x': EVERY})
   p = np.exp(method.log_prob(model, None, EVERY))
   np.testing.assert_allclose(p.sum(), 1, rtol=1e-5)
@@ -50,8 +51,8 @@ def test_masses_sum_to_one_and_samples_have_them(num, given):
 
 
 def test_the_mean_of_conditionals_over_orders_is_no_likelihood():
-  """What public code reports: it sums to more than one, and so looks better."""
-  method, masks = method_of(3, GIVEN)
+  """Public code reports it: it sums to more than one, and so looks better."""
+  method, masks = method_of(3, ORDERS)
   model = random_model(method, {'x': EVERY})
   module = network.MADE(D, (14,))
   logits = [
@@ -68,7 +69,7 @@ def test_the_mean_of_conditionals_over_orders_is_no_likelihood():
 
 
 def test_one_condition_one_law():
-  method, _ = method_of(2, condition=autoregressive.by_class(2))
+  method, _ = method_of(2, condition=conditions.by_class(2))
   batch = {'x': EVERY, 'label': jnp.zeros(len(EVERY), jnp.int32)}
   model = random_model(method, batch)
   laws = [
@@ -83,7 +84,7 @@ def test_one_condition_one_law():
 def test_training_reaches_the_entropy_of_what_it_can_hold():
   atoms = jnp.array([[1, 1, 0, 0, 1], [0, 1, 1, 0, 0]])
   x = atoms[jax.random.bernoulli(jax.random.key(0), 0.3, (400, 64)).astype(int)]
-  method, _ = method_of(2, GIVEN[:2])
+  method, _ = method_of(2, ORDERS[:2])
   state = method.init(jax.random.key(1), {'x': x[0]})
   train = jax.jit(step_lib.train_step(method))
   state, _ = train(state, jax.random.key(2), {'x': x})
@@ -95,6 +96,6 @@ def test_wrong_numbers_of_sets_and_orders_are_refused():
   with pytest.raises(ValueError, match='num_sets must be >= 1'):
     made.mask_sets(0, D, (4,), num_sets=0)
   with pytest.raises(ValueError, match='2 orders are needed, got 3'):
-    made.mask_sets(0, D, (4,), num_sets=2, given=GIVEN)
+    made.mask_sets(0, D, (4,), num_sets=2, mask_orders=ORDERS)
   with pytest.raises(ValueError, match='permutation'):
-    made.mask_sets(0, D, (4,), given=[[0, 0, 1, 2, 3]])
+    made.mask_sets(0, D, (4,), mask_orders=[[0, 0, 1, 2, 3]])

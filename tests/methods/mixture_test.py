@@ -47,11 +47,11 @@ def test_an_iteration_is_numpys():
   state = method.init(jax.random.key(2), {'x': x})
   mean, std = (np.asarray(t, float) for t in state.extra['theta'])
   each = stats.norm.logpdf(np.asarray(x)[:, None], mean, std).sum(-1) - np.log(K)
-  shares = np.exp(each - special.logsumexp(each, axis=1, keepdims=True))
-  counts = shares.sum(0)
-  new_mean = shares.T @ np.asarray(x) / counts[:, None]
+  responsibilities = np.exp(each - special.logsumexp(each, axis=1, keepdims=True))
+  counts = responsibilities.sum(0)
+  new_mean = responsibilities.T @ np.asarray(x) / counts[:, None]
   spread = (np.asarray(x)[:, None] - new_mean) ** 2
-  new_std = np.sqrt((shares[..., None] * spread).sum(0) / counts[:, None])
+  new_std = np.sqrt((responsibilities[..., None] * spread).sum(0) / counts[:, None])
   after, metrics = method.step(state, jax.random.key(0), {'x': x})
   np.testing.assert_allclose(after.extra['theta'][0], new_mean, rtol=1e-4, atol=1e-5)
   np.testing.assert_allclose(after.extra['theta'][1], new_std, rtol=1e-3)
@@ -138,7 +138,7 @@ def test_refusals():
   with pytest.raises(ValueError, match='unconditional'):
     method.sample(base.Model({}, {}), jax.random.key(0), 1, condition=1)
   binary = mixture.mixture(mixture.bernoullis(), (2,), 1)
-  with pytest.raises(ValueError, match='x must be whole numbers, got float32'):
+  with pytest.raises(ValueError, match=r'x must be .*got float32'):
     binary.init(jax.random.key(0), {'x': jnp.array([[0.5, -1.0]])})
   with pytest.raises(ValueError, match='x must be from 0 to 1, got 3'):
     binary.init(jax.random.key(0), {'x': jnp.array([[0, 3]])})

@@ -60,7 +60,7 @@ def linear(weights, x):
   return x @ weights['Dense_0']['kernel'] + weights['Dense_0']['bias']
 
 
-def moved(weights, loss):
+def descend(weights, loss):
   return jax.tree.map(lambda p, d: p - RATE * d, weights, jax.grad(loss)(weights))
 
 
@@ -81,9 +81,9 @@ def test_a_step_of_d2gan():
     first = 0.5 * jnp.log(softplus(one, X)).mean() - softplus(one, fake).mean()
     return first - softplus(two, X).mean() + 0.25 * jnp.log(softplus(two, fake)).mean()
 
-  new_one = moved(one, lambda one: -j(one, two, g))
-  new_two = moved(two, lambda two: -j(one, two, g))
-  new_g = moved(g, lambda g: j(new_one, new_two, g))
+  new_one = descend(one, lambda one: -j(one, two, g))
+  new_two = descend(two, lambda two: -j(one, two, g))
+  new_g = descend(g, lambda g: j(new_one, new_two, g))
   expected = dict(zip(names, (new_g, new_one, new_two), strict=True))
   chex.assert_trees_all_close(after.params, expected, rtol=1e-4, atol=1e-6)
 
@@ -124,7 +124,7 @@ def test_a_step_of_gman(combine):
     real, fake = linear(d, X), linear(d, linear(g, Z))
     return jnp.log1p(jnp.exp(-real)).mean() + jnp.log1p(jnp.exp(fake)).mean()
 
-  new = [moved(one_of(i), d_loss) for i in range(3)]
+  new = [descend(one_of(i), d_loss) for i in range(3)]
 
   def g_loss(g):
     each = [jnp.log1p(jnp.exp(-linear(d, linear(g, Z)))).mean() for d in new]
@@ -133,7 +133,7 @@ def test_a_step_of_gman(combine):
   expected = jax.tree.map(lambda *ps: jnp.stack(ps), *new)
   chex.assert_trees_all_close(after.params['discriminator'], expected, rtol=1e-4)
   chex.assert_trees_all_close(
-    after.params['generator'], moved(g, g_loss), rtol=1e-4, atol=1e-6
+    after.params['generator'], descend(g, g_loss), rtol=1e-4, atol=1e-6
   )
 
 

@@ -103,10 +103,10 @@ def test_gradient_is_that_of_f_k_by_finite_differences(k, fresh):
       state.params['generator'],
     )
 
-    def moved(h):
+    def shift(h):
       return jax.tree.map(lambda p, d: p + h * d, state.params['generator'], direction)
 
-    numeric = (f_k(moved(1e-5)) - f_k(moved(-1e-5))) / 2e-5
+    numeric = (f_k(shift(1e-5)) - f_k(shift(-1e-5))) / 2e-5
     exact = flat(gradient) @ flat(direction)
     np.testing.assert_allclose(exact, numeric, rtol=1e-6)
     # The discriminator took one ordinary step: looking ahead left no trace.

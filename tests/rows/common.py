@@ -1,4 +1,4 @@
-"""What rows of the table of laws share: their record and their small data."""
+"""The record of a row of the table of laws, and the rows' small data."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
 
 def plane(num):
-  """[num, 2] draws from N(CENTER, 0.3^2 I)."""
+  """Draws [num, 2] from N(CENTER, 0.3^2 I)."""
   return lambda key: {'x': CENTER + 0.3 * jax.random.normal(key, (num, 2))}
 
 

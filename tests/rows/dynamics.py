@@ -10,13 +10,13 @@ from gm_jax.losses import adversarial, penalties
 from gm_jax.methods import simultaneous_gan
 
 
-def simultaneous(unroll_fn, wrap, prior):
+def simultaneous(dynamics_fn, wrap, prior):
   def r1(critic, key, real, fake):
     return penalties.r1(critic, real)
 
   tx = optax.adam(5e-3, b1=0.5)
   return simultaneous_gan.simultaneous_gan(
-    **players(), g_tx=wrap(tx), d_tx=wrap(tx), prior=prior, dynamics=unroll_fn,
+    **players(), g_tx=wrap(tx), d_tx=wrap(tx), prior=prior, dynamics=dynamics_fn,
     game=adversarial.NON_SATURATING, penalty=r1,
   )  # fmt: skip
 

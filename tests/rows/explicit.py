@@ -20,7 +20,7 @@ TOKENS = {'likelihood': likelihood.categorical, 'draw': sampler.categorical}
 
 
 def bits(num):
-  """[num, 5] in {0, 1}, each like the one before more often than not."""
+  """Draws [num, 5] in {0, 1}, each like the one before more often than not."""
 
   def batch(key):
     steps = jax.random.bernoulli(key, 0.25, (num, NUM)).astype(jnp.int32)
@@ -29,7 +29,7 @@ def bits(num):
   return batch
 
 
-def counted(make, **kwargs):
+def counting(make, **kwargs):
   return lambda wrap, prior: make((NUM,), LEVELS, smoothing=0.5, **kwargs)
 
 
@@ -46,7 +46,7 @@ def by_transformer(wrap, prior):
 
 
 def tiles(shape, levels):
-  """[64, *shape] whole numbers, all of an example nearly alike."""
+  """Draws [64, *shape] integers, all of an example nearly alike."""
 
   def batch(key):
     keys = jax.random.split(key)
@@ -66,8 +66,8 @@ def by_pixelcnn(network):
   return make
 
 
-def of_two_channels(wrap, prior):
-  """Channels given together, as by PixelCNN++."""
+def two_channels(wrap, prior):
+  """Pixels whose channels are drawn together, as by PixelCNN++."""
   del prior
   outputs = likelihood.num_pixel_parameters(2, 2)
   module = pixelcnn.GatedPixelCNN(
@@ -108,9 +108,9 @@ def exact(make, **kwargs):
 
 
 ROWS = {
-  'full_table': exact(counted(tables.full_table), gathers=True),
-  'independent': exact(counted(tables.independent), gathers=True),
-  'markov_chain': exact(counted(tables.chain, memory=2), gathers=True),
+  'full_table': exact(counting(tables.full_table), gathers=True),
+  'independent': exact(counting(tables.independent), gathers=True),
+  'markov_chain': exact(counting(tables.chain, memory=2), gathers=True),
   'nade': exact(by_nade),
   'transformer': exact(by_transformer),
   'pixelcnn': Row(
@@ -119,7 +119,7 @@ ROWS = {
   'gated_pixelcnn': Row(
     by_pixelcnn(pixelcnn.GatedPixelCNN), tiles((2, 2, 1), 2), falls=False, levels=2
   ),
-  'pixelcnn_pp': Row(of_two_channels, tiles((1, 2, 2), 3), falls=False, levels=3),
+  'pixelcnn_pp': Row(two_channels, tiles((1, 2, 2), 3), falls=False, levels=3),
   'made': exact(by_made),
   'eonade': exact(orderless),
   'bernoulli_mixture': exact(mixed(mixture.bernoullis(), (NUM,), 3), gathers=True),
