@@ -40,7 +40,7 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
   hidden = (config.hidden, config.hidden)
   num_dims = math.prod(spec.shape)
   masks, mask_orders = made.mask_sets(
-    config.seed, num_dims, hidden, num_sets=config.num_orders, given=known
+    config.seed, num_dims, hidden, num_sets=config.num_orders, mask_orders=known
   )
   return made.made(
     network.MADE(num_dims, hidden),
