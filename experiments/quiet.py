@@ -6,7 +6,7 @@ printed but what the callbacks do; metrics and seconds come back with the state.
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp

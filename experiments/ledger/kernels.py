@@ -96,18 +96,18 @@ def _images(data, num: int, held: int, iterations: int) -> list[Window]:
 
 
 def _known(data) -> tuple[list[Window], float]:
-  """Fresh draws of a known law and centroids of others; the law's own score."""
-  law = Known(jnp.asarray(flat(data, 'train', COMPONENTS)))
+  """Fresh draws of a known distribution and centroids of others; its own score."""
+  truth = Known(jnp.asarray(flat(data, 'train', COMPONENTS)))
   keys = jax.random.split(jax.random.key(0), 4)
   train, fresh, validation, test = (
-    np.asarray(law.draw(key, num))
+    np.asarray(truth.draw(key, num))
     for key, num in zip(keys, (5000, NUM, 1000, 2000), strict=True)
   )
   name = f'{COMPONENTS} Gaussians'
   code = centroids(train, NUM)
   rows = [('fresh draws of the law', fresh), ('k-means centroids', code)]
   found = [window(name, *row, validation, test) for row in rows]
-  return found, float(jax.jit(law.log_prob)(jnp.asarray(test)).mean())
+  return found, float(jax.jit(truth.log_prob)(jnp.asarray(test)).mean())
 
 
 def _cells(row: Window) -> list[str]:

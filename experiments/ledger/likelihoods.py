@@ -9,9 +9,9 @@ import pathlib
 import time
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
+from experiments import quiet
 from experiments.configs import (
   bernoulli_mixture_digits,
   eonade_digits,
@@ -32,7 +32,7 @@ from experiments.configs import (
 from gm_jax import statistics
 from gm_jax.data import melodies, registry
 from gm_jax.tasks import density, results
-from gm_jax.training import inference, loop, plots, report
+from gm_jax.training import inference, plots, report
 from gm_jax.training import setup as setup_lib
 
 FIRST_SEED = 500
@@ -239,16 +239,8 @@ def _config(fit: Fit, seeds: int, part: float):
 def _row(fit: Fit, budget: Budget, seeds: int, options: setup_lib.Options) -> Row:
   module, config = _config(fit, seeds, budget.part)
   setup = setup_lib.prepare(module, config, options)
-  method, logged = setup.make_phases(0)[0].method, []
-  began = time.perf_counter()
-  state = loop.train(
-    setup.make_phases,
-    setup_lib.batches(setup),
-    setup.settings,
-    loop.Callbacks(log=lambda step, metrics: logged.append(metrics)),
-  )
-  jax.block_until_ready(state)
-  seconds = time.perf_counter() - began
+  (phase,) = setup.make_phases(0)
+  state, _, seconds = quiet.train_config(setup)
   data, limit = setup.data, fit.evaluated
   arrays = data.arrays('test', limit if budget.part == 1 else 50)
 
@@ -257,11 +249,11 @@ def _row(fit: Fit, budget: Budget, seeds: int, options: setup_lib.Options) -> Ro
     return results.numbers(found)
 
   scored = setup._replace(evaluation=evaluation)
-  found = inference.scorer(scored, method)(state)
+  found, _ = inference.scorer(scored, phase)(state)
   name = next(k for k in found if k.startswith('nll') and not k.endswith('_error'))
   samples = None
   if len(data.spec.shape) == 3:
-    drawn = inference.drawer(setup, method, PICTURE)(state)
+    drawn = inference.drawer(setup, phase, PICTURE)(state)
     samples = (drawn if seeds == 1 else drawn[0]) / (data.spec.num_levels - 1) * 2 - 1
   return Row(
     fit=fit,

@@ -75,7 +75,7 @@ class Task(NamedTuple):
   generator: Callable  # () -> module
   critic: Callable  # (width of its last layer) -> module
   prior: priors.Prior
-  tx: Callable  # (share of the rate, adam=optax.adam, updates=1)
+  tx: Callable  # (scale of the rate, adam=optax.adam, updates=1)
   batch: int
   score: Callable  # (method, model, key) -> {name: []}
   images: bool
@@ -320,8 +320,8 @@ def _stacked(data_dir: str | None) -> Task:
 def with_optimizer(task: Task, steps: int) -> Task:
   rate = 1e-3 if task.images else 2e-3
 
-  def tx(share, adam=optax.adam, updates=1):  # updates a step
-    schedule = optax.cosine_decay_schedule(share * rate, steps * updates)
+  def tx(scale, adam=optax.adam, updates=1):  # updates a step
+    schedule = optax.cosine_decay_schedule(scale * rate, steps * updates)
     return adam(schedule, b1=0.5, eps_root=1e-8)
 
   return task._replace(tx=tx)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from experiments import quiet
 from experiments.configs import unrolled_gan_images
 from experiments.configs.parts import evaluations, games, networks, optimizers
 from experiments.ledger import seeds
@@ -26,7 +27,7 @@ from gm_jax.data import dataset, registry
 from gm_jax.methods import gan
 from gm_jax.metrics import modes
 from gm_jax.tasks import quality
-from gm_jax.training import inference, loop, plots, report
+from gm_jax.training import inference, plots, report
 from gm_jax.training import setup as setup_lib
 
 FIRST_SEED = 100
@@ -192,8 +193,8 @@ def _rows(budget, options, evaluation, divisor):
   rows = [train(f'k = {k}', k, num_unroll=k) for k in KS]
   if divisor == max(PAPER):
     plain, ahead = rows[KS.index(0)], rows[KS.index(5)]
-    share = ahead.seconds / plain.seconds
-    steps = max(1, round(budget.steps * share / (2 * DISPATCH))) * 2 * DISPATCH
+    ratio = ahead.seconds / plain.seconds
+    steps = max(1, round(budget.steps * ratio / (2 * DISPATCH))) * 2 * DISPATCH
     rows += [
       train('k = 0, seconds of k = 5', steps=steps, num_unroll=0),
       train('k = 0, 6 critic steps', make_method=_more_critic_steps),
@@ -234,16 +235,10 @@ def _train(
     batch_size=lambda c: c.batch_size * (6 if make_method else 1),
   )
   setup = setup_lib.prepare(experiment, config, options)
-  method = setup.make_phases(0)[0].method
-  logged = []
-  state = loop.train(
-    setup.make_phases,
-    setup_lib.batches(setup),
-    setup.settings,
-    loop.Callbacks(log=lambda step, metrics: logged.append(metrics)),
-  )
-  scores = inference.scorer(setup, method)(state)
-  samples = inference.drawer(setup, method, SHOWN)(state)
+  (phase,) = setup.make_phases(0)
+  trained = quiet.train_config(setup)
+  scores, _ = inference.scorer(setup, phase)(trained.state)
+  samples = inference.drawer(setup, phase, SHOWN)(trained.state)
   samples = samples if setup.settings.num_seeds == 1 else samples[0]
   return Row(
     divisor=divisor,
@@ -252,7 +247,7 @@ def _train(
     modes=np.atleast_1d(scores['modes']),
     reverse_kl=np.atleast_1d(scores['reverse_kl']),
     steps=steps,
-    seconds=steps / float(logged[-1]['steps_per_second']),
+    seconds=2.0 * quiet.seconds(trained, after=steps // 2),
     samples=_shown(setup.data.spec, samples),
   )
 

@@ -121,14 +121,14 @@ def quality(
     with jax.ensure_compile_time_eval():  # of the data alone, whatever is traced
       distances = image_distances(arrays, spec)
   num = min(num, len(results.split_of(arrays, 'test')['x']))
-  samples = drawn(method, model, key, num, arrays, spec)
+  samples = draw_samples(method, model, key, num, arrays, spec)
   return base.Result({
     name: (number, f'{KINDS.get(name, "estimate")}, N = {num}')
     for name, number in distances(samples).items()
   })  # fmt: skip
 
 
-def drawn(
+def draw_samples(
   method: base.Method,
   model: base.Model,
   key: base.Array,
@@ -199,7 +199,7 @@ def mode_coverage(
     min_hits: close samples that make a mode found.
     threshold: what is close, in standard deviations.
   """
-  samples = drawn(method, model, key, num, arrays, spec)
+  samples = draw_samples(method, model, key, num, arrays, spec)
   found = modes.coverage(samples, means, std, min_hits=min_hits, threshold=threshold)
   kind = f'estimate, N = {num}, a mode is {min_hits} samples within {threshold:g} std'
   return base.Result({name: (value, kind) for name, value in found._asdict().items()})
@@ -233,7 +233,7 @@ def stacked_modes(
     raise ValueError(f'num must be a multiple of {CHUNK}, got {num}')
 
   def chunk(key):
-    samples = drawn(method, model, key, CHUNK, arrays, spec)
+    samples = draw_samples(method, model, key, CHUNK, arrays, spec)
     return modes.stacked_labels(classify, samples)
 
   labels = jax.lax.map(chunk, jax.random.split(key, num // CHUNK))
@@ -283,7 +283,7 @@ def accuracy(
   *,
   num: int = TEST,
 ) -> base.Result:
-  """The share of the test split whose label has the largest logit.
+  """The fraction of the test split whose label has the largest logit.
 
   Args:
     method: with the query `classify`.
@@ -300,5 +300,5 @@ def accuracy(
   if 'label' not in test:
     raise ValueError(f'accuracy needs labels, and the test split has {sorted(test)}')
   guess = results.query_of(method, 'classify')(model, key, test['x']).argmax(axis=1)
-  share = jnp.mean(guess == test['label'])
-  return base.Result({'accuracy': (share, f'share, N = {len(guess)}')})
+  fraction = jnp.mean(guess == test['label'])
+  return base.Result({'accuracy': (fraction, f'fraction, N = {len(guess)}')})

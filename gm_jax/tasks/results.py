@@ -1,4 +1,4 @@
-"""What every task begins and ends with: its arrays in model space, its numbers.
+"""Arrays that a task begins with, and numbers that it ends with.
 
 A task is a function (method, model, key, arrays, spec, **options) -> `base.Result`.
 `arrays` is raw data by split, {'test': {'x': ..., 'label': ...}, 'train': ...}, and
@@ -62,7 +62,7 @@ def in_model_space(
 
 
 def condition_of(card: base.Card, arrays: base.Batch) -> Any:
-  """What a method's examples are conditioned on.
+  """The conditions of a split's examples, by the card of a method.
 
   Args:
     card: of the method.

@@ -135,13 +135,13 @@ def test_samples_that_need_a_condition_have_the_test_splits():
   card = CARD._replace(condition=('label',))
   conditional = method_of(of_class, card=card)
   label = splits['test']['label']
-  found = quality.drawn(conditional, None, KEY, 500, splits, spec)
+  found = quality.draw_samples(conditional, None, KEY, 500, splits, spec)
   np.testing.assert_array_equal(found, np.concatenate([label, label[:140]]))
   optional = method_of(lambda m, k, num, *, condition=None: num, card=card)
-  assert quality.drawn(optional, None, KEY, 7, splits, spec) == 7
+  assert quality.draw_samples(optional, None, KEY, 7, splits, spec) == 7
   with pytest.raises(ValueError, match="needs 'label'"):
     bare = {'test': {'x': splits['test']['x']}}
-    quality.drawn(conditional, None, KEY, 5, bare, spec)
+    quality.draw_samples(conditional, None, KEY, 5, bare, spec)
 
 
 def test_mode_coverage_is_that_of_the_metric():
@@ -187,7 +187,7 @@ def test_errors_of_reconstructions_and_labels_are_of_the_test_split():
   found = quality.reconstruction(method, None, KEY, splits, spec)
   np.testing.assert_allclose(found.values['reconstruction'][0], 0.5, rtol=1e-5)
   found = quality.accuracy(method, None, KEY, splits, spec, num=100)
-  assert found.values['accuracy'] == (0.75, 'share, N = 100')
+  assert found.values['accuracy'] == (0.75, 'fraction, N = 100')
   with pytest.raises(ValueError, match="needs the query 'reconstruct'; the method has"):
     quality.reconstruction(method_of(None), None, KEY, splits, spec)
   with pytest.raises(ValueError, match='accuracy needs labels'):
