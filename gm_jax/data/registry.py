@@ -202,19 +202,19 @@ def _unknown(plain: str) -> str:
   return f'no data set {plain!r}{guess} One of: {known}'
 
 
-def _options(name: str, given: Mapping) -> tuple[str, dict]:
-  """Splits a name from its options, and joins these with those given."""
+def _options(name: str, others: Mapping) -> tuple[str, dict]:
+  """Splits a name from its options, and adds other options."""
   joined = _JOINED.match(name)
   if joined:
-    others, kind, suffix = joined.groups()
-    if others or suffix is None:
-      return name, dict(given)  # every other '?' is a side's
+    outer, kind, suffix = joined.groups()
+    if outer or suffix is None:
+      return name, dict(others)  # every other '?' is a side's
     plain = f'{kind}:{name[joined.end() :]}'
   else:
     plain, mark, suffix = name.rpartition('?')
     if not mark:
-      return name, dict(given)
-  options = dict(given)
+      return name, dict(others)
+  options = dict(others)
   for item in suffix.split('&') if suffix else ():
     key, equals, value = item.partition('=')
     if not equals:

@@ -20,12 +20,14 @@ def test_the_distribution_sums_to_one_over_shorter_tunes(monkeypatch):
   monkeypatch.setattr(melodies, 'LENGTH', 8)
   pairs = np.array(list(itertools.product(range(melodies.NUM_LEVELS), repeat=2)))
   scale = melodies.SCALE
-  given = [  # phrases that some key allows, with the others 0 anyway
+  allowed = [  # phrases that some key allows, with the others 0 anyway
     p for p in pairs
     if any({p[0] - k, p[1] - k} <= set(scale) for k in range(melodies.KEYS))
     and abs(int(p[0]) - int(p[1])) <= 4
   ]  # fmt: skip
-  a, b = (np.array(part) for part in zip(*itertools.product(given, given), strict=True))
+  a, b = (
+    np.array(part) for part in zip(*itertools.product(allowed, allowed), strict=True)
+  )
   tunes = np.concatenate([a, a, b, a], axis=1)
   np.testing.assert_allclose(np.exp(melodies.log_prob(tunes)).sum(), 1, rtol=1e-9)
 

@@ -46,8 +46,8 @@ def test_transform_is_chosen_by_name(transform):
   raw, key = np.arange(17)[:, None], jax.random.key(0)
   assert found.measure == expected.measure
   np.testing.assert_array_equal(found.forward(key, raw), expected.forward(key, raw))
-  given = registry.load('digits', transform=transforms.PIXELS[transform])
-  assert given.spec.transform.measure == expected.measure
+  by_keyword = registry.load('digits', transform=transforms.PIXELS[transform])
+  assert by_keyword.spec.transform.measure == expected.measure
 
 
 @pytest.mark.parametrize(
