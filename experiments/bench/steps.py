@@ -69,7 +69,7 @@ class Setting(NamedTuple):
 
 
 def ring(num_unroll: int | None) -> Setting:
-  """The perceptrons of the ring of Gaussians (`configs/common.py`)."""
+  """The perceptrons of the ring of Gaussians (`configs/parts/networks.py`)."""
   g, d = (256, 128, 128, 2), (2, 128, 1)
 
   def peer():
