@@ -33,6 +33,7 @@ class Use(NamedTuple):
 
   config: str
   card: base.Card
+  is_last: bool  # the phase that the config's numbers are of
 
 
 def uses() -> dict[str, list[Use]]:
@@ -49,7 +50,10 @@ def uses() -> dict[str, list[Use]]:
     methods = (made,) if isinstance(made, base.Method) else [p.method for p in made]
     for method in methods:
       file = _file_of(method, _imported(CONFIGS / f'{name}.py'))
-      found.setdefault(file, []).append(Use(name, method.card))
+      use = Use(name, method.card, method is methods[-1])
+      found.setdefault(file, []).append(use)
+  for file, configs in found.items():  # the plainest first
+    configs.sort(key=lambda use, file=file: not use.config.startswith(file))
   return found
 
 
@@ -59,7 +63,7 @@ def rows() -> list[list[str]]:
   lines = []
   for file, configs in sorted(uses().items()):
     text = ast.get_docstring(ast.parse((METHODS / f'{file}.py').read_text())) or ''
-    card, first = configs[-1].card, configs[0].config
+    card, first = configs[0].card, configs[0].config if configs[0].is_last else ''
     links = ', '.join(f'[{c}](experiments/configs/{c}.py)' for c in _names(configs))
     lines.append([
       re.split(r'[:.]', text, maxsplit=1)[0],
@@ -102,8 +106,9 @@ def _paper(text: str) -> str:
   source = re.search(r'Source: (.*?)(?:\n\n|$)', text, re.DOTALL)
   if source is None:
     return ''
-  first = ' '.join(source[1].split()).split(';')[0]
-  return re.sub(r', (section|sections|algorithm|equation|equations) .*', '', first)
+  parts = ' '.join(source[1].split()).split(';')
+  first = next((part.strip() for part in parts if re.search(r'\d{4}', part)), parts[0])
+  return re.sub(r', (sections?|algorithm|equations?) .*', '', first).rstrip('.')
 
 
 def _imported(path: pathlib.Path) -> set[str]:

@@ -144,10 +144,10 @@ def check_signatures(method):
   import inspect
 
   for name, query in method.queries.items():
-    expected, given = base.QUERIES[name], inspect.signature(query).parameters.values()
-    positional = [p.name for p in given if p.kind is p.POSITIONAL_OR_KEYWORD]
+    expected, found = base.QUERIES[name], inspect.signature(query).parameters.values()
+    positional = [p.name for p in found if p.kind is p.POSITIONAL_OR_KEYWORD]
     assert tuple(positional) == ('model', 'key', *expected.arguments), name
-    keywords = {p.name: p for p in given if p.kind is p.KEYWORD_ONLY}
+    keywords = {p.name: p for p in found if p.kind is p.KEYWORD_ONLY}
     assert 'condition' in keywords, name
     required = [n for n, p in keywords.items() if p.default is p.empty]
     assert required == list(expected.required), name
@@ -213,10 +213,10 @@ def test_a_grown_model_begins_where_the_small_one_ended():
 
 def test_a_frozen_network_is_the_other_runs_and_stays_so(runs, encoder):
   _, workdir, state = runs('pool_and_frozen')
-  given = trained.load(encoder).model
+  other = trained.load(encoder).model
   frozen = state.extra[base.FROZEN]['encoder']
   chex.assert_trees_all_equal(
-    jax.device_get(frozen.params['encoder']), jax.device_get(given.params['encoder'])
+    jax.device_get(frozen.params['encoder']), jax.device_get(other.params['encoder'])
   )
   assert trained.load(workdir).model.extra[base.FROZEN]['encoder'] is not None
 
