@@ -279,7 +279,11 @@ def test_conditions_and_options_of_the_command_line_reach_the_samples(runs):
     (('12',), {}, '0 to 9'),
     (('sevn',), {}, 'no label'),
     (('missing.npy',), {}, 'No such file'),
-    ((), {'temprature': '1'}, "did you mean 'temperature'? It has: steps, temperature"),
+    (
+      (),
+      {'temprature': '1'},
+      "did you mean 'temperature'? There are: steps, temperature",
+    ),
     ((), {'steps': 'many'}, "steps='many' must be an integer"),
     ((), {'temperature': 'hot'}, "temperature='hot' must be a number"),
   ],

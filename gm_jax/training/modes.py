@@ -223,6 +223,7 @@ def _splits(setup) -> list[str]:
 def _split_options(task, method, asked) -> tuple[base.Method, dict]:
   """The method with its own options set, and those of the task."""
   own = options_lib.keywords(task)
+  options_lib.check(asked, {**own, **options_lib.method_options(method)})
   for_task = {k: options_lib.read(k, v, own[k]) for k, v in asked.items() if k in own}
   rest = {k: v for k, v in asked.items() if k not in own}
   return options_lib.with_options(method, rest), for_task
@@ -233,7 +234,7 @@ def _usage():
   """Raises UsageError for a condition, an option or a model that does not fit."""
   try:
     yield
-  except ValueError as error:
+  except (ValueError, TypeError) as error:  # the latter of an option's text
     raise setup_lib.UsageError(' '.join(str(error).split())) from error
 
 
