@@ -1,8 +1,9 @@
-"""Augmentations that a gradient passes through, of images [B, H, W, C] in [-1, 1].
+"""Differentiable augmentations of images `[B, H, W, C]` in [-1, 1].
 
 Each is a function (key, x) -> x of the same shape that draws one parameter an
-example. Applied to data and samples alike in both players' updates, a critic never
-sees an image as it is, and the generator's gradient comes through the augmentation.
+example. They are applied to data and samples alike in both players' updates: the critic
+is never applied to an image as it is, and the generator's gradient passes through the
+augmentation.
 
 Source: Differentiable Augmentation for Data-Efficient GAN Training, Zhao et al., 2020,
 arXiv:2006.10738; constants as in the authors' code.
@@ -19,63 +20,113 @@ Augmentation = Callable[[Array, Array], Array]
 
 
 def _draw(key: Array, x: Array, low: float, high: float) -> Array:
+  """Draws a uniform number an example, `[B, 1, 1, 1]`."""
   message = 'x must be images [B, H, W, C]'
   chex.assert_rank(x, 4, custom_message=message, exception_type=ValueError)
   return jax.random.uniform(key, (len(x), 1, 1, 1), x.dtype, low, high)
 
 
 def brightness(key: Array, x: Array) -> Array:
-  """x + b, b ~ U(-0.5, 0.5)."""
+  """Adds b ~ U(-0.5, 0.5).
+
+  Args:
+    key: `[]` typed key.
+    x: `[B, H, W, C]` images.
+
+  Returns:
+    `[B, H, W, C]` images.
+  """
   return x + _draw(key, x, -0.5, 0.5)
 
 
 def saturation(key: Array, x: Array) -> Array:
-  """Scales the distance from a pixel's mean over channels by U(0, 2)."""
+  """Scales the distance from a pixel's mean over channels by U(0, 2).
+
+  Args:
+    key: `[]` typed key.
+    x: `[B, H, W, C]` images.
+
+  Returns:
+    `[B, H, W, C]` images.
+  """
   scale, mean = _draw(key, x, 0.0, 2.0), x.mean(axis=3, keepdims=True)
   return (x - mean) * scale + mean
 
 
 def contrast(key: Array, x: Array) -> Array:
-  """Scales the distance from the image's mean by U(0.5, 1.5)."""
+  """Scales the distance from the image's mean by U(0.5, 1.5).
+
+  Args:
+    key: `[]` typed key.
+    x: `[B, H, W, C]` images.
+
+  Returns:
+    `[B, H, W, C]` images.
+  """
   scale, mean = _draw(key, x, 0.5, 1.5), x.mean(axis=(1, 2, 3), keepdims=True)
   return (x - mean) * scale + mean
 
 
-def _moved(image: Array, shift: Array, pad: tuple[int, int]) -> Array:
+def _shift(image: Array, shift: Array, pad: tuple[int, int]) -> Array:
   widths = ((pad[0], pad[0]), (pad[1], pad[1]), (0, 0))
   start = (pad[0] - shift[0], pad[1] - shift[1], 0)
   return jax.lax.dynamic_slice(jnp.pad(image, widths), start, image.shape)
 
 
 def translation(key: Array, x: Array) -> Array:
-  """Moves by up to an eighth of each side, in whole pixels; zeros come in."""
-  far = tuple(int(size / 8 + 0.5) for size in x.shape[1:3])
-  limit = jnp.array(far)
+  """Moves by up to an eighth of each side, in integer pixels; zeros come in.
+
+  Args:
+    key: `[]` typed key.
+    x: `[B, H, W, C]` images.
+
+  Returns:
+    `[B, H, W, C]` images.
+  """
+  # Static for the padding, and rounded half up as in the authors' code.
+  limits = tuple(int(size / 8 + 0.5) for size in x.shape[1:3])
+  limit = jnp.array(limits)
   shift = jax.random.randint(key, (len(x), 2), -limit, limit + 1)
-  return jax.vmap(lambda image, shift: _moved(image, shift, far))(x, shift)
+  return jax.vmap(lambda image, shift: _shift(image, shift, limits))(x, shift)
 
 
 def cutout(key: Array, x: Array) -> Array:
-  """Sets a rectangle of half of each side to 0, its center anywhere in the image."""
+  """Sets a rectangle of half of each side to 0, its center anywhere in the image.
+
+  Args:
+    key: `[]` typed key.
+    x: `[B, H, W, C]` images.
+
+  Returns:
+    `[B, H, W, C]` images.
+  """
   height, width = x.shape[1:3]
   keys = jax.random.split(key)
 
-  def inside(key, size):
+  def inside_interval(key, size):
+    # The bound is the authors': one more center where the half is even.
     center = jax.random.randint(key, (len(x), 1), 0, size + 1 - (size // 2) % 2)
     offset = jnp.arange(size) - center + size // 4
     return (offset >= 0) & (offset < size // 2)
 
-  rows, columns = inside(keys[0], height), inside(keys[1], width)
+  rows, columns = inside_interval(keys[0], height), inside_interval(keys[1], width)
   hidden = rows[:, :, None, None] & columns[:, None, :, None]
   return jnp.where(hidden, 0.0, x)
 
 
 def compose(*parts: Augmentation) -> Augmentation:
-  """One after the other, each with a key of its own."""
+  """Returns the augmentation that applies others in order.
+
+  Args:
+    *parts: augmentations, each of which gets a key of its own.
+
+  Returns:
+    The augmentation.
+  """
 
   def augment(key, x):
-    for one, part in zip(jax.random.split(key, len(parts)), parts, strict=True):
-      x = part(one, x)
+    for part_key, part in zip(jax.random.split(key, len(parts)), parts, strict=True):
+      x = part(part_key, x)
     return x
 
   return augment
@@ -86,20 +137,23 @@ everything = compose(color, translation, cutout)
 
 
 def with_probability(augment: Augmentation, probability: Array | float) -> Augmentation:
-  """Each example is augmented with this probability, else left as it is.
+  """Returns the augmentation of each example with a probability.
 
   Source: Training Generative Adversarial Networks with Limited Data, Karras et al.,
   2020, arXiv:2006.06676, section 2.2: below about 0.8 the augmentation does not leak
   into the samples.
 
   Args:
-    augment: (key, x [B, H, W, C]) -> x.
-    probability: [] in [0, 1]; may be traced.
+    augment: (key, x `[B, H, W, C]`) -> x.
+    probability: `[]` in [0, 1]; may be traced.
+
+  Returns:
+    The augmentation; an example without it is left as it is.
   """
 
-  def maybe(key, x):
+  def augment_some(key, x):
     coin_key, augment_key = jax.random.split(key)
     coins = jax.random.bernoulli(coin_key, probability, (len(x), 1, 1, 1))
     return jnp.where(coins, augment(augment_key, x), x)
 
-  return maybe
+  return augment_some

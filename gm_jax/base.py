@@ -63,7 +63,7 @@ Latents = Literal['none', 'continuous', 'discrete', 'data_sized']
 
 
 class Card(NamedTuple):
-  """What a method is; whatever prints a number of it is labelled by its card."""
+  """The kind of a method: whatever prints a number of it is labelled by its card."""
 
   density: Density  # of `log_prob`, or of the best query when there is none
   density_cost: DensityCost
@@ -152,7 +152,7 @@ class Part(NamedTuple):
 
 
 class DataSpec(NamedTuple):
-  """What a method may know about its data."""
+  """All that a method may know about its data."""
 
   shape: tuple[int, ...]  # of one example, in model space
   dtype: Any  # in model space
@@ -180,7 +180,7 @@ class Phase(NamedTuple):
 
 
 class Result(NamedTuple):
-  """What a task or an evaluation finds of a model.
+  """The findings of a task or an evaluation about a model.
 
   Every number has a kind, as 'exact', 'lower bound of log p' or 'estimate, N = 2000'.
   """

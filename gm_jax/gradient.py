@@ -24,18 +24,18 @@ def gradient_step(
   opt_state: PyTree,
   *args: PyTree,
 ) -> tuple[PyTree, PyTree, jax.Array, PyTree]:
-  """One step of `tx` down the gradient of a loss.
+  """Takes one step of `tx` down the gradient of a loss.
 
   Args:
-    loss_fn: (params, *args) -> ([] loss, aux).
+    loss_fn: (params, *args) -> (`[]` loss, aux).
     tx: any optax optimizer.
-    params: what is differentiated and updated.
+    params: the pytree that is differentiated and updated.
     opt_state: of `tx`.
     *args: passed on to `loss_fn`.
 
   Returns:
-    The new params, the new optimizer state, the [] loss and the aux at the old
-    params.
+    The new params, the new optimizer state, the `[]` loss and the aux, the last two
+    at the old params.
   """
   (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, *args)
   grads = ad_checkpoint.checkpoint_name(grads, GRADIENT)
@@ -53,16 +53,16 @@ def from_loss(
   log_prob: Callable | None = None,
   queries: Mapping[str, Callable] = base.NOTHING,
 ) -> base.Method:
-  """A method of one objective: a step down the gradient of its loss.
+  """Makes a method of one objective, whose step goes down its loss's gradient.
 
   Args:
-    loss_fn: (params, extra, key, batch) -> ([] loss, (new extra, metrics)).
+    loss_fn: (params, extra, key, batch) -> (`[]` loss, (new extra, metrics)).
     tx: any optax optimizer.
     init: (key, batch) -> (params, extra).
-    card: what the method is.
-    sample: see `base.Method`; so are the others.
-    log_prob: exact, or None.
-    queries: by name.
+    card: of the method.
+    sample: as in `base.Method`, or None.
+    log_prob: as in `base.Method`, exact, or None.
+    queries: further functions by name, as in `base.Method`.
 
   Returns:
     The method, whose metrics are `loss` and those of `loss_fn`.
@@ -89,11 +89,11 @@ def interleaved(batch: PyTree, num_slices: int) -> PyTree:
   in every slice; cut in blocks, each slice would live on a few devices only.
 
   Args:
-    batch: leaves [n * B, ...].
+    batch: leaves `[n * B, ...]`.
     num_slices: n.
 
   Returns:
-    Leaves [n, B, ...].
+    Leaves `[n, B, ...]`.
 
   Raises:
     ValueError: a leading axis is not divisible by n.
@@ -113,14 +113,14 @@ def interleaved(batch: PyTree, num_slices: int) -> PyTree:
 def accumulated(loss_fn: Callable[..., Any], num_accumulate: int) -> Callable[..., Any]:
   """The mean of a loss over slices of its batch, one slice in memory at a time.
 
-  A scan over `interleaved` slices, each computed again in the backward pass: the
-  gradient takes the activations of one slice. It can be differentiated again, so
-  an inner step of an unrolled optimization may take it. Batch-coupled losses
-  (batch normalization, relativistic averages) see the slice, not the batch;
-  for all others the gradient is that of the whole batch.
+  The loss is a mean over `interleaved` slices, in a scan that computes each again in
+  the backward pass: the gradient takes the activations of one slice. It can be
+  differentiated again, so that an inner step of an unrolled optimization may take it.
+  Batch-coupled losses (batch normalization, relativistic averages) are coupled within
+  a slice only; for all others the gradient is that of the whole batch.
 
   Args:
-    loss_fn: (params, model_state, key, *batch) -> ([] loss, (model_state,
+    loss_fn: (params, model_state, key, *batch) -> (`[]` loss, (model_state,
       metrics)), the loss a mean over the leading axis of the batch's leaves.
     num_accumulate: n; 1 returns `loss_fn` itself.
 
@@ -153,13 +153,16 @@ def accumulated(loss_fn: Callable[..., Any], num_accumulate: int) -> Callable[..
 
 
 def clip_weights(limit: float) -> optax.GradientTransformation:
-  """Keeps every parameter in [-limit, limit]: to be chained last.
+  """Returns a transformation that keeps parameters in [-limit, limit]; chain it last.
 
   Source: Wasserstein GAN, Arjovsky et al., 2017, arXiv:1701.07875, algorithm 1, which
   clips the critic's weights to 0.01.
 
   Args:
     limit: > 0, in the parameters' unit.
+
+  Returns:
+    The transformation, whose update needs the parameters.
 
   Raises:
     ValueError: `limit` is not above 0; when called, without parameters.

@@ -1,4 +1,4 @@
-"""Orders in which a model takes the numbers of an example, one after another.
+"""Orders of the dimensions of an example, for autoregressive models.
 
 An order is a permutation `[D]` of positions in the flat example: `order[i]` is the
 position that comes i-th.
@@ -11,12 +11,25 @@ import numpy as np
 
 
 def rows(shape: Sequence[int]) -> np.ndarray:
-  """Row by row, channels of a pixel together: as the example lies in memory."""
+  """The order row by row, channels of a pixel together: that of memory.
+
+  Args:
+    shape: of an example.
+
+  Returns:
+    `[D]` int64 permutation.
+  """
   return np.arange(math.prod(shape))
 
 
 def columns(shape: Sequence[int]) -> np.ndarray:
-  """Column by column of images [H, W, ...]; the first axes exchanged.
+  """The order column by column of images `[H, W, ...]`.
+
+  Args:
+    shape: of an example, of two axes or more.
+
+  Returns:
+    `[D]` int64 permutation.
 
   Raises:
     ValueError: fewer than two axes.
@@ -27,7 +40,14 @@ def columns(shape: Sequence[int]) -> np.ndarray:
 
 
 def checked(order: Sequence[int] | np.ndarray | None, num: int) -> np.ndarray:
-  """A given order, or that of memory if None.
+  """Returns the order as an array, or that of memory if None.
+
+  Args:
+    order: `[D]` permutation, or None.
+    num: D.
+
+  Returns:
+    `[D]` int64 permutation.
 
   Raises:
     ValueError: it is no permutation of 0 ... num - 1.
@@ -44,5 +64,12 @@ def checked(order: Sequence[int] | np.ndarray | None, num: int) -> np.ndarray:
 
 
 def inverse(order: np.ndarray) -> np.ndarray:
-  """When each position comes: `inverse(order)[order[i]] == i`."""
+  """The inverse permutation: `inverse(order)[order[i]] == i`.
+
+  Args:
+    order: `[D]` permutation.
+
+  Returns:
+    `[D]` permutation, the place of each position in the order.
+  """
   return np.argsort(order)

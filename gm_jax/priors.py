@@ -1,4 +1,4 @@
-"""Noise priors p(z) of latent-variable models: functions (key, num) -> [num, Z]."""
+"""Noise priors p(z) of latent-variable models: functions (key, num) -> `[num, Z]`."""
 
 from collections.abc import Callable
 
@@ -9,17 +9,40 @@ Prior = Callable[[jax.Array, int], jax.Array]
 
 
 def normal(size: int) -> Prior:
-  """z ~ N(0, I), [num, size]."""
+  """Returns the prior N(0, I): (key, num) -> `[num, size]`.
+
+  Args:
+    size: Z.
+
+  Returns:
+    The prior.
+  """
   return lambda key, num: jax.random.normal(key, (num, size))
 
 
 def uniform(size: int) -> Prior:
-  """z uniform on the cube [-1, 1]^size, [num, size]."""
+  """Returns the uniform prior on [-1, 1]^size: (key, num) -> `[num, size]`.
+
+  Args:
+    size: Z.
+
+  Returns:
+    The prior.
+  """
   return lambda key, num: jax.random.uniform(key, (num, size), minval=-1.0)
 
 
 def sphere(size: int) -> Prior:
-  """z uniform on the sphere of radius sqrt(size), [num, size]."""
+  """Returns the uniform prior on a sphere: (key, num) -> `[num, size]`.
+
+  Its radius is sqrt(size), about that of N(0, I).
+
+  Args:
+    size: Z.
+
+  Returns:
+    The prior.
+  """
 
   def sample(key, num):
     z = jax.random.normal(key, (num, size))
@@ -34,18 +57,18 @@ Labelled = Callable[[jax.Array, jax.Array], jax.Array]  # (key, label [B]) -> [B
 def ring_mixture(
   num_classes: int, *, radius: float, radial_std: float, tangential_std: float
 ) -> Labelled:
-  """A Gaussian for each class, their means on a circle in the plane.
+  """Returns a prior of a Gaussian for each class, their means on a circle.
 
   Source: Adversarial Autoencoders, Makhzani et al., 2015, arXiv:1511.05644, figure 4.
 
   Args:
     num_classes: K, at angles 2 pi k / K.
     radius: of the circle.
-    radial_std: of each Gaussian, away from the center.
-    tangential_std: across.
+    radial_std: standard deviation of each Gaussian away from the center.
+    tangential_std: standard deviation along the circle's tangent.
 
   Returns:
-    (key, label [B] in [0, K)) -> z [B, 2].
+    A function (key, label `[B]` in [0, K)) -> z `[B, 2]`.
 
   Raises:
     ValueError: a number that is not above 0.
@@ -65,7 +88,15 @@ def ring_mixture(
 
 
 def mixture(labelled: Labelled, num_classes: int) -> Prior:
-  """(key, num) -> z [num, Z] of classes drawn uniformly."""
+  """Returns the prior of a class drawn uniformly: (key, num) -> `[num, Z]`.
+
+  Args:
+    labelled: (key, label `[B]`) -> z `[B, Z]`.
+    num_classes: K.
+
+  Returns:
+    The prior.
+  """
 
   def sample(key, num):
     label_key, z_key = jax.random.split(key)

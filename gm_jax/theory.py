@@ -2,7 +2,7 @@
 
 p is the data's distribution and q the model's, as probabilities [..., K] or as
 densities at K points with quadrature weights. Everything is exact up to quadrature
-and in nats; nothing here is trained. What follows from what:
+and in nats; nothing here is trained. The chain of results:
 
   D*(x) = p / (p + q)                             the best discriminator
   V(G, D*) = 2 JSD(p, q) - ln 4                   what the minimax generator lowers
@@ -22,14 +22,22 @@ Array = jax.Array
 
 
 def optimal_discriminator(p: Array, q: Array) -> Array:
-  """The discriminator that no other beats against a fixed generator.
+  """The optimal discriminator against a fixed generator.
 
   D*(x) = p(x) / (p(x) + q(x)), 1/2 where neither has mass
 
   Source: Generative Adversarial Nets, Goodfellow et al., 2014, arXiv:1406.2661,
   proposition 1.
 
-  p [..., K], q [..., K] -> [..., K] in [0, 1]. Raises ValueError for two shapes.
+  Args:
+    p: `[..., K]` probabilities, or densities at K points, of the data.
+    q: `[..., K]` of the model.
+
+  Returns:
+    `[..., K]` probabilities of being real.
+
+  Raises:
+    ValueError: p and q differ in shape, or are scalars.
   """
   shapes.check_tables(p=p, q=q)
   total = p + q
@@ -42,7 +50,15 @@ def optimal_logit(p: Array, q: Array) -> Array:
 
   ln p(x) - ln q(x), +-inf where one has no mass and 0 where neither has
 
-  p [..., K], q [..., K] -> [..., K] nats. Raises ValueError for two shapes.
+  Args:
+    p: `[..., K]` probabilities, or densities at K points, of the data.
+    q: `[..., K]` of the model.
+
+  Returns:
+    `[..., K]` log-odds of being real, in nats.
+
+  Raises:
+    ValueError: p and q differ in shape, or are scalars.
   """
   shapes.check_tables(p=p, q=q)
   some = (p > 0) | (q > 0)
@@ -61,41 +77,47 @@ def gan_value(
   eq. 1.
 
   Args:
-    p: [..., K] probabilities, or densities at K points.
-    q: [..., K].
-    logits: [..., K] log-odds of being real.
+    p: `[..., K]` probabilities, or densities at K points, of the data.
+    q: `[..., K]` of the model.
+    logits: `[..., K]` log-odds of being real.
     weights: quadrature weights that broadcast against p; 1 for probabilities.
 
   Returns:
-    [...] nats, in [-inf, 0]; at most 2 JSD(p, q) - ln 4.
+    `[...]` nats, in [-inf, 0]; at most 2 JSD(p, q) - ln 4.
 
   Raises:
     ValueError: the shapes differ.
   """
   shapes.check_tables(p=p, q=q, logits=logits)
 
-  def expected(mass, loss):
+  def weigh(mass, loss):
+    # 0 times an infinite loss is 0: what has no mass costs nothing.
     some = mass > 0
     return jnp.where(some, mass * jnp.where(some, loss, 0.0), 0.0)
 
-  losses = expected(p, jax.nn.softplus(-logits)) + expected(q, jax.nn.softplus(logits))
+  losses = weigh(p, jax.nn.softplus(-logits)) + weigh(q, jax.nn.softplus(logits))
   return -(weights * losses).sum(axis=-1)
 
 
 def source_information(p: Array, q: Array) -> Array:
-  """What one draw from a fair mixture of two tables tells about its source.
+  """The information of one draw from a fair mixture of two tables about its source.
 
   I(X; Y) = H(X) + H(Y) - H(X, Y),  Y ~ Bernoulli(1/2), X | Y ~ p or q
 
   It is JSD(p, q); here by the joint table, there by two KL divergences.
 
-  p [..., K] probabilities, q [..., K] -> [...] nats in [0, ln 2].
+  Args:
+    p: `[..., K]` probabilities.
+    q: `[..., K]` probabilities.
+
+  Returns:
+    `[...]` nats in [0, ln 2].
   """
   return mutual_information.of_table(jnp.stack([p, q], axis=-2) / 2.0)
 
 
 class Axioms(NamedTuple):
-  """Which laws of a distance hold on examples; a counter-example where one fails.
+  """The laws of a distance on examples, with a counter-example where one fails.
 
   non_negative: D(p, q) >= 0.
   identity: D(p, p) = 0, and D(p, q) > 0 for different ones.
@@ -119,7 +141,7 @@ def axioms(values: Array, *, tolerance: float = 1e-5) -> Axioms:
   another, and a detour of infinite length is no counter-example.
 
   Args:
-    values: [N, N], D(p_i, p_j) of N distributions, no two the same.
+    values: `[N, N]` array, D(p_i, p_j) of N distributions, no two the same.
     tolerance: what counts as rounding, relative to the largest finite value or 1.
 
   Returns:
@@ -136,7 +158,7 @@ def axioms(values: Array, *, tolerance: float = 1e-5) -> Axioms:
   slack = tolerance * max(1.0, finite.max(initial=0.0))
   same = np.eye(len(table), dtype=bool)
 
-  def worst(failure):
+  def worst_case(failure):
     where = np.unravel_index(np.argmax(failure), failure.shape)
     if failure[where] <= slack:
       return None
@@ -149,8 +171,8 @@ def axioms(values: Array, *, tolerance: float = 1e-5) -> Axioms:
   # Different ones at distance 0 fail by a number above any slack.
   coincide = np.where(table <= slack, 2.0 * slack, 0.0)
   return Axioms(
-    worst(-table),
-    worst(np.where(same, np.abs(table), coincide)),
-    worst(np.where(np.isnan(gap), 0.0, gap)),
-    worst(np.where(np.isinf(detour), -np.inf, longer)),
+    worst_case(-table),
+    worst_case(np.where(same, np.abs(table), coincide)),
+    worst_case(np.where(np.isnan(gap), 0.0, gap)),
+    worst_case(np.where(np.isinf(detour), -np.inf, longer)),
   )

@@ -1,4 +1,4 @@
-"""Differentiating through k steps of an inner optimization.
+"""Differentiation through k steps of an inner optimization.
 
 An inner problem is a differentiable update `step(state, x) -> state`, for
 instance one optimizer step on a critic with `state = (params, opt_state)`. The
@@ -9,8 +9,8 @@ outer parameters that `step` closes over and s_k the last state,
   d L(theta, s_k(theta)) / d theta = dL/dtheta + dL/ds_k * ds_k/dtheta,
 
   `full`       both terms, exact, by reverse mode through all k steps;
-  `partial`    the first term only: s_k is cut from the graph. It is what many
-               public "unrolled GANs" compute, and is kept for comparison;
+  `partial`    the first term only: the gradient of s_k is stopped. Many public
+               "unrolled GANs" compute this; it is here for comparison;
   `truncated`  both terms, with ds_k/dtheta through the last few steps;
   `implicit`   both terms, with ds/dtheta of the fixed point s = step(s), by
                the implicit function theorem.
@@ -47,12 +47,12 @@ Unroll = Callable[..., PyTree]
 def full(
   step: Step, state: PyTree, xs: PyTree = None, *, length: int | None = None
 ) -> PyTree:
-  """The state after k steps, differentiable through every one of them.
+  """Runs k steps, differentiable through every one of them.
 
   Args:
     step: (state, x) -> state; may close over outer parameters.
     state: inner state at the start, any pytree.
-    xs: inputs of the steps, leaves [k, ...], or None.
+    xs: inputs of the steps, leaves `[k, ...]`, or None.
     length: k, where `xs` is None.
 
   Returns:
@@ -66,6 +66,7 @@ def full(
   def body(state, x):
     return step(state, x), None
 
+  # CSE cannot undo a checkpoint inside a scan, and preventing it would cost barriers.
   keep_gradients = jax.checkpoint_policies.save_only_these_names(gradient.GRADIENT)
   body = jax.checkpoint(body, prevent_cse=False, policy=keep_gradients)
   return jax.lax.scan(body, state, xs, length=length)[0]
@@ -74,12 +75,12 @@ def full(
 def partial(
   step: Step, state: PyTree, xs: PyTree = None, *, length: int | None = None
 ) -> PyTree:
-  """The state after k steps as a constant: how it reacts is not differentiated.
+  """Runs k steps whose last state is a constant to the gradient.
 
-  Arguments and errors as in `full`.
+  Arguments and errors are those of `full`.
 
   Returns:
-    The state after k steps, cut from the graph.
+    The state after k steps, its gradient stopped.
   """
   cut = jax.lax.stop_gradient
   # Cut inside the scan as well, so that no derivative is ever built.
@@ -87,10 +88,10 @@ def partial(
 
 
 def truncated(num_last: int) -> Unroll:
-  """Differentiates through the last `num_last` steps, whatever came before.
+  """Returns an unrolling that differentiates through the last `num_last` steps.
 
   Args:
-    num_last: steps seen by the gradient; k or more gives `full`, 0 `partial`.
+    num_last: steps to differentiate through; k or more gives `full`, 0 `partial`.
 
   Returns:
     A function with the signature of `full`.
@@ -117,7 +118,7 @@ def truncated(num_last: int) -> Unroll:
 def implicit(
   *, num_terms: int = 20, solver: Callable[[Callable, PyTree], PyTree] | None = None
 ) -> Unroll:
-  """Runs k steps and differentiates as if they had reached the fixed point.
+  """Returns an unrolling that differentiates as if the steps reached a fixed point.
 
   At s = step(s, theta): ds/dtheta = (I - dstep/ds)^-1 dstep/dtheta. The inverse
   is the Neumann sum of (dstep/ds)^i, i = 0..num_terms, or `solver`'s. The start
@@ -142,10 +143,11 @@ def implicit(
     raise ValueError(f'num_terms must be >= 0, got {num_terms}')
 
   def neumann(matvec, b):
-    def add(x, _):
+    # x <- b + A x with A = I - matvec, n times from b: sum of A^i b, i = 0..n.
+    def add_term(x, _):
       return jax.tree.map(lambda b, x, ax: b + x - ax, b, x, matvec(x)), None
 
-    return jax.lax.scan(add, b, None, length=num_terms)[0]
+    return jax.lax.scan(add_term, b, None, length=num_terms)[0]
 
   def unroll_fn(step, state, xs=None, *, length=None):
     length = _length(xs, length)
@@ -161,32 +163,33 @@ def implicit(
     fixed = partial(step, state, xs, length=length)
     x = jax.tree.map(lambda x: x[-1], xs)
     moved, pullback = jax.vjp(lambda s: step(s, x), fixed)
+    # Its residuals depend on theta as well, but no gradient passes through them.
     pullback = jax.lax.stop_gradient(pullback)
-    return _react(solver or neumann, pullback, fixed, moved)
+    return _implicit_state(solver or neumann, pullback, fixed, moved)
 
   return unroll_fn
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _react(solve, pullback, fixed, moved):
-  """`fixed`, whose cotangent w reaches `moved` as (I - dstep/ds)^-T w."""
+def _implicit_state(solve, pullback, fixed, moved):
+  """Returns `fixed`, whose cotangent w is passed to `moved` as (I - dstep/ds)^-T w."""
   del solve, pullback, moved
   return fixed
 
 
-def _react_forward(solve, pullback, fixed, moved):
+def _implicit_state_forward(solve, pullback, fixed, moved):
   del solve, moved
   return fixed, pullback
 
 
-def _react_backward(solve, pullback, cotangent):
+def _implicit_state_backward(solve, pullback, cotangent):
   def matvec(v):
     return jax.tree.map(jnp.subtract, v, pullback(v)[0])
 
   return None, None, solve(matvec, cotangent)
 
 
-_react.defvjp(_react_forward, _react_backward)
+_implicit_state.defvjp(_implicit_state_forward, _implicit_state_backward)
 
 
 def check_meta_gradient(tx: optax.GradientTransformation) -> None:
@@ -234,14 +237,14 @@ def check_meta_gradient(tx: optax.GradientTransformation) -> None:
 
 
 def _length(xs: PyTree, length: int | None) -> int:
-  """k, from whichever of the two says it."""
+  """The number of steps, from `xs`, `length` or both."""
   sizes = {x.shape[0] for x in jax.tree.leaves(xs)} | (
     set() if length is None else {length}
   )
   if len(sizes) != 1:
     raise ValueError(
-      'the number of steps must be said by xs (leading axis) or by length, and'
-      f' agree where both are given; got {sorted(sizes)}'
+      'the number of steps must be the leading axis of xs or the length, and equal'
+      f' where there are both; got {sorted(sizes)}'
     )
   (length,) = sizes
   if length < 0:

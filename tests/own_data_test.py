@@ -60,7 +60,9 @@ def test_folder_and_npz_of_the_same_images_train_to_the_same_state(images, tmp_p
     values = launch.evaluate(dcgan_digits, config_of(name), workdir)
     row = log.read(workdir / 'evaluate.csv')[-1]
     np.testing.assert_allclose(values['mmd2'], row['mmd2'], rtol=1e-4)
-    samples = launch.sample(dcgan_digits, config_of(name), workdir, num=10)
+    samples = launch.sample(
+      dcgan_digits, config_of(name), workdir, request=launch.Request(num=10)
+    )
     assert samples.shape == (10, 8, 8, 1) and samples.dtype == np.int32
     assert 0 <= samples.min() < samples.max() <= 255  # pixels, not model space
     with Image.open(workdir / 'samples' / '00000008.png') as picture:

@@ -17,7 +17,7 @@ RATIO = 1032  # at most, of bytes to deflated bytes
 
 
 def read(path: str, wanted: Callable[[str, str], bool]) -> dict[str, np.ndarray]:
-  """The arrays of a file, by name.
+  """Reads the arrays of a file, by name.
 
   Args:
     path: of an .npz file.

@@ -23,6 +23,7 @@ import jax
 import numpy as np
 
 from gm_jax import base, model_space
+from gm_jax.data import words as words_lib
 
 MEMORY = 2**30  # bytes of decoded data that are kept in memory
 CHUNK = 2**23  # bytes decoded by a thread at once
@@ -30,27 +31,7 @@ AHEAD = 8  # batches decoded ahead
 
 
 class DataError(Exception):
-  """What is on disk cannot be used; one line says why."""
-
-
-class Dataset(NamedTuple):
-  """A data source.
-
-  name: as the user named it.
-  spec: what a method may know of it; its shape and dtype are of model space.
-  batches: (split, batch_size, *, seed, start=0, shard=(0, 1)) -> endless iterator
-    of dicts of numpy arrays, raw; `start` counts batches already taken, and
-    `shard` = (index, count) takes the index-th of count equal parts of each batch.
-  arrays: (split, num=None) -> dict of numpy arrays, raw, the first `num` examples
-    in a fixed order (all of them if num is None), for evaluation.
-  vocabulary: the characters by token, for text, else None.
-  """
-
-  name: str
-  spec: base.DataSpec
-  batches: Callable[..., Iterator[dict]]
-  arrays: Callable[..., dict]
-  vocabulary: tuple[str, ...] | None = None
+  """Files that cannot be used; one line says why."""
 
 
 class Rows(NamedTuple):
@@ -66,10 +47,43 @@ class Rows(NamedTuple):
   decodes: bool = False
 
 
+class Dataset(NamedTuple):
+  """A data source.
+
+  name: as the user named it.
+  spec: what a method may know of it; its shape and dtype are of model space.
+  batches: (split, batch_size, *, seed, start=0, shard=(0, 1)) -> endless iterator
+    of dicts of numpy arrays, raw; `start` counts batches already taken, and
+    `shard` = (index, count) takes the index-th of count equal parts of each batch.
+  arrays: (split, num=None) -> dict of numpy arrays, raw, the first `num` examples
+    in a fixed order (all of them if num is None), for evaluation.
+  vocabulary: the characters of `x` by token, for text, else None.
+  class_names: of `label`, by class, where they have names.
+  domain_names: of `domain`, likewise.
+  tokenize: string -> [n] int32 tokens, of `text` or of an x that is text; None where
+    strings mean nothing.
+  rows: examples by split and index, where they can be had so.
+  """
+
+  name: str
+  spec: base.DataSpec
+  batches: Callable[..., Iterator[dict]]
+  arrays: Callable[..., dict]
+  vocabulary: tuple[str, ...] | None = None
+  class_names: tuple[str, ...] | None = None
+  domain_names: tuple[str, ...] | None = None
+  tokenize: Callable[[str], np.ndarray] | None = None
+  rows: Mapping[str, Rows] | None = None
+
+  def encode(self, key: str, words: str) -> np.ndarray:
+    """Turns words into the raw array of one example; see `words.encode`."""
+    return words_lib.encode(self, key, words)
+
+
 def transformed(
   spec: base.DataSpec, arrays: Mapping, key: base.Array | None = None
 ) -> dict:
-  """The same arrays in model space; see `model_space.forward`.
+  """Takes arrays to model space; see `model_space.forward`.
 
   Args:
     spec: whose transforms are applied.
@@ -81,7 +95,7 @@ def transformed(
 
 
 def order(num: int, batch_size: int, *, seed: int) -> Callable[[int], np.ndarray]:
-  """The indices of any batch: (number of the batch) -> [batch_size] ints.
+  """Makes the function (number of a batch) -> [batch_size] indices.
 
   A fresh permutation every epoch. Batches run across the end of an epoch, so every
   example is seen once an epoch for any batch size.
@@ -96,30 +110,29 @@ def order(num: int, batch_size: int, *, seed: int) -> Callable[[int], np.ndarray
   def epoch(number):
     return np.random.default_rng([seed, number]).permutation(num)
 
-  def at(position):
+  def indices(position):
     first = position * batch_size
     last = first + batch_size
     epochs = range(first // num, (last - 1) // num + 1)
     parts = [epoch(e)[max(first - e * num, 0) : last - e * num] for e in epochs]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-  return at
-
-
-def permuted_indices(
-  num: int, batch_size: int, *, seed: int, start: int = 0
-) -> Iterator[np.ndarray]:
-  """Endless [batch_size] index arrays in `order`, `start` batches already taken."""
-  return map(order(num, batch_size, seed=seed), itertools.count(start))
+  return indices
 
 
 def stream(split: str) -> int:
-  """A number for the split's name, so that no two splits share random numbers."""
+  """Turns a split's name into a number: no two splits share random numbers."""
   return int.from_bytes(split.encode(), 'big')
 
 
+def derive_seed(seed: int, name: str, number: int = 0) -> int:
+  """Derives a seed of at most 31 bits for a second order beside the seed's own."""
+  sequence = np.random.SeedSequence([seed, stream(name), number])
+  return int(sequence.generate_state(1)[0] >> 1)
+
+
 def part(batch_size: int, shard: tuple[int, int]) -> slice:
-  """The rows of a global batch that the process of a shard (index, count) takes."""
+  """Finds the rows of a global batch that a shard (index, count) takes."""
   index, count = shard
   if not 0 <= index < count:
     raise ValueError(f'shard must be (index, count) with index < count, got {shard}')
@@ -130,8 +143,8 @@ def part(batch_size: int, shard: tuple[int, int]) -> slice:
   return slice(index * batch_size // count, (index + 1) * batch_size // count)
 
 
-def gathered(arrays: Mapping[str, np.ndarray]) -> Rows:
-  """Rows of arrays in memory, each [N, ...]."""
+def array_rows(arrays: Mapping[str, np.ndarray]) -> Rows:
+  """Makes rows of arrays in memory, each [N, ...]."""
   num = len(next(iter(arrays.values())))
   return Rows(num, lambda index: {k: v.take(index, 0) for k, v in arrays.items()})
 
@@ -142,8 +155,8 @@ def in_memory(
   splits: Mapping[str, Mapping[str, np.ndarray]],
   vocabulary: tuple[str, ...] | None = None,
 ) -> Dataset:
-  """A Dataset over raw arrays in memory, by split and batch key; see `from_rows`."""
-  rows = {split: gathered(arrays) for split, arrays in splits.items()}
+  """Makes a Dataset of raw arrays in memory, by split and key; see `from_rows`."""
+  rows = {split: array_rows(arrays) for split, arrays in splits.items()}
   return from_rows(name, spec, rows, vocabulary)
 
 
@@ -156,7 +169,7 @@ def from_rows(
   memory: bool | None = None,
   hint: str = '',
 ) -> Dataset:
-  """A Dataset over rows, decoded into memory or streamed.
+  """Makes a Dataset of rows, decoded into memory or streamed.
 
   Args:
     name: of the data set.
@@ -173,7 +186,7 @@ def from_rows(
   if memory is None:
     memory = sum(map(_num_bytes, splits.values())) <= MEMORY
   if memory:
-    splits = {split: _decoded(rows) for split, rows in splits.items()}
+    splits = {split: _decode(rows) for split, rows in splits.items()}
 
   def find(split):
     if split not in splits:
@@ -185,74 +198,32 @@ def from_rows(
     rows, mine = find(split), part(batch_size, shard)
     indices = order(rows.num, batch_size, seed=seed)
 
-    def at(position):
+    def batch(position):
       return rows.get(indices(position)[mine])
 
-    return _ahead(at, start) if rows.decodes else map(at, itertools.count(start))
+    if rows.decodes:
+      return _read_ahead(batch, start)
+    return map(batch, itertools.count(start))
 
   def arrays(split, num=None):
     rows = find(split)
     num = rows.num if num is None else min(num, rows.num)
-    rows = _decoded(rows._replace(num=num)) if num else rows
+    rows = _decode(rows._replace(num=num)) if num else rows
     return rows.get(np.arange(num))
 
   spec = spec._replace(num_train=find('train').num)
-  return Dataset(name, spec, batches, arrays, vocabulary)
-
-
-def stratified(
-  sizes: Mapping[str, int], label: np.ndarray | None = None
-) -> dict[str, np.ndarray]:
-  """Fixed indices of every split, each class in proportion.
-
-  Args:
-    sizes: of the splits, whose sum is N.
-    label: `[N]` classes; if None, all are of one class.
-
-  Returns:
-    Indices [size] by split, disjoint.
-  """
-  num = sum(sizes.values())
-  label = np.zeros(num, int) if label is None else label
-  shuffled = np.random.default_rng(0).permutation(num)
-  quantile = np.empty(num)  # rank within the class, so that cuts share out classes
-  by_class = shuffled[np.argsort(label[shuffled], kind='stable')]
-  _, counts = np.unique(label, return_counts=True)
-  for members in np.split(by_class, np.cumsum(counts)[:-1]):
-    quantile[members] = (np.arange(len(members)) + 0.5) / len(members)
-  ends = np.cumsum(list(sizes.values()))[:-1]
-  ranked = np.argsort(quantile, kind='stable')
-  return dict(zip(sizes, np.split(ranked, ends), strict=True))
-
-
-def tenths(num: int, what: str) -> dict[str, int]:
-  """Sizes of a split into 80% 'train', 10% 'validation' and 10% 'test'.
-
-  Args:
-    num: number of examples, at least 10.
-    what: they are and how to bring splits instead, as '7 images in /pics', for the
-      error.
-
-  Returns:
-    Sizes by split, as `stratified` takes them.
-
-  Raises:
-    DataError: there are too few.
-  """
-  if num < 10:
-    raise DataError(f'{what}: too few to split 80/10/10, which needs at least 10')
-  return {'test': num // 10, 'validation': num // 10, 'train': num - 2 * (num // 10)}
+  return Dataset(name, spec, batches, arrays, vocabulary, rows=dict(splits))
 
 
 def _num_bytes(rows: Rows) -> int:
-  """Bytes of all rows, by the first one; 0 if nothing need be decoded."""
+  """Counts the bytes of all rows by the first one; 0 if nothing need be decoded."""
   if not rows.decodes:
     return 0
   return rows.num * sum(v.nbytes for v in rows.get(np.arange(1)).values())
 
 
-def _decoded(rows: Rows) -> Rows:
-  """The same rows in memory."""
+def _decode(rows: Rows) -> Rows:
+  """Brings rows into memory."""
   if not rows.decodes:
     return rows
   first = rows.get(np.arange(1))
@@ -264,17 +235,17 @@ def _decoded(rows: Rows) -> Rows:
     for name, value in rows.get(chunk).items():
       table[name][chunk[0] : chunk[0] + len(chunk)] = value
 
-  with futures.ThreadPoolExecutor(_threads()) as pool:
-    _all_or_first_error([pool.submit(fill, chunk) for chunk in chunks])
-  return gathered(table)
+  with futures.ThreadPoolExecutor(_num_threads()) as pool:
+    _wait([pool.submit(fill, chunk) for chunk in chunks])
+  return array_rows(table)
 
 
-def _threads() -> int:
+def _num_threads() -> int:
   # More than there are cores only contend for the interpreter.
   return max(2, min(16, os.cpu_count() or 2))
 
 
-def _all_or_first_error(jobs: Iterable[futures.Future]) -> None:
+def _wait(jobs: Iterable[futures.Future]) -> None:
   """Waits for the jobs in order; at an error, those not begun are given up."""
   try:
     for job in jobs:
@@ -285,10 +256,10 @@ def _all_or_first_error(jobs: Iterable[futures.Future]) -> None:
     raise
 
 
-def _ahead(at: Callable[[int], dict], start: int) -> Iterator[dict]:
-  """at(start), at(start + 1), ..., some made ahead by threads."""
+def _read_ahead(batch: Callable[[int], dict], start: int) -> Iterator[dict]:
+  """Yields batch(start), batch(start + 1), ..., some made ahead by threads."""
   import grain  # heavy
 
   positions = grain.MapDataset.range(start, 2**62)
-  options = grain.ReadOptions(_threads(), prefetch_buffer_size=AHEAD)
-  return iter(positions.map(at).to_iter_dataset(options))
+  options = grain.ReadOptions(_num_threads(), prefetch_buffer_size=AHEAD)
+  return iter(positions.map(batch).to_iter_dataset(options))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from gm_jax import base
-from gm_jax.data import dataset, transforms
+from gm_jax.data import dataset, splits, transforms
 
 NUM_LEVELS = 17
 SIZE = 8
@@ -22,7 +22,7 @@ def digits(
   crop: int = 8,
   transform: Callable[[int], base.Transform] = transforms.scaling,
 ) -> dataset.Dataset:
-  """The digits, raw `x` [B, H, H, 1] uint8 of levels 0..16 and `label` [B] int32.
+  """Loads the digits, raw `x` [B, H, H, 1] uint8 of levels 0..16 and `label` [B] int32.
 
   Splits, fixed and stratified: 'train' 1257, 'validation' 180, 'test' 360.
 
@@ -39,7 +39,7 @@ def digits(
     A Dataset.
 
   Raises:
-    ValueError: `labels` is no multiple of 10 of which every class has its share, or
+    ValueError: `labels` is no multiple of 10, or more than every class can have, or
       `crop` is not from 1 to 8.
   """
   from sklearn import datasets  # heavy
@@ -50,26 +50,27 @@ def digits(
   inside = slice((SIZE - crop) // 2, (SIZE - crop) // 2 + crop)
   raw = bunch.images.astype(np.uint8)[:, inside, inside, None]
   label = bunch.target.astype(np.int32)
-  splits = {
+  arrays = {
     split: {'x': raw[index], 'label': label[index]}
-    for split, index in dataset.stratified(_SIZES, label).items()
+    for split, index in splits.stratify(_SIZES, label).items()
   }
   if labels is not None:
-    splits['train']['label'] = _told(splits['train']['label'], labels)
+    arrays['train']['label'] = _hide_labels(arrays['train']['label'], labels)
   way = transform(NUM_LEVELS)
   shape, dtype = (crop, crop, 1), transforms.dtype(way)
   spec = base.DataSpec(shape, dtype, NUM_LEVELS, 10, None, way)
-  return dataset.in_memory('digits', spec, splits)
+  data = dataset.in_memory('digits', spec, arrays)
+  return data._replace(class_names=tuple('0123456789'))
 
 
-def _told(label: np.ndarray, num: int) -> np.ndarray:
-  """The labels, but -1 after the first num / 10 of each class."""
-  share, rest = divmod(num, 10)
-  if rest or not 0 < share <= np.bincount(label).min():
+def _hide_labels(label: np.ndarray, num: int) -> np.ndarray:
+  """Replaces labels by -1 after the first num / 10 of each class."""
+  each, rest = divmod(num, 10)
+  if rest or not 0 < each <= np.bincount(label).min():
     most = 10 * np.bincount(label).min()
     raise ValueError(f'labels must be a multiple of 10, 10 to {most}, got {num}')
   rank = np.zeros_like(label)
   for one in range(10):
     of_class = label == one
     rank[of_class] = np.arange(of_class.sum())
-  return np.where(rank < share, label, -1)
+  return np.where(rank < each, label, -1)

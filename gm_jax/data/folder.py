@@ -4,11 +4,14 @@
   train/cat/1.png test/cat/2.png     as the folders say, where there is a `train`
   1.png 2.jpg                        no classes
 
-What is no image by its suffix is ignored, and so is what is hidden; what is an image
-by its suffix and cannot be one is an error. See `images` for how pixels are made.
+Classes are numbered in the order of their names, where a run of digits counts as one
+number: 2 comes before 10. What is no image by its suffix is ignored, and so is what is
+hidden; what is an image by its suffix and cannot be one is an error. See `images` for
+how pixels are made.
 """
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -16,6 +19,7 @@ import numpy as np
 
 from gm_jax import base
 from gm_jax.data import dataset, images, transforms
+from gm_jax.data import splits as splits_lib
 
 SUFFIXES = frozenset(
   ['.png', '.jpg', '.jpeg', '.gif', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm']
@@ -39,7 +43,7 @@ def folder(
   transform: Callable[[int], base.Transform] = transforms.scaling,
   memory: bool | None = None,
 ) -> dataset.Dataset:
-  """The images of a folder, raw `x` [B, H, W, C] uint8, and `label` [B] int32.
+  """Loads the images of a folder, raw `x` [B, H, W, C] uint8, and `label` [B] int32.
 
   Args:
     path: of the folder.
@@ -61,7 +65,7 @@ def folder(
   root = os.path.realpath(path)
   if not os.path.isdir(root):
     raise dataset.DataError(f'{path}: no such folder')
-  splits, classes = _found(root)
+  splits, classes = _find(root)
   every = sorted(p for files in splits.values() for p in files.paths)
   sizes, colored = _headers(root, every)
   if size is None and len(set(sizes)) > 1:
@@ -81,18 +85,19 @@ def folder(
     shape, transforms.dtype(way), 256, len(classes) or None, None, way
   )
   hint = 'make a sub-folder of that name'
-  return dataset.from_rows(f'folder:{path}', spec, rows, memory=memory, hint=hint)
+  data = dataset.from_rows(f'folder:{path}', spec, rows, memory=memory, hint=hint)
+  return data._replace(class_names=tuple(classes) or None)
 
 
-def _found(root: str) -> tuple[dict[str, Files], list[str]]:
-  """The files of every split, and the names of the classes."""
-  folders, files = _listed(root, '')
+def _find(root: str) -> tuple[dict[str, Files], list[str]]:
+  """Finds the files of every split, and the names of the classes."""
+  folders, files = _list(root, '')
   if 'train' not in folders:
-    paths, labels, classes = _classes(root, '', folders, files, None)
+    paths, labels, classes = _label(root, '', folders, files, None)
     if not paths:
       raise dataset.DataError(f'{root}: no images: {", ".join(sorted(SUFFIXES))}')
-    sizes = dataset.tenths(len(paths), f'{root}: {len(paths)} images')
-    parts = dataset.stratified(sizes, None if labels is None else np.array(labels))
+    sizes = splits_lib.tenths(len(paths), f'{root}: {len(paths)} images')
+    parts = splits_lib.stratify(sizes, None if labels is None else np.array(labels))
     return {
       split: Files(
         [paths[i] for i in index],
@@ -109,22 +114,22 @@ def _found(root: str) -> tuple[dict[str, Files], list[str]]:
     raise dataset.DataError(f'{root}: both val and validation: keep one')
   splits, classes = {}, None
   for name in sorted(folders, key=lambda name: name != 'train'):
-    inner, inside = _listed(root, name)
-    paths, labels, classes = _classes(root, name, inner, inside, classes)
+    inner, inside = _list(root, name)
+    paths, labels, classes = _label(root, name, inner, inside, classes)
     if not paths:
       raise dataset.DataError(f'{name}: no images')
     splits[SPLITS[name]] = Files(paths, labels)
   return splits, classes
 
 
-def _classes(
+def _label(
   root: str,
   where: str,
   folders: Sequence[str],
   files: Sequence[str],
   known: list[str] | None,
 ) -> tuple[list[str], list[int] | None, list[str]]:
-  """Paths, labels and class names of what stands in a folder.
+  """Labels the images of a folder: paths, labels and names of classes.
 
   Args:
     root: of all paths.
@@ -147,7 +152,7 @@ def _classes(
     inner = os.path.join(where, name)
     if name not in classes:
       raise dataset.DataError(f'{inner}: train has no class of this name')
-    deeper, found = _listed(root, inner)
+    deeper, found = _list(root, inner)
     if deeper:
       raise dataset.DataError(
         f'{os.path.join(inner, deeper[0])}: a folder within a class; images only'
@@ -159,8 +164,8 @@ def _classes(
   return paths, labels, classes
 
 
-def _listed(root: str, where: str) -> tuple[list[str], list[str]]:
-  """Names of the sub-folders and of the images in a folder, sorted."""
+def _list(root: str, where: str) -> tuple[list[str], list[str]]:
+  """Lists the sub-folders, in natural order, and the images in a folder, sorted."""
   folders, files = [], []
   try:
     with os.scandir(os.path.join(root, where)) as found:
@@ -184,11 +189,24 @@ def _listed(root: str, where: str) -> tuple[list[str], list[str]]:
       files.append(entry.name)
     else:
       raise dataset.DataError(f'{path}: neither a file nor a folder, or a dead link')
-  return folders, files
+  return sorted(folders, key=natural_key), files
+
+
+def natural_key(name: str) -> tuple[str, str]:
+  """Makes a key that sorts a run of digits as one number: 'a2' before 'a10'.
+
+  Names that first differ elsewhere than in a run of digits sort as plain strings do.
+  """
+
+  def mark(run):
+    digits = run[0].lstrip('0')
+    return f'0{len(digits):04}{digits}'  # a digit comes first, as in the plain string
+
+  return re.sub('[0-9]+', mark, name), name
 
 
 def _headers(root: str, paths: Sequence[str]) -> tuple[list[tuple[int, int]], bool]:
-  """(height, width) of every image, and whether any has color."""
+  """Reads (height, width) of every image, and whether any has color."""
   sizes, colored = [], False
   with images.no_bombs():
     for path in paths:
@@ -204,9 +222,9 @@ def _headers(root: str, paths: Sequence[str]) -> tuple[list[tuple[int, int]], bo
 def _rows(root, files: Files, shape, size, mode) -> dataset.Rows:
   label = None if files.labels is None else np.array(files.labels, np.int32)
 
-  def one(path):
+  def decode(path):
     try:
-      pixels = images.decoded(os.path.join(root, path), size=size, mode=mode)
+      pixels = images.decode(os.path.join(root, path), size=size, mode=mode)
     except Exception as error:
       raise _unusable(path, error) from error
     if pixels.shape != shape:
@@ -215,14 +233,14 @@ def _rows(root, files: Files, shape, size, mode) -> dataset.Rows:
     return pixels
 
   def get(index):
-    arrays = {'x': np.stack([one(files.paths[i]) for i in index])}
+    arrays = {'x': np.stack([decode(files.paths[i]) for i in index])}
     return arrays if label is None else {**arrays, 'label': label[index]}
 
   return dataset.Rows(len(files.paths), get, decodes=True)
 
 
 def _unusable(path: str, error: Exception) -> dataset.DataError:
-  """What PIL may raise for a damaged file is of no one type; this names the file."""
+  """Names the file where PIL raises an error of whatever type."""
   from PIL import UnidentifiedImageError  # heavy
 
   if isinstance(error, UnidentifiedImageError):

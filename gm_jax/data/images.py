@@ -25,9 +25,9 @@ def check_size(size: int | None) -> None:
 
 @contextlib.contextmanager
 def no_bombs() -> Iterator[None]:
-  """A context in which PIL raises where it would warn of a huge header.
+  """Makes a context in which PIL raises where it would warn of a huge header.
 
-  For one thread only, as every context of warnings; `header` is to be used in it.
+  It is for one thread only, as every context of warnings; `header` is to be used in it.
   """
   from PIL import Image  # heavy
 
@@ -37,7 +37,7 @@ def no_bombs() -> Iterator[None]:
 
 
 def header(file: str) -> tuple[tuple[int, int], bool]:
-  """(height, width) and whether there is color, by the file's header.
+  """Reads (height, width), and whether there is color, by the file's header.
 
   Raises:
     ValueError: the header claims too many pixels.
@@ -50,16 +50,16 @@ def header(file: str) -> tuple[tuple[int, int], bool]:
       width, height = image.size
       if width * height > MAX_PIXELS:
         raise Image.DecompressionBombError
-      if _turned(image):
+      if _is_turned(image):
         width, height = height, width
-      return (height, width), _colored(image)
+      return (height, width), _has_color(image)
   except (Image.DecompressionBombError, Image.DecompressionBombWarning):
     limit = MAX_PIXELS // 2**20
     raise ValueError(f'its header claims more than {limit} megapixels') from None
 
 
-def decoded(file: str | BinaryIO, *, size: int | None, mode: str) -> np.ndarray:
-  """The pixels of a file, [H, W, C] uint8.
+def decode(file: str | BinaryIO, *, size: int | None, mode: str) -> np.ndarray:
+  """Decodes the pixels of a file, [H, W, C] uint8.
 
   Args:
     file: path or stream.
@@ -74,17 +74,17 @@ def decoded(file: str | BinaryIO, *, size: int | None, mode: str) -> np.ndarray:
   with Image.open(file) as image:
     image.load()
     if image.mode != mode or 'transparency' in image.info:
-      image = _plain(image).convert(mode)
+      image = _simplify(image).convert(mode)
     if image.getexif():
       image = ImageOps.exif_transpose(image)
     if size is not None and image.size != (size, size):
-      image = _resized(image, size)
+      image = _resize(image, size)
     width, height = image.size
     return np.frombuffer(image.tobytes(), np.uint8).reshape(height, width, -1)
 
 
-def _plain(image: Any) -> Any:
-  """The image in 8 bits, without transparency."""
+def _simplify(image: Any) -> Any:
+  """Brings an image to 8 bits, without transparency."""
   from PIL import Image  # heavy
 
   if image.mode == 'F':
@@ -106,7 +106,7 @@ def _plain(image: Any) -> Any:
   return image
 
 
-def _resized(image: Any, size: int) -> Any:
+def _resize(image: Any, size: int) -> Any:
   from PIL import Image  # heavy
 
   width, height = image.size
@@ -117,15 +117,15 @@ def _resized(image: Any, size: int) -> Any:
   return square.resize((size, size), Image.Resampling.LANCZOS)
 
 
-def _turned(image: Any) -> bool:
-  """Whether the camera held the image on its side, where the header says so."""
+def _is_turned(image: Any) -> bool:
+  """Tells whether the camera lay on its side, where the header says so."""
   # Of other formats PIL would decode the whole image to find out.
   if image.format not in ('JPEG', 'MPO', 'WEBP', 'TIFF'):
     return False
   return image.getexif().get(0x0112, 1) >= 5
 
 
-def _colored(image: Any) -> bool:
+def _has_color(image: Any) -> bool:
   if image.mode in ('P', 'PA'):
     palette = np.reshape(image.getpalette('RGB'), (-1, 3))
     return bool((palette != palette[:, :1]).any())

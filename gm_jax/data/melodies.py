@@ -1,4 +1,4 @@
-"""Tunes of a known law: what there is to learn in them is known to the bit.
+"""Tunes of a known distribution: what there is to learn in them is known to the bit.
 
 A tune is 32 notes in four phrases A A B A of 8, in a major key drawn evenly from 12.
 A phrase begins at an even one of 15 degrees, two octaves, and walks: -2 ... 2 degrees
@@ -28,7 +28,7 @@ SIZES = {'train': 4096, 'validation': 512, 'test': 512}
 
 @functools.cache
 def moves() -> np.ndarray:
-  """[15, 15] probabilities of the next degree by the last."""
+  """Gives the [15, 15] probabilities of the next degree by the last."""
   table = np.zeros((len(SCALE), len(SCALE)))
   for last in range(len(SCALE)):
     for step, weight in WEIGHTS.items():
@@ -37,8 +37,8 @@ def moves() -> np.ndarray:
   return table / table.sum(axis=1, keepdims=True)
 
 
-def drawn(rng: np.random.Generator, num: int) -> np.ndarray:
-  """Tunes [num, 32] int32."""
+def draw(rng: np.random.Generator, num: int) -> np.ndarray:
+  """Draws tunes [num, 32] int32."""
   phrases = np.empty((num, max(FORM) + 1, PHRASE), np.int64)
   phrases[..., 0] = rng.integers(len(SCALE), size=phrases.shape[:2])
   total = moves().cumsum(axis=1)
@@ -50,7 +50,7 @@ def drawn(rng: np.random.Generator, num: int) -> np.ndarray:
 
 
 def log_prob(x: np.ndarray) -> np.ndarray:
-  """log p of tunes [B, 32], [B] nats: the law itself, keys summed out."""
+  """Evaluates log p of tunes [B, 32], [B] nats, exactly: keys summed out."""
   phrases = np.asarray(x).reshape(len(x), len(FORM), PHRASE)
   first = [FORM.index(which) for which in range(max(FORM) + 1)]
   returns = (phrases == phrases[:, np.take(first, FORM)]).all(axis=(1, 2))
@@ -59,18 +59,18 @@ def log_prob(x: np.ndarray) -> np.ndarray:
   with np.errstate(divide='ignore'):
     log_moves = np.log(moves())
 
-  def given(key):
+  def log_given_key(key):
     at = degree[phrases[:, first] - key]
     inside = (at >= 0).all(axis=(1, 2))
     steps = log_moves[at[..., :-1], at[..., 1:]].sum(axis=(1, 2))
     return np.where(inside, steps - len(first) * math.log(len(SCALE)), -np.inf)
 
-  each = np.logaddexp.reduce([given(key) for key in range(KEYS)], axis=0)
+  each = np.logaddexp.reduce([log_given_key(key) for key in range(KEYS)], axis=0)
   return np.where(returns, each - math.log(KEYS), -np.inf)
 
 
 def melodies() -> dataset.Dataset:
-  """Generated tunes, raw `x` [B, 32] int32 of 36 pitches; always the same ones.
+  """Generates tunes, raw `x` [B, 32] int32 of 36 pitches; always the same ones.
 
   Splits: 'train' 4096, 'validation' 512, 'test' 512.
 
@@ -78,7 +78,7 @@ def melodies() -> dataset.Dataset:
     A Dataset; its measure is a mass.
   """
   splits = {
-    split: {'x': drawn(np.random.default_rng([0, i]), num)}
+    split: {'x': draw(np.random.default_rng([0, i]), num)}
     for i, (split, num) in enumerate(SIZES.items())
   }
   spec = base.DataSpec(

@@ -4,7 +4,8 @@
   x_train, y_train, x_test, y_test      as the names say; validation likewise
 
 Other arrays that are taken, by either scheme: `images` for x; `label`, `labels` for y;
-`text`, `caption`, `captions`; `domain`, `domains`; `condition`; `mask`. Strings become
+`text`, `caption`, `captions`; `domain`, `domains`; `condition`; `mask`; and `y_image`,
+`y_images` for a second domain, whose examples belong to those of x. Strings become
 their UTF-8 bytes, padded with zeros. Anything else in the file is ignored, unless its
 name is nearly one of these. Nothing in the file is ever executed.
 """
@@ -16,15 +17,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from gm_jax import base
-from gm_jax.data import arrays_file, dataset, transforms
+from gm_jax.data import arrays_file, dataset, transforms, words
+from gm_jax.data import splits as splits_lib
 
 KEYS = {
   'x': 'x', 'images': 'x', 'image': 'x', 'y': 'label', 'label': 'label',
   'labels': 'label', 'text': 'text', 'caption': 'text', 'captions': 'text',
   'domain': 'domain', 'domains': 'domain', 'condition': 'condition', 'mask': 'mask',
+  'y_image': 'y', 'y_images': 'y',
 }  # fmt: skip
 SUFFIXES = {'': '', '_train': 'train', '_validation': 'validation'}
 SUFFIXES |= {'_val': 'validation', '_test': 'test'}
+FLOAT, INT = jnp.dtype(jnp.float32), jnp.dtype(jnp.int32)
 NAMES = {
   k + s: (key, split) for k, key in KEYS.items() for s, split in SUFFIXES.items()
 }
@@ -36,10 +40,11 @@ def npz(
   levels: int | None = None,
   transform: Callable[[int], base.Transform] | None = None,
 ) -> dataset.Dataset:
-  """The arrays of a file, raw `x` [B, ...] and whatever else it holds.
+  """Loads the arrays of a file, raw `x` [B, ...] and whatever else it holds.
 
   Integers are pixels: uint8 [N, H, W] gets a channel axis, and has 256 levels unless
-  said otherwise. Floats are real numbers, and the model sees them as they are.
+  said otherwise. Floats are real numbers, and the model sees them as they are. So it is
+  with `y_image` too, and the options hold for whichever of the two is of integers.
 
   Args:
     path: of the .npz file.
@@ -56,48 +61,73 @@ def npz(
   """
   if levels is not None and not 2 <= levels <= transforms.MAX_LEVELS:
     raise ValueError(f'levels must be from 2 to {transforms.MAX_LEVELS}, got {levels}')
-  splits, names = _by_split(path, arrays_file.read(path, _wanted))
+  splits, names = _by_split(path, arrays_file.read(path, _is_wanted))
   for split, arrays in splits.items():
     _check_lengths(path, arrays, names[split])
-  floats = splits['train']['x'].dtype.kind == 'f'
-  if floats and (levels or transform):
+  kinds = {key: array.dtype.kind for key, array in splits['train'].items()}
+  floats = {key: kinds[key] == 'f' for key in ('x', 'y') if key in kinds}
+  if all(floats.values()) and (levels or transform):
     option = 'levels' if levels else 'transform'
     raise ValueError(f'{path}: x is of floats, for which there is no option {option!r}')
   for split, arrays in splits.items():
-    for key in arrays:
+    for key, array in arrays.items():
       try:
-        arrays[key] = _CLEAN[key](arrays[key], levels, floats)
+        arrays[key] = _CLEAN[key](
+          array, levels, floats.get(key, array.dtype.kind == 'f')
+        )
       except ValueError as error:
         raise dataset.DataError(f'{path}: {names[split][key]}: {error}') from error
   _check_alike(path, splits, names)
   if '' in names:
     splits = _cut(path, splits['train'])
-  return _dataset(path, splits, levels, transform, names)
+  strings = kinds.get('text') in ('U', 'S')
+  data = _make(path, splits, levels, transform, least_tokens=256 if strings else 0)
+  return data._replace(tokenize=words.tokenize_bytes) if strings else data
 
 
-def _dataset(path, splits, levels, transform, names) -> dataset.Dataset:
+def _make(path, splits, levels, transform, *, least_tokens) -> dataset.Dataset:
   train = splits['train']
-  if train['x'].dtype.kind == 'f':
-    way, num_levels = transforms.identity(), None
-  else:
-    num_levels = levels or (2 if train['x'].dtype == bool else 256)
-    way = (transform or transforms.scaling)(num_levels)
-  num_classes = None
-  if 'label' in train:
-    num_classes = 1 + max(int(s['label'].max()) for s in splits.values())
+
+  def count(key):
+    num = 1 + max(int(arrays[key].max()) for arrays in splits.values())
+    return max(num, least_tokens) if key == 'text' else num
+
+  spaces = {
+    key: _image_space(train[key], levels, transform)
+    for key in ('x', 'y')
+    if key in train
+  }
+  parts = {key: base.Part(*space) for key, space in spaces.items() if key != 'x'}
+  if 'condition' in train:
+    shape = train['condition'].shape[1:]
+    parts['condition'] = base.Part(shape, FLOAT, None, transforms.identity())
+  for key in ('domain', 'text'):
+    if key in train:
+      parts[key] = base.Part(train[key].shape[1:], INT, count(key), transforms.tokens())
   for arrays in splits.values():
-    if arrays['x'].dtype == bool:
-      arrays['x'] = arrays['x'].astype(np.uint8)
-  shape = train['x'].shape[1:]
-  dtype = transforms.dtype(way) if num_levels else jnp.float32
-  spec = base.DataSpec(shape, dtype, num_levels, num_classes, None, way)
-  rows = {split: dataset.gathered(arrays) for split, arrays in splits.items()}
+    for key in spaces:
+      if arrays[key].dtype == bool:
+        arrays[key] = arrays[key].astype(np.uint8)
+  shape, dtype, num_levels, way = spaces['x']
+  num_classes = count('label') if 'label' in train else None
+  spec = base.DataSpec(shape, dtype, num_levels, num_classes, None, way, parts)
+  rows = {split: dataset.array_rows(arrays) for split, arrays in splits.items()}
   hint = 'save x_validation, or save x alone to have it split'
   return dataset.from_rows(f'npz:{path}', spec, rows, hint=hint)
 
 
-def _wanted(path: str, name: str) -> bool:
-  """Whether an array is taken; a name that is nearly right is an error."""
+def _image_space(array: np.ndarray, levels, transform) -> tuple:
+  """Finds the fields of a `Part` for pixels or other numbers [N, ...]."""
+  shape = array.shape[1:]
+  if array.dtype.kind == 'f':
+    return shape, FLOAT, None, transforms.identity()
+  num_levels = levels or (2 if array.dtype == bool else 256)
+  way = (transform or transforms.scaling)(num_levels)
+  return shape, transforms.dtype(way), num_levels, way
+
+
+def _is_wanted(path: str, name: str) -> bool:
+  """Tells whether an array is taken; a name that is nearly right is an error."""
   if name in NAMES:
     return True
   near = difflib.get_close_matches(name, NAMES, 1, 0.8)
@@ -107,7 +137,7 @@ def _wanted(path: str, name: str) -> bool:
 
 
 def _by_split(path: str, found: Mapping) -> tuple[dict, dict]:
-  """Arrays by split and batch key, and likewise their names in the file.
+  """Sorts arrays by split and batch key, and likewise their names in the file.
 
   Where the file has no splits, all is 'train', and the names have the key '' too.
   """
@@ -145,7 +175,7 @@ def _check_lengths(path: str, arrays: Mapping, names: Mapping) -> None:
 
 
 def _check_alike(path: str, splits: dict, names: Mapping) -> None:
-  """Every split has the keys, shapes and kinds of 'train'; texts are made as long."""
+  """Checks that splits have one set of keys, shapes and kinds; pads texts alike."""
   train = splits['train']
   longest = max((s['text'].shape[1] for s in splits.values() if 'text' in s), default=0)
   for split, arrays in splits.items():
@@ -167,8 +197,8 @@ def _check_alike(path: str, splits: dict, names: Mapping) -> None:
 
 def _cut(path: str, arrays: Mapping) -> dict[str, dict]:
   num = len(arrays['x'])
-  sizes = dataset.tenths(num, f'{path}: {num} examples')
-  parts = dataset.stratified(sizes, arrays.get('label'))
+  sizes = splits_lib.tenths(num, f'{path}: {num} examples')
+  parts = splits_lib.stratify(sizes, arrays.get('label'))
   return {
     split: {key: array[index] for key, array in arrays.items()}
     for split, index in parts.items()
@@ -179,7 +209,7 @@ def _clean_x(x: np.ndarray, levels: int | None, floats: bool) -> np.ndarray:
   if x.dtype.kind not in 'buif':
     raise ValueError(f'expected numbers, got {x.dtype}')
   if (x.dtype.kind == 'f') != floats:
-    raise ValueError(f'{x.dtype}, where x of train is of another kind')
+    raise ValueError(f'{x.dtype}, where that of train is of another kind')
   if x.ndim < 2 or not all(x.shape):
     raise ValueError(f'expected [N, D] or [N, H, W, C], got {list(x.shape)}')
   if floats:
@@ -221,10 +251,6 @@ def _classes(label: np.ndarray, *_) -> np.ndarray:
   return label.astype(np.int32)
 
 
-def _condition(value: np.ndarray, *_) -> np.ndarray:
-  return value.astype(np.int32) if value.dtype.kind in 'bui' else _finite(value)
-
-
 def _mask(mask: np.ndarray, *_) -> np.ndarray:
   if mask.dtype.kind not in 'bui' or not ((mask == 0) | (mask == 1)).all():
     raise ValueError('expected True and False, or 1 and 0')
@@ -232,7 +258,7 @@ def _mask(mask: np.ndarray, *_) -> np.ndarray:
 
 
 def _text(text: np.ndarray, *_) -> np.ndarray:
-  """[N] strings as UTF-8 bytes, or [N, T] tokens, as int32."""
+  """Makes int32 tokens of [N] strings, by their UTF-8 bytes, or of [N, T] tokens."""
   if text.dtype.kind in 'ui' and text.ndim == 2 and text.min() >= 0:
     return text.astype(np.int32)
   if text.dtype.kind not in 'US' or text.ndim != 1:
@@ -243,6 +269,6 @@ def _text(text: np.ndarray, *_) -> np.ndarray:
 
 
 _CLEAN = {
-  'x': _clean_x, 'label': _classes, 'domain': _classes, 'text': _text,
-  'condition': _condition, 'mask': _mask,
+  'x': _clean_x, 'y': _clean_x, 'label': _classes, 'domain': _classes, 'text': _text,
+  'condition': _finite, 'mask': _mask,
 }  # fmt: skip

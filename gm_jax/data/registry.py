@@ -5,7 +5,7 @@ options, as in a web address:
 
   digits                     scikit-learn's digits, 8x8
   manual                     characters of the Python manual
-  melodies                   generated tunes of a known law
+  melodies                   generated tunes of a known distribution
   toy:NAME                   points in the plane with a known density
   tfds:NAME                  images that TensorFlow Datasets prepared
   folder:PATH                a folder of images; a class is a sub-folder
@@ -14,26 +14,35 @@ options, as in a web address:
   stacked:NAME               images of a set above, three as three channels
   dynamic:NAME               images of a set above, every pixel drawn anew as 0 or 1
   static:NAME                the same, drawn once
+  unpaired:NAME|NAME         x of one set, y of another, that do not belong together
+  domains:NAME|NAME|...      sets of one space, told apart by `domain`
 
   toy:ring?num_modes=12      folder:/my pics?size=32&mode=RGB
 
 An option is checked against the keyword arguments of the kind's factory. A path
 that holds a '?' ends in one.
+
+Sets are joined by a '|' after which a name begins, one of the kinds above; any other
+'|' is part of a path. Each side is a full name with its own options, and the options of
+the joined set stand before the colon:
+
+  unpaired:digits?crop=6|npz:/a.npz        unpaired?paired=true:folder:/a|folder:/b
 """
 
-import difflib
 import functools
 import inspect
 import math
+import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from gm_jax import base
 from gm_jax.data import (
   binarized,
   dataset,
   digits,
+  domains,
   folder,
   melodies,
   npz,
@@ -42,6 +51,8 @@ from gm_jax.data import (
   tfds,
   toy,
   transforms,
+  unpaired,
+  words,
 )  # fmt: skip
 
 _PLAIN = {'digits': digits.digits, 'manual': text.manual, 'melodies': melodies.melodies}
@@ -51,11 +62,18 @@ _NEEDS |= {'text': 'PATH', 'stacked': 'NAME', 'dynamic': 'NAME', 'static': 'NAME
 _OF_OTHERS = {
   'stacked': stacked.stacked, 'dynamic': binarized.dynamic, 'static': binarized.static,
 }  # fmt: skip
+_JOINERS = {'unpaired': 'NAME|NAME', 'domains': 'NAME|NAME|...'}
+_NEEDS |= _JOINERS
 KINDS = (*_PLAIN, *_NEEDS)
+# (the kinds before a joiner) (the joiner) (its options), and what parts two sets.
+_JOINED = re.compile(
+  f'((?:(?:{"|".join(_OF_OTHERS)}):)*)({"|".join(_JOINERS)})(?:[?]([^:]*))?:'
+)
+_BETWEEN = re.compile(f'[|](?=(?:{"|".join(KINDS)})(?:[:?|]|$))')
 
 
 def load(name: str, *, data_dir: str | None = None, **options) -> dataset.Dataset:
-  """The data set of a name.
+  """Loads the data set of a name.
 
   Args:
     name: as the module describes.
@@ -72,11 +90,12 @@ def load(name: str, *, data_dir: str | None = None, **options) -> dataset.Datase
   plain, options = _options(name, options)
   kind, _, rest = plain.partition(':')
   factory = _factory(kind, rest, plain, data_dir)
-  return _made(factory, plain, options)
+  data = _make(factory, plain, options)
+  return data._replace(name=name) if kind in _JOINERS else data
 
 
 def toy_density(name: str) -> toy.Toy | None:
-  """The density behind a toy data set's name, with its options; None for others.
+  """Finds the density behind a toy set's name, with its options; None for others.
 
   Raises:
     ValueError: an option makes no sense.
@@ -84,19 +103,19 @@ def toy_density(name: str) -> toy.Toy | None:
   plain, options = _options(name, {})
   kind, _, rest = plain.partition(':')
   factory = toy.TOYS.get(rest) if kind == 'toy' else None
-  return _made(factory, plain, options) if factory else None
+  return _make(factory, plain, options) if factory else None
 
 
-def _made(factory: Callable, plain: str, options: Mapping):
-  """What the factory makes of options that may be text."""
+def _make(factory: Callable, plain: str, options: Mapping):
+  """Calls a factory with options that may be text."""
   known = inspect.signature(factory).parameters
   if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
-    options = {key: _typed(plain, key, v, known) for key, v in options.items()}
+    options = {key: _convert(plain, key, v, known) for key, v in options.items()}
   return factory(**options)
 
 
 def _factory(kind: str, rest: str, plain: str, data_dir: str | None) -> Callable:
-  """The function of options alone that makes the data set."""
+  """Finds the function of options alone that makes the data set."""
   if plain in _PLAIN:
     return _PLAIN[plain]
   if kind not in _NEEDS or kind == 'toy' and rest not in toy.TOYS:
@@ -108,52 +127,94 @@ def _factory(kind: str, rest: str, plain: str, data_dir: str | None) -> Callable
   if kind in _OF_OTHERS:
     base_load = functools.partial(load, data_dir=data_dir)
     return functools.partial(_OF_OTHERS[kind], rest, base_load)
+  if kind in _JOINERS:
+    return _join(kind, _sides(kind, rest, plain), data_dir)
   if kind == 'tfds':
-    return _bound(tfds.tfds, rest, data_dir)
+    return _bind(tfds.tfds, rest, data_dir)
   factories = {'folder': folder.folder, 'npz': npz.npz, 'text': text.text}
-  return _bound(factories[kind], rest)
+  return _bind(factories[kind], rest)
 
 
-def _bound(factory: Callable, *args) -> Callable:
-  """The factory with its positional arguments given: keywords are left."""
+def _bind(factory: Callable, *args) -> Callable:
+  """Gives a factory its positional arguments: keywords are left."""
 
   @functools.wraps(factory)
-  def made(**options):
+  def build(**options):
     return factory(*args, **options)
 
   parameters = inspect.signature(factory).parameters.values()
   keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
-  made.__signature__ = inspect.Signature(keywords)
-  return made
+  build.__signature__ = inspect.Signature(keywords)
+  return build
 
 
 def _toy(factory: Callable[..., toy.Toy]) -> Callable[..., dataset.Dataset]:
   @functools.wraps(factory)
-  def made(**options):
+  def build(**options):
     return toy.dataset(factory(**options))
 
-  return made
+  return build
+
+
+def _join(kind: str, sides: Sequence[str], data_dir: str | None) -> Callable:
+  """Makes the factory of a joined set of its sides."""
+
+  def build(*, paired: bool = False):
+    sets = [load(side, data_dir=data_dir) for side in sides]
+    if kind == 'unpaired':
+      return unpaired.unpaired(*sets, paired=paired)
+    return domains.domains(*sets, names=sides, paired=paired)
+
+  return build
+
+
+def _sides(kind: str, rest: str, plain: str) -> list[str]:
+  """Takes the names of a joined set apart.
+
+  Raises:
+    ValueError: too few, too many, or one is itself joined.
+  """
+  sides = _BETWEEN.split(rest)
+  joined = [side for side in sides if _JOINED.match(side)]
+  if joined:
+    raise ValueError(f'{plain!r} joins {joined[0]!r}, which is itself joined')
+  want = f'expected {kind}:{_JOINERS[kind]}'
+  if len(sides) < 2:
+    first, bar, second = rest.partition('|')
+    if bar:
+      raise ValueError(f'{plain!r}: after the | stands no name: {_unknown(second)}')
+    raise ValueError(f'{plain!r} names one data set, {first!r}; {want}')
+  if kind == 'unpaired' and len(sides) > 2:
+    raise ValueError(f'{plain!r} names {len(sides)} data sets; {want}')
+  return sides
 
 
 def _unknown(plain: str) -> str:
-  """What to tell of a name that is none."""
+  """Says what may be meant by a name that is none."""
   exact = [*_PLAIN, *(f'toy:{name}' for name in toy.TOYS)]
   kinds = {f'{kind}:': need for kind, need in _NEEDS.items() if kind != 'toy'}
   kind, colon, _ = plain.partition(':')
   # A long path would drown the likeness of its kind.
   sought = plain if kind == 'toy' or not colon else kind + colon
-  near = _nearest(sought, [*exact, *kinds])
+  near = words.nearest(sought, [*exact, *kinds])
   known = ', '.join(sorted([*exact, *(kind + need for kind, need in kinds.items())]))
   guess = f'; did you mean {near!r}?' if plain else '.'
   return f'no data set {plain!r}{guess} One of: {known}'
 
 
-def _options(name: str, given: Mapping) -> tuple[str, dict]:
-  """The name without its suffix, and the options of both."""
-  plain, mark, suffix = name.rpartition('?')
-  if not mark:
-    return name, dict(given)
-  options = dict(given)
+def _options(name: str, others: Mapping) -> tuple[str, dict]:
+  """Splits a name from its options, and adds other options."""
+  joined = _JOINED.match(name)
+  if joined:
+    outer, kind, suffix = joined.groups()
+    if outer or suffix is None:
+      return name, dict(others)  # every other '?' is a side's
+    plain = f'{kind}:{name[joined.end() :]}'
+  else:
+    plain, mark, suffix = name.rpartition('?')
+    if not mark:
+      return name, dict(others)
+  options = dict(others)
   for item in suffix.split('&') if suffix else ():
     key, equals, value = item.partition('=')
     if not equals:
@@ -167,22 +228,22 @@ def _options(name: str, given: Mapping) -> tuple[str, dict]:
   return plain, options
 
 
-def _typed(plain: str, key: str, value, known: Mapping[str, inspect.Parameter]):
-  """The option's value, of the type that its factory takes."""
+def _convert(plain: str, key: str, value, known: Mapping[str, inspect.Parameter]):
+  """Converts an option's value to the type that its factory takes."""
   if key not in known:
     choices = ', '.join(sorted(known)) or 'none'
-    near = f'did you mean {_nearest(key, known)!r}? ' if known else ''
+    near = f'did you mean {words.nearest(key, known)!r}? ' if known else ''
     raise ValueError(f'{plain}: no option {key!r}; {near}There are: {choices}')
   if not isinstance(value, str):
     return value
   try:
-    return _parsed(value, known[key].annotation)
+    return _parse(value, known[key].annotation)
   except ValueError as error:
     raise ValueError(f'{plain}: {key}={value!r} must be {error}') from None
 
 
-def _parsed(value: str, kind):
-  """A value from text; what else it must be is the ValueError's text."""
+def _parse(value: str, kind):
+  """Reads a value from text; what else it must be is the ValueError's text."""
   origin, arguments = typing.get_origin(kind), typing.get_args(kind)
   if origin in (types.UnionType, typing.Union):
     kind = next(k for k in arguments if k is not type(None))
@@ -192,7 +253,7 @@ def _parsed(value: str, kind):
   if kind is bool:
     return _choice(value, {'true': True, 'false': False})
   if kind is int:
-    return _number(int, value, 'a whole number')
+    return _number(int, value, 'an integer')
   if kind is float:
     return _number(float, value, 'a number')
   if origin is Sequence:
@@ -218,10 +279,6 @@ def _number(kind: type, value: str, what: str):
 
 def _choice(value: str, choices: Mapping):
   if value not in choices:
-    near = _nearest(value, choices)
+    near = words.nearest(value, choices)
     raise ValueError(f'one of {", ".join(choices)}; did you mean {near!r}?')
   return choices[value]
-
-
-def _nearest(word: str, words: Iterable[str]) -> str:
-  return difflib.get_close_matches(word, sorted(words), 1, 0)[0]

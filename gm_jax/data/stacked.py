@@ -3,7 +3,7 @@
 Three examples of a set of ten classes, drawn independently and with replacement,
 become the channels of one image, labelled 100 a + 10 b + c by their classes a, b
 and c. A classifier of the base set counts the modes that a generator reaches. The
-modes are as even as the base set's classes: their law is the product of three
+modes are as even as the base set's classes: their distribution is the product of three
 class frequencies.
 
 Source: Unrolled Generative Adversarial Networks, Metz et al., 2017,
@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from gm_jax import base
 from gm_jax.data import dataset
 
 CHANNELS, CLASSES = 3, 10
@@ -25,7 +26,7 @@ BATCHES, ARRAYS = 0, 1  # streams that never meet
 def stacked(
   name: str, load: Callable[..., dataset.Dataset], **options
 ) -> dataset.Dataset:
-  """The stacked set of a base set given by name; see `stack`.
+  """Loads the stacked set of a base set given by name; see `stack`.
 
   Args:
     name: of the base set, as `load` knows it: 'digits', 'tfds:mnist'.
@@ -42,7 +43,7 @@ def stacked(
 
 
 def stack(data: dataset.Dataset) -> dataset.Dataset:
-  """An endless Dataset of images [H, W, 3] out of one of images [H, W, 1].
+  """Makes an endless Dataset of images [H, W, 3] out of one of images [H, W, 1].
 
   Batch number n of a split is a function of (seed, split, n) alone; `arrays` draws
   from a stream of its own, always the same, and needs a `num`; fewer examples are
@@ -90,19 +91,16 @@ def stack(data: dataset.Dataset) -> dataset.Dataset:
     return draw(split, num, stream=(ARRAYS,))
 
   spec = data.spec._replace(
-    shape=(*shape[:-1], CHANNELS), num_classes=CLASSES**CHANNELS, num_train=None
+    shape=(*shape[:-1], CHANNELS),
+    num_classes=CLASSES**CHANNELS,
+    num_train=None,
+    parts=base.NOTHING,
   )
-  return data._replace(
-    name=f'stacked:{data.name}',
-    spec=spec,
-    batches=batches,
-    arrays=arrays,
-    vocabulary=None,
-  )
+  return dataset.Dataset(f'stacked:{data.name}', spec, batches, arrays)
 
 
 def unstacked(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """The base set's examples that occur in some stacked ones, each of them once.
+  """Finds the base set's examples in some stacked ones, each of them once.
 
   Args:
     arrays: stacked `x` [N, H, W, 3] and `label` [N].

@@ -6,6 +6,7 @@ overlap, so that their log-probabilities sum to that of the text they cover, eac
 window taken alone.
 """
 
+import functools
 import os
 import pathlib
 from collections.abc import Sequence
@@ -14,14 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from gm_jax import base
-from gm_jax.data import dataset, transforms
+from gm_jax.data import dataset, transforms, words
 
 _BOM = b'\xef\xbb\xbf'
 MAX_LENGTH = 2**20
 
 
 def manual(*, length: int = 64) -> dataset.Dataset:
-  """The pages of the Python manual that `help()` shows, as `text`; no file needed.
+  """Loads the pages of the Python manual that `help()` shows; no file needed.
 
   Half a million characters, more or less, as this version of Python has them: numbers
   of two versions are of two data sets. Part of the standard library, PSF license.
@@ -32,11 +33,11 @@ def manual(*, length: int = 64) -> dataset.Dataset:
   from pydoc_data import topics  # long
 
   pages = (topics.topics[name] for name in sorted(topics.topics))
-  return _windowed('manual', '\n\n'.join(pages), length)
+  return _make('manual', '\n\n'.join(pages), length)
 
 
 def text(path: str, *, length: int = 64) -> dataset.Dataset:
-  """The characters of a UTF-8 file, raw `x` [B, T] int32.
+  """Loads the characters of a UTF-8 file, raw `x` [B, T] int32.
 
   A token is the place of a character in the vocabulary: every character of the whole
   file, validation and test text too, in the order of Unicode.
@@ -52,7 +53,7 @@ def text(path: str, *, length: int = 64) -> dataset.Dataset:
     DataError: no such file, not UTF-8, or too short for the splits.
   """
   _check_length(length)
-  return _windowed(f'text:{path}', _read(path), length)
+  return _make(f'text:{path}', _read(path), length)
 
 
 def _check_length(length: int) -> None:
@@ -60,7 +61,7 @@ def _check_length(length: int) -> None:
     raise ValueError(f'length must be from 1 to {MAX_LENGTH}, got {length}')
 
 
-def _windowed(name: str, string: str, length: int) -> dataset.Dataset:
+def _make(name: str, string: str, length: int) -> dataset.Dataset:
   _check_length(length)
   points = np.frombuffer(string.encode('utf-32-le'), '<u4')
   num = len(points)
@@ -82,27 +83,13 @@ def _windowed(name: str, string: str, length: int) -> dataset.Dataset:
   spec = base.DataSpec(
     (length,), jnp.int32, len(vocabulary), None, None, transforms.tokens()
   )
-  return dataset.from_rows(name, spec, splits, vocabulary)
-
-
-def encode(string: str, vocabulary: Sequence[str]) -> np.ndarray:
-  """Tokens [T] int32 of a string.
-
-  Raises:
-    ValueError: a character is not in the vocabulary; the first is named.
-  """
-  tokens = {character: token for token, character in enumerate(vocabulary)}
-  for position, character in enumerate(string):
-    if character not in tokens:
-      raise ValueError(
-        f'string has {character!r} at position {position}, which is not among the'
-        f' {len(tokens)} characters of the vocabulary'
-      )
-  return np.array([tokens[character] for character in string], np.int32)
+  data = dataset.from_rows(name, spec, splits, vocabulary)
+  tokenize = functools.partial(words.tokenize_characters, vocabulary=vocabulary)
+  return data._replace(tokenize=tokenize)
 
 
 def decode(tokens: np.ndarray, vocabulary: Sequence[str]) -> str:
-  """The string of tokens [T].
+  """Turns tokens [T] into the string they stand for.
 
   Raises:
     ValueError: a token is not in the vocabulary.

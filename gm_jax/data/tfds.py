@@ -34,7 +34,7 @@ def tfds(
   memory: bool | None = None,
   download: bool = False,
 ) -> dataset.Dataset:
-  """Images of TensorFlow Datasets, raw `x` [B, H, W, C] uint8, `label` [B] int32.
+  """Loads images of TensorFlow Datasets, raw `x` [B, H, W, C] uint8, `label` [B] int32.
 
   The splits are those that were prepared.
 
@@ -62,13 +62,15 @@ def tfds(
     raise ValueError(f'tfds:{name} must be tfds:NAME[/CONFIG][:VERSION]')
   default = os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets')
   data_dir = os.path.expanduser(data_dir or default)
-  where = _prepared(name, data_dir)
+  where = _find(name, data_dir)
   if where is None:
-    where = _fetched(name, data_dir, download)
+    where = _fetch(name, data_dir, download)
   info = _info(name, where, data_dir)
   image, label = _features(name, info.features, image, label)
   shape = _shape(name, info.features[image], size, mode)
-  num_classes = getattr(info.features[label], 'num_classes', None) if label else None
+  classes = info.features[label] if label else None
+  num_classes = getattr(classes, 'num_classes', None)
+  class_names = tuple(getattr(classes, 'names', None) or ()) or None
   sources = _sources(name, where, info, validation)
   rows = {
     split: _rows(f'{name} {split}', source, image, label, shape, size)
@@ -77,13 +79,14 @@ def tfds(
   way = transform(256)
   spec = base.DataSpec(shape, transforms.dtype(way), 256, num_classes, None, way)
   hint = "hold some of 'train' out, as in ?validation=5000"
-  return dataset.from_rows(f'tfds:{name}', spec, rows, memory=memory, hint=hint)
+  data = dataset.from_rows(f'tfds:{name}', spec, rows, memory=memory, hint=hint)
+  return data._replace(class_names=class_names)
 
 
-def _prepared(name: str, data_dir: str) -> str | None:
-  """The folder of a prepared data set: of its newest version, unless one is named.
+def _find(name: str, data_dir: str) -> str | None:
+  """Finds the folder of a prepared data set: the newest version, unless one is named.
 
-  Found by hand: the library's own search asks the network.
+  It is looked for by hand: the library's own search asks the network.
   """
   name, _, version = name.partition(':')
   folder = os.path.join(data_dir, name)
@@ -113,8 +116,8 @@ def _command(name: str, data_dir: str) -> str:
   )
 
 
-def _fetched(name: str, data_dir: str, download: bool) -> str:
-  """The folder of a data set downloaded and prepared now, where that is allowed."""
+def _fetch(name: str, data_dir: str, download: bool) -> str:
+  """Downloads and prepares a data set, where that is allowed; returns its folder."""
   if not download:
     raise dataset.DataError(
       f'{name} is not in {data_dir}; add ?download=true, or get it where TensorFlow is'
@@ -156,7 +159,7 @@ def _info(name: str, where: str, data_dir: str) -> Any:
 def _features(
   name: str, features: Mapping, image: str | None, label: str | None
 ) -> tuple[str, str | None]:
-  """The features of images and of classes."""
+  """Finds the features of images and of classes."""
   import tensorflow_datasets  # heavy
 
   kinds = tensorflow_datasets.features
@@ -179,7 +182,7 @@ def _features(
     classes = [k for k, f in features.items() if isinstance(f, kinds.ClassLabel)]
     return image, classes[0] if len(classes) == 1 else None
   if features[label].shape != () or features[label].np_dtype.kind not in 'iu':
-    raise ValueError(f'tfds:{name}: label={label!r} is no whole number: {known}')
+    raise ValueError(f'tfds:{name}: label={label!r} is no integer: {known}')
   return image, label
 
 
@@ -194,7 +197,7 @@ def _shape(name: str, feature: Any, size: int | None, mode: str | None) -> tuple
 
 
 def _sources(name: str, where: str, info: Any, validation: int) -> dict[str, Any]:
-  """Sources of encoded examples by split."""
+  """Opens the sources of encoded examples by split."""
   import tensorflow_datasets  # heavy
 
   wanted = {split: split for split in info.splits if split != 'all'}
@@ -243,10 +246,10 @@ def _rows(what, source, image, label, shape, size) -> dataset.Rows:
 
 
 def _pixels(encoded, shape, size) -> np.ndarray:
-  """[N, *shape] uint8."""
+  """Decodes images, [N, *shape] uint8."""
   mode = 'L' if shape[-1] == 1 else 'RGB'
   return np.stack(
-    [images.decoded(io.BytesIO(file), size=size, mode=mode) for file in encoded]
+    [images.decode(io.BytesIO(file), size=size, mode=mode) for file in encoded]
   ).reshape(-1, *shape)
 
 

@@ -74,7 +74,7 @@ def _check_scales(**scales) -> None:
       raise ValueError(f'{name} must be from 1e-6 to 1e6, got {value}')
 
 
-def _rotated(x: base.Array, angle: base.Array) -> base.Array:
+def _rotate(x: base.Array, angle: base.Array) -> base.Array:
   cos, sin = jnp.cos(angle), jnp.sin(angle)
   a, b = x[..., 0], x[..., 1]
   return jnp.stack([cos * a - sin * b, sin * a + cos * b], -1)
@@ -191,7 +191,7 @@ def _noisy_curves(name: str, curves: Sequence[Callable], std: float) -> Toy:
 
   p(x) = 1/K sum_k int_0^1 N(x; c_k(u), std^2 I) du. By Gauss-Legendre
   quadrature this is a mixture of Gaussians at the nodes, which are laid so
-  densely that the error is below float32's within ten std of the curves.
+  densely that the error is below float32's within ten standard deviations of them.
   """
   _check_scales(std=std)
   ends = np.linspace(0, 1, 1001)
@@ -329,12 +329,12 @@ def pinwheel(
     arm_key, noise_key = jax.random.split(key)
     arm = jax.random.choice(arm_key, jnp.asarray(arms), (num,))
     y = mean + std * jax.random.normal(noise_key, (num, 2))
-    return _rotated(y, arm + twist * jnp.linalg.norm(y, axis=-1))
+    return _rotate(y, arm + twist * jnp.linalg.norm(y, axis=-1))
 
   def log_prob(x):
     _check_points(x, 2)
     r = jnp.sqrt(jnp.maximum((x**2).sum(-1), 1e-24))  # finite gradient at zero
-    y = _rotated(x[:, None], -arms - twist * r[:, None])
+    y = _rotate(x[:, None], -arms - twist * r[:, None])
     log_arm = _normal_log_prob(y, mean, std).sum(-1)
     return jax.nn.logsumexp(log_arm, -1) - math.log(num_arms)
 
@@ -384,7 +384,7 @@ TOYS: Mapping[str, Callable[..., Toy]] = {
 
 
 def dataset(toy: Toy) -> dataset_lib.Dataset:
-  """An endless Dataset: batch number n is drawn from a key of (seed, split, n).
+  """Makes an endless Dataset: batch number n is of a key of (seed, split, n).
 
   `arrays` draws from keys of its own, always the same, and needs a `num`; fewer
   examples are the first of more.
@@ -399,7 +399,7 @@ def dataset(toy: Toy) -> dataset_lib.Dataset:
   def draw(key, positions, num):
     return jax.vmap(lambda n: toy.sample(jax.random.fold_in(key, n), num))(positions)
 
-  def drawn(key, batch_size, start, mine):
+  def generate(key, batch_size, start, mine):
     ahead = max(1, min(AHEAD, BLOCK // (batch_size * toy.dim)))
     first = start - start % ahead  # blocks are the same wherever a run begins
     while True:
@@ -409,7 +409,7 @@ def dataset(toy: Toy) -> dataset_lib.Dataset:
 
   def batches(split, batch_size, *, seed, start=0, shard=(0, 1)):
     mine = dataset_lib.part(batch_size, shard)
-    return drawn(stream(seed, split), batch_size, start, mine)
+    return generate(stream(seed, split), batch_size, start, mine)
 
   def arrays(split, num=None):
     if num is None:

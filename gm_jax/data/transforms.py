@@ -26,9 +26,9 @@ MAX_LEVELS = 2**16
 
 
 def identity() -> base.Transform:
-  """x = raw, a density: of points and other real numbers."""
+  """Makes x = raw, a density: of points and other numbers, floats in model space."""
   return base.Transform(
-    forward=lambda key, raw: jnp.asarray(raw),
+    forward=lambda key, raw: _real(raw),
     inverse=lambda x: x,
     log_det=lambda key, raw: jnp.zeros(raw.shape[0]),
     measure='density',
@@ -36,7 +36,7 @@ def identity() -> base.Transform:
 
 
 def tokens() -> base.Transform:
-  """x = raw, a mass: of int32 tokens."""
+  """Makes x = raw, a mass: of int32 tokens."""
   return base.Transform(
     forward=lambda key, raw: jnp.asarray(raw, jnp.int32),
     inverse=lambda x: jnp.asarray(x, jnp.int32),
@@ -46,7 +46,7 @@ def tokens() -> base.Transform:
 
 
 def levels(num_levels: int) -> base.Transform:
-  """x = raw, a mass: of pixels as whole numbers 0..K-1, int32.
+  """Makes x = raw, a mass: of pixels as integers 0..K-1, int32.
 
   Args:
     num_levels: K.
@@ -56,14 +56,14 @@ def levels(num_levels: int) -> base.Transform:
 
 
 def dtype(transform: base.Transform) -> jnp.dtype:
-  """Of x, where raw is pixels."""
+  """Finds the dtype of x where raw is pixels."""
   key = jax.eval_shape(lambda: jax.random.key(0))
   raw = jax.ShapeDtypeStruct((1, 1), jnp.uint8)
   return jax.eval_shape(transform.forward, key, raw).dtype
 
 
 def scaling(num_levels: int) -> base.Transform:
-  """x = 2 raw / (K - 1) - 1: the levels on a lattice from -1 to 1; a mass.
+  """Makes x = 2 raw / (K - 1) - 1, the levels on a lattice from -1 to 1; a mass.
 
   Args:
     num_levels: K.
@@ -87,7 +87,7 @@ def scaling(num_levels: int) -> base.Transform:
 
 
 def dequantization(num_levels: int) -> base.Transform:
-  """x = 2 (raw + u) / K - 1 with u uniform on (0, 1)^D; a density.
+  """Makes x = 2 (raw + u) / K - 1 with u uniform on (0, 1)^D; a density.
 
   The log-determinant is D log(2 / K) nats.
 
@@ -115,7 +115,9 @@ def dequantization(num_levels: int) -> base.Transform:
 
 
 def logit(num_levels: int, *, alpha: float = 0.05) -> base.Transform:
-  """x = logit(p), p = alpha + (1 - 2 alpha) (raw + u) / K, u uniform; a density.
+  """Makes x = logit(p), p = alpha + (1 - 2 alpha) (raw + u) / K; a density.
+
+  The noise u is uniform on (0, 1)^D, and
 
   log |dx / d raw| = sum_d log((1 - 2 alpha) / K) - log p_d - log(1 - p_d).
 
@@ -136,20 +138,20 @@ def logit(num_levels: int, *, alpha: float = 0.05) -> base.Transform:
     raise ValueError(f'alpha must lie in (0, 0.5), got {alpha}')
   width = (1 - 2 * alpha) / num_levels
 
-  def both(key, raw):
-    """p and 1 - p; the latter not by subtraction, so that its log is right too."""
+  def p_and_rest(key, raw):
+    """Finds p and 1 - p, not by subtraction, so that both logs are right."""
     position = _real(raw) + _noise(key, raw.shape, num_levels)
     return alpha + width * position, alpha + width * (num_levels - position)
 
   def forward(key, raw):
-    p, rest = both(key, raw)
+    p, rest = p_and_rest(key, raw)
     return jnp.log(p) - jnp.log(rest)
 
   def inverse(x):
     return _levels(jnp.floor((jax.nn.sigmoid(x) - alpha) / width), num_levels)
 
   def log_det(key, raw):
-    p, rest = both(key, raw)
+    p, rest = p_and_rest(key, raw)
     each = math.log(width) - jnp.log(p) - jnp.log(rest)
     return each.reshape(raw.shape[0], -1).sum(-1)
 
@@ -171,12 +173,12 @@ def _check_levels(num_levels: int) -> None:
 
 
 def _real(raw: base.Array) -> base.Array:
-  """Levels as floats; float64 stays, for those who differentiate in it."""
+  """Makes floats of numbers; float64 stays, for those who differentiate in it."""
   return jnp.asarray(raw, jnp.promote_types(jnp.float32, jnp.asarray(raw).dtype))
 
 
 def _noise(key: base.Array, shape: tuple[int, ...], num_levels: int) -> base.Array:
-  """Uniform at the midpoints of 2^b intervals of (0, 1), [*shape].
+  """Draws uniformly from the midpoints of 2^b intervals of (0, 1), [*shape].
 
   With b = 20 - log2 K, at most 16, float32 holds raw + u with bits to spare: no
   rounding on the way there or back moves a draw into the next level.

@@ -1,0 +1,45 @@
+"""Losses: functions of arrays, unreduced `[B]` where they are a mean over examples.
+
+Nothing here knows a network, a parameter or a training loop. The modules, by what
+their functions compare:
+
+  `adversarial`         logits of real and fake examples, as two-player games
+  `discrepancy`         two sets of samples: kernels, optimal transport
+  `divergence`          two known distributions: tables, densities, Gaussians
+  `f_divergence`        f-divergences, their conjugates and their games
+  `likelihood`          an output layer's parameters and data: log-likelihoods
+  `mutual_information`  pairs of variables: bounds of their mutual information
+  `penalties`           a critic's gradient with respect to its input
+  `regularizers`        weights, logits and features, without such a gradient
+  `shapes`              checks of shapes, ranges and dtypes that the others share
+
+  >>> import jax.numpy as jnp
+  >>> import gm_jax.losses
+  >>> zeros = jnp.zeros(2)
+  >>> print(gm_jax.losses.adversarial.HINGE.discriminator(zeros, zeros))
+  [2. 2.]
+"""
+
+from gm_jax.losses import (
+  adversarial,
+  discrepancy,
+  divergence,
+  f_divergence,
+  likelihood,
+  mutual_information,
+  penalties,
+  regularizers,
+  shapes,
+)
+
+__all__ = [
+  'adversarial',
+  'discrepancy',
+  'divergence',
+  'f_divergence',
+  'likelihood',
+  'mutual_information',
+  'penalties',
+  'regularizers',
+  'shapes',
+]

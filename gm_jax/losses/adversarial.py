@@ -1,4 +1,4 @@
-"""What a critic and a generator minimize, as games on the critic's logits.
+"""Adversarial games: the losses of a critic and a generator, on the critic's logits.
 
 A critic gives one number an example, its logit: r on real data x ~ p, f on
 generated data G(z) ~ q. A `Game` is the pair of losses built on these numbers.
@@ -10,15 +10,10 @@ and Wasserstein), and comes back unreduced as [B]; the caller takes the mean.
 Example i of the real batch and example i of the fake batch share entry i; only
 `RELATIVISTIC` gives that pairing a meaning.
 
-Every loss here has the same two arguments, and its last line says what it takes
-and returns:
-
-  real_logits: [B] the critic's raw output on data; never through a sigmoid.
-  fake_logits: [B] the critic's raw output on samples.
-
-Both are log-odds of being real where it says so. A generator that ignores
-real_logits takes them all the same, so that all games are called alike. All
-raise ValueError for a rank other than 1, or two batch sizes.
+Every loss has the same two arguments, real_logits and fake_logits: the critic's raw
+outputs, never passed through a sigmoid. A generator that ignores real_logits takes
+them all the same, so that all games are called alike. A critic of P patches gives
+`[B, P]` (any trailing axes): then every loss is the mean over patches, still `[B]`.
 
   >>> import jax.numpy as jnp
   >>> from gm_jax.losses import adversarial
@@ -41,8 +36,9 @@ from gm_jax.losses import shapes
 Array = jax.Array
 
 
+@shapes.over_patches
 def cross_entropy_discriminator(real_logits: Array, fake_logits: Array) -> Array:
-  """Binary cross entropy of telling real from fake.
+  """The binary cross entropy of a classifier of real against fake.
 
   softplus(-r) + softplus(f) = -log D(x) - log(1 - D(G(z)))
 
@@ -52,12 +48,21 @@ def cross_entropy_discriminator(real_logits: Array, fake_logits: Array) -> Array
   Source: Generative Adversarial Nets, Goodfellow et al., 2014, arXiv:1406.2661,
   eq. 1.
 
-  real_logits [B], fake_logits [B], both log-odds -> [B] nats.
+  Args:
+    real_logits: `[B]` the critic's raw output on data, log-odds of being real.
+    fake_logits: `[B]` the critic's raw output on samples, log-odds of being real.
+
+  Returns:
+    `[B]` nats.
+
+  Raises:
+    ValueError: a scalar, or two shapes.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return jax.nn.softplus(-real_logits) + jax.nn.softplus(fake_logits)
 
 
+@shapes.over_patches
 def minimax_generator(real_logits: Array, fake_logits: Array) -> Array:
   """The zero-sum generator loss, which saturates where the critic is sure.
 
@@ -68,12 +73,21 @@ def minimax_generator(real_logits: Array, fake_logits: Array) -> Array:
   Source: Generative Adversarial Nets, Goodfellow et al., 2014, arXiv:1406.2661,
   eq. 1.
 
-  real_logits [B] (ignored), fake_logits [B] log-odds -> [B] nats.
+  Args:
+    real_logits: `[B]` the critic's raw output on data, ignored.
+    fake_logits: `[B]` the critic's raw output on samples, log-odds of being real.
+
+  Returns:
+    `[B]` nats.
+
+  Raises:
+    ValueError: a scalar, or two shapes.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return -jax.nn.softplus(fake_logits)
 
 
+@shapes.over_patches
 def non_saturating_generator(real_logits: Array, fake_logits: Array) -> Array:
   """The generator loss with the label flipped, which does not saturate.
 
@@ -87,14 +101,23 @@ def non_saturating_generator(real_logits: Array, fake_logits: Array) -> Array:
   Source: Generative Adversarial Nets, Goodfellow et al., 2014, arXiv:1406.2661,
   section 3.
 
-  real_logits [B] (ignored), fake_logits [B] log-odds -> [B] nats.
+  Args:
+    real_logits: `[B]` the critic's raw output on data, ignored.
+    fake_logits: `[B]` the critic's raw output on samples, log-odds of being real.
+
+  Returns:
+    `[B]` nats.
+
+  Raises:
+    ValueError: a scalar, or two shapes.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return jax.nn.softplus(-fake_logits)
 
 
+@shapes.over_patches
 def least_squares_discriminator(real_logits: Array, fake_logits: Array) -> Array:
-  """Regression of the critic on the target 1 for data and 0 for samples.
+  """Regresses the critic on the target 1 for data and 0 for samples.
 
   (r - 1)^2 + f^2
 
@@ -104,12 +127,21 @@ def least_squares_discriminator(real_logits: Array, fake_logits: Array) -> Array
   Source: Least Squares Generative Adversarial Networks, Mao et al., 2016,
   arXiv:1611.04076, the 0-1 coding (a, b, c) = (0, 1, 1).
 
-  real_logits [B], fake_logits [B] -> [B] logits squared.
+  Args:
+    real_logits: `[B]` the critic's raw output on data.
+    fake_logits: `[B]` the critic's raw output on samples.
+
+  Returns:
+    `[B]` logits squared.
+
+  Raises:
+    ValueError: a scalar, or two shapes.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return jnp.square(real_logits - 1.0) + jnp.square(fake_logits)
 
 
+@shapes.over_patches
 def least_squares_generator(real_logits: Array, fake_logits: Array) -> Array:
   """Pulls the critic's output on samples to the target of real data.
 
@@ -120,12 +152,21 @@ def least_squares_generator(real_logits: Array, fake_logits: Array) -> Array:
   Source: Least Squares Generative Adversarial Networks, Mao et al., 2016,
   arXiv:1611.04076, the 0-1 coding (a, b, c) = (0, 1, 1).
 
-  real_logits [B] (ignored), fake_logits [B] -> [B] logits squared.
+  Args:
+    real_logits: `[B]` the critic's raw output on data, ignored.
+    fake_logits: `[B]` the critic's raw output on samples.
+
+  Returns:
+    `[B]` logits squared.
+
+  Raises:
+    ValueError: a scalar, or two shapes.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return jnp.square(fake_logits - 1.0)
 
 
+@shapes.over_patches
 def hinge_discriminator(real_logits: Array, fake_logits: Array) -> Array:
   """The margin loss of a support vector machine between data and samples.
 
@@ -136,12 +177,21 @@ def hinge_discriminator(real_logits: Array, fake_logits: Array) -> Array:
 
   Source: Geometric GAN, Lim and Ye, 2017, arXiv:1705.02894.
 
-  real_logits [B], fake_logits [B] -> [B] logits.
+  Args:
+    real_logits: `[B]` the critic's raw output on data.
+    fake_logits: `[B]` the critic's raw output on samples.
+
+  Returns:
+    `[B]` logits.
+
+  Raises:
+    ValueError: a scalar, or two shapes.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return jax.nn.relu(1.0 - real_logits) + jax.nn.relu(1.0 + fake_logits)
 
 
+@shapes.over_patches
 def wasserstein_discriminator(real_logits: Array, fake_logits: Array) -> Array:
   """The critic's side of the Kantorovich-Rubinstein dual, negated.
 
@@ -152,13 +202,21 @@ def wasserstein_discriminator(real_logits: Array, fake_logits: Array) -> Array:
 
   Source: Wasserstein GAN, Arjovsky et al., 2017, arXiv:1701.07875, eq. 2.
 
-  real_logits [B], fake_logits [B] -> [B] logits, in the unit of the data where
-  the critic is 1-Lipschitz.
+  Args:
+    real_logits: `[B]` the critic's raw output on data.
+    fake_logits: `[B]` the critic's raw output on samples.
+
+  Returns:
+    `[B]` logits, in the unit of the data where the critic is 1-Lipschitz.
+
+  Raises:
+    ValueError: a scalar, or two shapes.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return fake_logits - real_logits
 
 
+@shapes.over_patches
 def linear_generator(real_logits: Array, fake_logits: Array) -> Array:
   """Raises the critic's output on samples: the Wasserstein and hinge generator.
 
@@ -167,14 +225,23 @@ def linear_generator(real_logits: Array, fake_logits: Array) -> Array:
   Source: Wasserstein GAN, Arjovsky et al., 2017, arXiv:1701.07875; for the hinge
   game, Geometric GAN, Lim and Ye, 2017, arXiv:1705.02894.
 
-  real_logits [B] (ignored), fake_logits [B] -> [B] logits.
+  Args:
+    real_logits: `[B]` the critic's raw output on data, ignored.
+    fake_logits: `[B]` the critic's raw output on samples.
+
+  Returns:
+    `[B]` logits.
+
+  Raises:
+    ValueError: a scalar, or two shapes.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return -fake_logits
 
 
+@shapes.over_patches
 def relativistic_discriminator(real_logits: Array, fake_logits: Array) -> Array:
-  """Cross entropy of telling which of a pair is the real one.
+  """The cross entropy of a classifier that picks the real one of a pair.
 
   softplus(-(r - f))
 
@@ -183,12 +250,21 @@ def relativistic_discriminator(real_logits: Array, fake_logits: Array) -> Array:
   Source: The relativistic discriminator: a key element missing from standard
   GAN, Jolicoeur-Martineau, 2018, arXiv:1807.00734.
 
-  real_logits [B], fake_logits [B] -> [B] nats.
+  Args:
+    real_logits: `[B]` the critic's raw output on data.
+    fake_logits: `[B]` the critic's raw output on samples.
+
+  Returns:
+    `[B]` nats.
+
+  Raises:
+    ValueError: a scalar, or two shapes.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return jax.nn.softplus(fake_logits - real_logits)
 
 
+@shapes.over_patches
 def relativistic_generator(real_logits: Array, fake_logits: Array) -> Array:
   """The relativistic discriminator's loss with the two roles exchanged.
 
@@ -197,14 +273,23 @@ def relativistic_generator(real_logits: Array, fake_logits: Array) -> Array:
   Source: The relativistic discriminator: a key element missing from standard
   GAN, Jolicoeur-Martineau, 2018, arXiv:1807.00734.
 
-  real_logits [B] (not ignored), fake_logits [B] -> [B] nats.
+  Args:
+    real_logits: `[B]` the critic's raw output on data, not ignored.
+    fake_logits: `[B]` the critic's raw output on samples.
+
+  Returns:
+    `[B]` nats.
+
+  Raises:
+    ValueError: a scalar, or two shapes.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return jax.nn.softplus(real_logits - fake_logits)
 
 
+@shapes.over_patches
 def relativistic_average_discriminator(real_logits: Array, fake_logits: Array) -> Array:
-  """Cross entropy of standing out against the average of the other side.
+  """The cross entropy of each side against the average logit of the other.
 
   softplus(-(r - mean f)) + softplus(f - mean r)
 
@@ -213,14 +298,24 @@ def relativistic_average_discriminator(real_logits: Array, fake_logits: Array) -
   Source: The relativistic discriminator: a key element missing from standard
   GAN, Jolicoeur-Martineau, 2018, arXiv:1807.00734.
 
-  real_logits [B], fake_logits [B] -> [B] nats.
+  Args:
+    real_logits: `[B]` the critic's raw output on data.
+    fake_logits: `[B]` the critic's raw output on samples.
+
+  Returns:
+    `[B]` nats.
+
+  Raises:
+    ValueError: a scalar, or two shapes.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
+  # No stop_gradient on the means: the game is of all logits of both batches.
   real_margin = real_logits - fake_logits.mean()
   fake_margin = fake_logits - real_logits.mean()
   return jax.nn.softplus(-real_margin) + jax.nn.softplus(fake_margin)
 
 
+@shapes.over_patches
 def relativistic_average_generator(real_logits: Array, fake_logits: Array) -> Array:
   """The relativistic average discriminator's loss with the roles exchanged.
 
@@ -231,8 +326,17 @@ def relativistic_average_generator(real_logits: Array, fake_logits: Array) -> Ar
   Source: The relativistic discriminator: a key element missing from standard
   GAN, Jolicoeur-Martineau, 2018, arXiv:1807.00734.
 
-  real_logits [B] (not ignored), fake_logits [B] -> [B] nats.
+  Args:
+    real_logits: `[B]` the critic's raw output on data, not ignored.
+    fake_logits: `[B]` the critic's raw output on samples.
+
+  Returns:
+    `[B]` nats.
+
+  Raises:
+    ValueError: a scalar, or two shapes.
   """
+  # The loss is symmetric under exchanging the roles together with the labels.
   return relativistic_average_discriminator(fake_logits, real_logits)
 
 
@@ -248,11 +352,15 @@ RELATIVISTIC_AVERAGE = base.Game(
 
 
 def _check_has_labels(game: base.Game) -> None:
-  """Tries d(r, f) = a(r) + b(f), and that a common shift matters, on numbers."""
+  """Raises unless d(r, f) = a(r) + b(f) and a common shift changes it.
+
+  A game is a pair of opaque functions, so both laws are tried on four numbers.
+  """
   d = game.discriminator
   with jax.ensure_compile_time_eval():  # concrete even where a caller is traced
     r, f = jnp.array([-1.5, -0.3, 0.7, 2.0]), jnp.array([0.4, -2.0, 1.1, -0.6])
     zero = jnp.zeros_like(r)
+    # d separates exactly when its mixed differences vanish, here those from (0, 0).
     separable = jnp.allclose(d(r, f) + d(zero, zero), d(r, zero) + d(zero, f), 1e-4)
     shift_matters = not jnp.allclose(d(r + 1.0, f + 1.0), d(r, f), 1e-4)
   if not separable:
@@ -268,7 +376,7 @@ def _check_has_labels(game: base.Game) -> None:
 
 
 def one_sided_label_smoothing(game: base.Game, smoothing: float) -> base.Game:
-  """The game whose critic is told that data are real with chance 1 - smoothing.
+  """Returns a game that labels data real with probability 1 - smoothing only.
 
   For d(r, f) = a(r) + b(f), where b is the loss under the label fake,
 
@@ -300,6 +408,8 @@ def one_sided_label_smoothing(game: base.Game, smoothing: float) -> base.Game:
   def discriminator(real_logits: Array, fake_logits: Array) -> Array:
     loss = game.discriminator(real_logits, fake_logits)
     zero = jnp.zeros_like(real_logits)
+    # Differences against logits of 0 isolate b(r) and a(r): what b(0) and a(0) add
+    # is a constant, without a gradient.
     as_fake = game.discriminator(zero, real_logits)
     as_real = game.discriminator(real_logits, zero)
     return loss + smoothing * (as_fake - as_real)

@@ -1,11 +1,11 @@
 """Discrepancies between two sets of samples, from the samples alone.
 
 x [N, D] are draws from p and y [M, D] draws from q; images are flattened by the
-caller. A kernel is a function (x [N, D], y [M, D]) -> [N, M], positive definite.
+caller. A kernel is a function (x `[N, D]`, y `[M, D]`) -> `[N, M]`, positive definite.
 Kernel widths are standard deviations or lengths in the unit of the data, never
 variances: the lists of `sigma` in public GMMN code are variances, in some copies
 standard deviations. Every discrepancy is a [] scalar and batch-coupled: an estimate
-from the batch it is given, which under sharded jit is the global one. What is named
+from the batch that is passed, which under sharded jit is the global one. What is named
 `wasserstein` is the distance to its power p, whose gradient exists at zero.
 """
 
@@ -44,18 +44,22 @@ def squared_distances(x: Array, y: Array) -> Array:
   off. The error is of the order of float epsilon times the squared spread.
 
   Args:
-    x: [N, D].
-    y: [M, D].
+    x: `[N, D]`.
+    y: `[M, D]`.
 
   Returns:
-    [N, M], in the unit of the data squared.
+    `[N, M]`, in the unit of the data squared.
 
   Raises:
     ValueError: an argument is not of rank 2, or the two differ in D.
   """
   _check_rows(x, y)
+  # The distance does not depend on the center, so its gradient is zero: stopping it
+  # spares a sum over y that would cancel up to rounding.
   center = jax.lax.stop_gradient(y.mean(axis=0))
   x, y = x - center, y - center
+  # At the default precision of an accelerator (bfloat16 or TF32 products), small
+  # distances would be all rounding.
   product = jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
   norms = jnp.square(x).sum(axis=1)[:, None] + jnp.square(y).sum(axis=1)
   return jnp.maximum(norms - 2.0 * product, 0.0)
@@ -73,7 +77,7 @@ def gaussian(*, std: float) -> Kernel:
     std: the kernel's standard deviation in the unit of the data; may be traced.
 
   Returns:
-    The kernel, (x [N, D], y [M, D]) -> [N, M] in (0, 1].
+    The kernel, (x `[N, D]`, y `[M, D]`) -> `[N, M]` in (0, 1].
 
   Raises:
     ValueError: `std` is not positive.
@@ -99,7 +103,7 @@ def gaussian_mixture(*, stds: Sequence[float]) -> Kernel:
     stds: one positive standard deviation a kernel, in the unit of the data.
 
   Returns:
-    The kernel, (x [N, D], y [M, D]) -> [N, M] in (0, number of stds].
+    The kernel, (x `[N, D]`, y `[M, D]`) -> `[N, M]` in (0, number of stds].
 
   Raises:
     ValueError: there are no stds, or one is not positive.
@@ -132,7 +136,7 @@ def rational_quadratic(*, alphas: Sequence[float]) -> Kernel:
     alphas: one positive number a kernel, dimensionless.
 
   Returns:
-    The kernel, (x [N, D], y [M, D]) -> [N, M] in (0, number of alphas].
+    The kernel, (x `[N, D]`, y `[M, D]`) -> `[N, M]` in (0, number of alphas].
 
   Raises:
     ValueError: there are no alphas, or one is not positive.
@@ -143,6 +147,7 @@ def rational_quadratic(*, alphas: Sequence[float]) -> Kernel:
 
   def kernel(x: Array, y: Array) -> Array:
     squares = squared_distances(x, y)
+    # The power as exp and log1p: squares far below a keep their digits.
     terms = (jnp.exp(-a * jnp.log1p(squares / (2.0 * a))) for a in alphas)
     return sum(terms, start=jnp.zeros_like(squares))
 
@@ -156,24 +161,24 @@ def polynomial(
 
   k(x, y) = (scale <x, y> + offset)^degree
 
-  Not characteristic: it sees moments up to `degree` and no more.
+  Not characteristic: it compares moments up to `degree` and no more.
 
   Source: Demystifying MMD GANs, Binkowski et al., 2018, arXiv:1801.01401,
   section 4.
 
   Args:
-    degree: a whole number >= 1.
+    degree: an integer >= 1.
     scale: > 0, in 1 / unit of the data squared; 1 / D if None.
     offset: >= 0.
 
   Returns:
-    The kernel, (x [N, D], y [M, D]) -> [N, M].
+    The kernel, (x `[N, D]`, y `[M, D]`) -> `[N, M]`.
 
   Raises:
     ValueError: a number out of its range.
   """
   if degree < 1 or int(degree) != degree:
-    raise ValueError(f'degree must be a whole number >= 1, got {degree}')
+    raise ValueError(f'degree must be an integer >= 1, got {degree}')
   if offset < 0 or scale is not None and not scale > 0:
     raise ValueError(f'scale must be > 0 and offset >= 0, got {scale} and {offset}')
 
@@ -192,13 +197,23 @@ def distances(x: Array, y: Array) -> Array:
   Rows coincide where their squared distance is within the rounding of
   `squared_distances`: else a point would be some 1e-4 of the spread from itself.
 
-  x [N, D], y [M, D] -> [N, M] in the unit of the data.
+  Args:
+    x: `[N, D]`.
+    y: `[M, D]`.
+
+  Returns:
+    `[N, M]` in the unit of the data.
+
+  Raises:
+    ValueError: an argument is not of rank 2, or the two differ in D.
   """
   squares = squared_distances(x, y)
   center = jax.lax.stop_gradient(y.mean(axis=0))
   norms = (jnp.square(rows - center).sum(axis=1) for rows in (x, y))
   rounding = 4.0 * jnp.finfo(squares.dtype).eps * sum(jnp.ix_(*norms))
   apart = squares > jax.lax.stop_gradient(rounding)
+  # The inner `where` keeps the infinite slope of sqrt at 0 out of the gradient, where
+  # times the outer zero it would be NaN.
   return jnp.where(apart, jnp.sqrt(jnp.where(apart, squares, 1.0)), 0.0)
 
 
@@ -214,7 +229,7 @@ def distance_induced() -> Kernel:
   testing, Sejdinovic et al., 2013, arXiv:1207.6076.
 
   Returns:
-    The kernel, (x [N, D], y [M, D]) -> [N, M] in the unit of the data.
+    The kernel, (x `[N, D]`, y `[M, D]`) -> `[N, M]` in the unit of the data.
   """
 
   def kernel(x: Array, y: Array) -> Array:
@@ -226,18 +241,20 @@ def distance_induced() -> Kernel:
 
 
 def deep(kernel: Kernel, features: Callable[[Array], Array]) -> Kernel:
-  """A kernel of features: k(phi(x), phi(y)).
+  """A kernel of features.
+
+  k(phi(x), phi(y))
 
   Characteristic only if the features are injective (and the kernel is).
 
   Source: MMD GAN, Li et al., 2017, arXiv:1705.08584.
 
   Args:
-    kernel: of the features.
-    features: [N, ...] -> [N, K].
+    kernel: (phi(x) `[N, K]`, phi(y) `[M, K]`) -> `[N, M]`.
+    features: phi, `[N, ...]` -> `[N, K]`.
 
   Returns:
-    The kernel, (x [N, ...], y [M, ...]) -> [N, M].
+    The kernel, (x `[N, ...]`, y `[M, ...]`) -> `[N, M]`.
   """
   return lambda x, y: kernel(features(x), features(y))
 
@@ -249,6 +266,7 @@ def _mean(gram: Array) -> Array:
 
 def _mean_off_diagonal(gram: Array) -> Array:
   num = gram.shape[0]
+  # Masked rather than subtracted: the mean less the diagonal's would cancel.
   off_diagonal = jnp.where(jnp.eye(num, dtype=bool), 0.0, gram)
   return (off_diagonal.sum(axis=1) / (num - 1)).mean()
 
@@ -260,18 +278,18 @@ def mmd2_biased(kernel: Kernel, x: Array, y: Array) -> Array:
     - 2/(NM) sum_{i, j} k(x_i, y_j)
 
   The squared distance of two empirical means in the kernel's space, never negative
-  but for rounding; a step of a generator sees no difference to `mmd2_unbiased` but
-  in how it repels samples from one another. Batch-coupled.
+  but for rounding; its gradient in the samples differs from that of `mmd2_unbiased`
+  only in how it repels them from one another. Batch-coupled.
 
   Source: A Kernel Two-Sample Test, Gretton et al., 2012, JMLR 13, eq. 5.
 
   Args:
-    kernel: (x [N, D], y [M, D]) -> [N, M].
-    x: [N, D] draws from p.
-    y: [M, D] draws from q.
+    kernel: (x `[N, D]`, y `[M, D]`) -> `[N, M]`.
+    x: `[N, D]` draws from p.
+    y: `[M, D]` draws from q.
 
   Returns:
-    [] in the unit of the kernel.
+    `[]` in the unit of the kernel.
 
   Raises:
     ValueError: a shape that the kernel refuses.
@@ -289,18 +307,18 @@ def mmd_biased(kernel: Kernel, x: Array, y: Array) -> Array:
   section 3.3, where it is what the network minimizes.
 
   Args:
-    kernel: (x [N, D], y [M, D]) -> [N, M].
-    x: [N, D] draws from p.
-    y: [M, D] draws from q.
+    kernel: (x `[N, D]`, y `[M, D]`) -> `[N, M]`.
+    x: `[N, D]` draws from p.
+    y: `[M, D]` draws from q.
 
   Returns:
-    [] in the root of the kernel's unit.
+    `[]` in the root of the kernel's unit.
 
   Raises:
     ValueError: a shape that the kernel refuses.
   """
   squared = mmd2_biased(kernel, x, y)
-  positive = squared > 0
+  positive = squared > 0  # the double where of `distances`
   return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
 
 
@@ -314,12 +332,12 @@ def mmd2_linear(kernel: Kernel, x: Array, y: Array) -> Array:
   Source: A Kernel Two-Sample Test, Gretton et al., 2012, JMLR 13, lemma 14.
 
   Args:
-    kernel: (x [N, D], y [M, D]) -> [N, M].
-    x: [N, D] draws from p, N >= 2.
-    y: [N, D] draws from q.
+    kernel: (x `[N, D]`, y `[M, D]`) -> `[N, M]`.
+    x: `[N, D]` draws from p, N >= 2.
+    y: `[N, D]` draws from q.
 
   Returns:
-    [] in the unit of the kernel.
+    `[]` in the unit of the kernel.
 
   Raises:
     ValueError: x and y differ in shape, or have fewer than two rows.
@@ -327,12 +345,13 @@ def mmd2_linear(kernel: Kernel, x: Array, y: Array) -> Array:
   if x.shape != y.shape or x.shape[0] < 2:
     raise ValueError(f'x and y must both be [N >= 2, D], got {x.shape} and {y.shape}')
 
-  def of_pairs(a, b):
+  def kernel_of_pairs(a, b):
+    # A row at a time, for a kernel gives all N^2 pairs of what it is called on.
     return jax.vmap(lambda a, b: kernel(a[None], b[None])[0, 0])(a, b)
 
   even, odd = slice(0, x.shape[0] // 2 * 2, 2), slice(1, None, 2)
-  within = of_pairs(x[even], x[odd]) + of_pairs(y[even], y[odd])
-  across = of_pairs(x[even], y[odd]) + of_pairs(x[odd], y[even])
+  within = kernel_of_pairs(x[even], x[odd]) + kernel_of_pairs(y[even], y[odd])
+  across = kernel_of_pairs(x[even], y[odd]) + kernel_of_pairs(x[odd], y[even])
   return (within - across).mean()
 
 
@@ -348,12 +367,12 @@ def mmd2_unbiased(kernel: Kernel, x: Array, y: Array) -> Array:
   Source: A Kernel Two-Sample Test, Gretton et al., 2012, JMLR 13, eq. 3.
 
   Args:
-    kernel: (x [N, D], y [M, D]) -> [N, M].
-    x: [N, D] draws from p, N >= 2.
-    y: [M, D] draws from q, M >= 2.
+    kernel: (x `[N, D]`, y `[M, D]`) -> `[N, M]`.
+    x: `[N, D]` draws from p, N >= 2.
+    y: `[M, D]` draws from q, M >= 2.
 
   Returns:
-    [] in the unit of the kernel.
+    `[]` in the unit of the kernel.
 
   Raises:
     ValueError: fewer than two rows, or a shape that the kernel refuses.
@@ -378,11 +397,11 @@ def energy_distance(x: Array, y: Array) -> Array:
   Rizzo, 2013.
 
   Args:
-    x: [N, D] draws from p.
-    y: [M, D] draws from q.
+    x: `[N, D]` draws from p.
+    y: `[M, D]` draws from q.
 
   Returns:
-    [] in the unit of the data, never negative but for rounding.
+    `[]` in the unit of the data, never negative but for rounding.
 
   Raises:
     ValueError: an argument is not of rank 2, or the two differ in D.
@@ -399,12 +418,12 @@ def wasserstein_1d(x: Array, y: Array, *, power: float = 1.0) -> Array:
   by sorting; the two may differ in number. Batch-coupled.
 
   Args:
-    x: [N] draws from p.
-    y: [M] draws from q.
+    x: `[N]` draws from p.
+    y: `[M]` draws from q.
     power: p >= 1.
 
   Returns:
-    [] in the unit of the data to the power p.
+    `[]` in the unit of the data to the power p.
 
   Raises:
     ValueError: a rank other than 1, no samples, or `power` below 1.
@@ -416,14 +435,16 @@ def wasserstein_1d(x: Array, y: Array, *, power: float = 1.0) -> Array:
   dtype = jnp.result_type(x, y, jnp.float32)
   x, y = x.astype(dtype), y.astype(dtype)
   num, other = len(x), len(y)
-  # Levels at which a quantile function steps, in units of 1 / (N M).
+  # Levels at which a quantile function steps, in units of 1 / (N M): as integers they
+  # are exact, and N and M are static, so that this loop is no part of the program.
   levels = sorted(
     {*range(other, num * other, other), *range(num, num * other + 1, num)}
   )
   widths = [(b - a) / (num * other) for a, b in itertools.pairwise([0, *levels])]
-  of_x = jnp.sort(x)[jnp.array([(level - 1) // other for level in levels])]
-  of_y = jnp.sort(y)[jnp.array([(level - 1) // num for level in levels])]
-  return (jnp.array(widths, dtype) * jnp.abs(of_x - of_y) ** power).sum()
+  # Between two levels both functions are constant: order statistic ceil(u N) of x.
+  quantile_x = jnp.sort(x)[jnp.array([(level - 1) // other for level in levels])]
+  quantile_y = jnp.sort(y)[jnp.array([(level - 1) // num for level in levels])]
+  return (jnp.array(widths, dtype) * jnp.abs(quantile_x - quantile_y) ** power).sum()
 
 
 def sliced_wasserstein(
@@ -439,14 +460,14 @@ def sliced_wasserstein(
   Source: Sliced and Radon Wasserstein Barycenters of Measures, Bonneel et al., 2015.
 
   Args:
-    key: of the directions.
-    x: [N, D] draws from p.
-    y: [M, D] draws from q.
+    key: `[]` typed key of the directions.
+    x: `[N, D]` draws from p.
+    y: `[M, D]` draws from q.
     num_projections: directions drawn.
     power: p >= 1.
 
   Returns:
-    [] in the unit of the data to the power p.
+    `[]` in the unit of the data to the power p.
 
   Raises:
     ValueError: wrong shapes, `power` or `num_projections` below 1.
@@ -454,17 +475,18 @@ def sliced_wasserstein(
   _check_rows(x, y)
   if num_projections < 1:
     raise ValueError(f'num_projections must be >= 1, got {num_projections}')
+  # A normalized Gaussian vector is uniform on the sphere.
   direction = jax.random.normal(key, (num_projections, x.shape[1]), x.dtype)
   direction /= jnp.linalg.norm(direction, axis=1, keepdims=True)
 
-  def on(w):
+  def distance_along(w):
     return wasserstein_1d(x @ w, y @ w, power=power)
 
-  return jax.vmap(on)(direction).mean()
+  return jax.vmap(distance_along)(direction).mean()
 
 
 def _soft_minimum(cost: Array, potential: Array, epsilon: float) -> Array:
-  """-eps ln E_j exp((g_j - C_ij) / eps), [N]."""
+  """The soft minimum -eps ln E_j exp((g_j - C_ij) / eps), `[N]`."""
   inner = (potential[None, :] - cost) / epsilon
   return -epsilon * (jax.nn.logsumexp(inner, axis=1) - jnp.log(cost.shape[1]))
 
@@ -485,12 +507,12 @@ def sinkhorn_potentials(
   2013, arXiv:1306.0895.
 
   Args:
-    cost: [N, M].
+    cost: `[N, M]`.
     epsilon: > 0, in the unit of the cost; may be traced, to anneal it.
-    num_iterations: of both equations.
+    num_iterations: times that both equations are applied.
 
   Returns:
-    f [N] and g [M], in the unit of the cost; their gradient is stopped.
+    `[N]` f and `[M]` g, in the unit of the cost; their gradient is stopped.
 
   Raises:
     ValueError: cost not of rank 2, `epsilon` <= 0 or `num_iterations` below 1.
@@ -501,6 +523,8 @@ def sinkhorn_potentials(
   shapes.check_positive(epsilon=epsilon)
   if num_iterations < 1:
     raise ValueError(f'num_iterations must be >= 1, got {num_iterations}')
+  # The envelope theorem needs potentials without a gradient (`entropic_transport`); a
+  # loop of no gradient may also be a fori_loop, whose memory does not grow.
   cost = jax.lax.stop_gradient(cost)
 
   def iterate(_, potentials):
@@ -532,20 +556,22 @@ def entropic_transport(
   arXiv:1706.00292.
 
   Args:
-    x: [N, D] draws from p.
-    y: [M, D] draws from q.
+    x: `[N, D]` draws from p.
+    y: `[M, D]` draws from q.
     epsilon: > 0, in the unit of the cost (for the default, of the data squared).
-    num_iterations: of Sinkhorn.
-    cost: (x [N, D], y [M, D]) -> [N, M].
+    num_iterations: of Sinkhorn's algorithm.
+    cost: (x `[N, D]`, y `[M, D]`) -> `[N, M]`.
 
   Returns:
-    [] in the unit of the cost.
+    `[]` in the unit of the cost.
 
   Raises:
     ValueError: wrong shapes, `epsilon` <= 0 or `num_iterations` below 1.
   """
   costs = cost(x, y)
   f, g = sinkhorn_potentials(costs, epsilon=epsilon, num_iterations=num_iterations)
+  # The dual E f + E g - eps (E plan - 1), the last term zero once g is exact: it stays
+  # for its gradient, which is the whole <P, dC>.
   plan = jnp.exp((f[:, None] + g[None, :] - costs) / epsilon)
   return f.mean() + g.mean() - epsilon * (plan.mean() - 1.0)
 
@@ -569,14 +595,14 @@ def sinkhorn_divergence(
   Divergences, Feydy et al., 2019, arXiv:1810.08278, eq. 3.
 
   Args:
-    x: [N, D] draws from p.
-    y: [M, D] draws from q.
+    x: `[N, D]` draws from p.
+    y: `[M, D]` draws from q.
     epsilon: as in `entropic_transport`.
-    num_iterations: of Sinkhorn.
-    cost: symmetric, (x [N, D], y [M, D]) -> [N, M].
+    num_iterations: of Sinkhorn's algorithm.
+    cost: symmetric, (x `[N, D]`, y `[M, D]`) -> `[N, M]`.
 
   Returns:
-    [] in the unit of the cost, never negative but for rounding and iterations.
+    `[]` in the unit of the cost, never negative but for rounding and iterations.
 
   Raises:
     ValueError: wrong shapes, `epsilon` <= 0 or `num_iterations` below 1.

@@ -1,4 +1,4 @@
-"""Divergences between distributions that are known: tables, densities, Gaussians.
+"""Divergences between known distributions: tables, densities on a grid, Gaussians.
 
 Everything is in nats. p and q are probabilities [..., K], or densities on a grid
 with the quadrature weights beside them; the sum runs over the last axis. What has
@@ -23,17 +23,21 @@ Array = jax.Array
 
 
 def entropy(p: Array, *, weights: Array | float = 1.0) -> Array:
-  """Shannon's entropy, or the differential one of a density on a grid.
+  """Shannon's entropy of probabilities, or a density's differential entropy.
 
-  H(p) = -sum_i w_i p_i ln p_i      (with its minus: lecture notes have lost it)
+  H(p) = -sum_i w_i p_i ln p_i
+
+  Source: A Mathematical Theory of Communication, Shannon, 1948.
 
   Args:
-    p: [..., K] probabilities, or densities at K points.
+    p: `[..., K]` probabilities, or densities at K points.
     weights: quadrature weights that broadcast against p; 1 for probabilities.
 
   Returns:
-    [...] nats; of probabilities in [0, ln K].
+    `[...]` nats; of probabilities in [0, ln K].
   """
+  # Double `where`, here and below: log of the inner 1 has a finite slope, so that no
+  # inf times the outer zero becomes a NaN in the gradient.
   some = p > 0
   terms = jnp.where(some, -p * jnp.log(jnp.where(some, p, 1.0)), 0.0)
   return (weights * terms).sum(axis=-1)
@@ -47,12 +51,12 @@ def kl(p: Array, q: Array, *, weights: Array | float = 1.0) -> Array:
   Source: On Information and Sufficiency, Kullback and Leibler, 1951.
 
   Args:
-    p: [..., K] probabilities, or densities at K points.
-    q: [..., K].
+    p: `[..., K]` probabilities, or densities at K points.
+    q: `[..., K]` likewise.
     weights: as in `entropy`.
 
   Returns:
-    [...] nats, +inf where p has mass that q has not.
+    `[...]` nats, +inf where p has mass that q has not.
 
   Raises:
     ValueError: p and q differ in shape, or are scalars.
@@ -60,6 +64,7 @@ def kl(p: Array, q: Array, *, weights: Array | float = 1.0) -> Array:
   shapes.check_tables(p=p, q=q)
   some = p > 0
   safe_p, safe_q = jnp.where(some, p, 1.0), jnp.where(some, q, 1.0)
+  # A difference of logs: the ratio p / q would over- or underflow before its log.
   terms = jnp.where(some, p * (jnp.log(safe_p) - jnp.log(safe_q)), 0.0)
   return (weights * terms).sum(axis=-1)
 
@@ -78,13 +83,13 @@ def jensen_shannon(
   Source: Divergence Measures Based on the Shannon Entropy, Lin, 1991.
 
   Args:
-    p: [..., K] probabilities, or densities at K points.
-    q: [..., K].
+    p: `[..., K]` probabilities, or densities at K points.
+    q: `[..., K]` likewise.
     pi: weight of p, in (0, 1).
     weights: as in `entropy`.
 
   Returns:
-    [...] nats.
+    `[...]` nats.
 
   Raises:
     ValueError: p and q differ in shape or are scalars, or `pi` outside (0, 1).
@@ -98,17 +103,17 @@ def jensen_shannon(
 
 
 def total_variation(p: Array, q: Array, *, weights: Array | float = 1.0) -> Array:
-  """The total variation distance, the greatest gap of the chance of an event.
+  """The total variation distance, the greatest gap of an event's probability.
 
   1/2 sum_i w_i |p_i - q_i|
 
   Args:
-    p: [..., K] probabilities, or densities at K points.
-    q: [..., K].
+    p: `[..., K]` probabilities, or densities at K points.
+    q: `[..., K]` likewise.
     weights: as in `entropy`.
 
   Returns:
-    [...] in [0, 1].
+    `[...]` in [0, 1].
 
   Raises:
     ValueError: p and q differ in shape, or are scalars.
@@ -123,12 +128,12 @@ def squared_hellinger(p: Array, q: Array, *, weights: Array | float = 1.0) -> Ar
   sum_i w_i (sqrt p_i - sqrt q_i)^2
 
   Args:
-    p: [..., K] probabilities, or densities at K points.
-    q: [..., K].
+    p: `[..., K]` probabilities, or densities at K points.
+    q: `[..., K]` likewise.
     weights: as in `entropy`.
 
   Returns:
-    [...] in [0, 2]; its root is a metric.
+    `[...]` in [0, 2]; its root is a metric.
 
   Raises:
     ValueError: p and q differ in shape, or are scalars.
@@ -139,19 +144,36 @@ def squared_hellinger(p: Array, q: Array, *, weights: Array | float = 1.0) -> Ar
 
 
 def _root_of_mass(p: Array) -> Array:
+  """The square root of p >= 0, with a gradient of 0 at 0 in place of inf."""
   some = p > 0
   return jnp.where(some, jnp.sqrt(jnp.where(some, p, 1.0)), 0.0)
 
 
 def bernoulli_entropy(p: Array) -> Array:
-  """The entropy of a coin: -p ln p - (1 - p) ln(1 - p), [...] nats for [...]."""
+  """The entropy of a Bernoulli variable.
+
+  -p ln p - (1 - p) ln(1 - p)
+
+  Args:
+    p: `[...]` probabilities.
+
+  Returns:
+    `[...]` nats, in [0, ln 2].
+  """
   return special.entr(p) + special.entr(1.0 - p)
 
 
 def bernoulli_kl(p: Array, q: Array) -> Array:
-  """KL between two coins: p ln(p / q) + (1 - p) ln((1 - p) / (1 - q)), nats.
+  """The KL divergence of two Bernoulli variables, elementwise.
 
-  p [...], q [...] -> [...], +inf where q excludes what p allows.
+  p ln(p / q) + (1 - p) ln((1 - p) / (1 - q))
+
+  Args:
+    p: `[...]` probabilities.
+    q: `[...]` probabilities that broadcast against p.
+
+  Returns:
+    `[...]` nats, +inf where q excludes what p allows.
   """
   p, q = jnp.broadcast_arrays(p, q)
   return kl(jnp.stack([p, 1.0 - p], -1), jnp.stack([q, 1.0 - q], -1))
@@ -162,27 +184,34 @@ def gaussian_entropy(std: Array) -> Array:
 
   1/2 ln(2 pi e) + ln std
 
-  std [...] > 0 -> [...] nats, negative for a small std.
+  Args:
+    std: `[...]` standard deviations, > 0.
+
+  Returns:
+    `[...]` nats, negative for a small std.
   """
   return 0.5 * (1.0 + math.log(2.0 * math.pi)) + jnp.log(std)
 
 
 def gaussian_kl(mean1: Array, std1: Array, mean2: Array, std2: Array) -> Array:
-  """KL(N(mean1, std1^2) || N(mean2, std2^2)), elementwise.
+  """The KL divergence of two Gaussians on the line, elementwise.
+
+  KL(N(m1, s1^2) || N(m2, s2^2)) =
 
   ln(s2 / s1) + (s1^2 + (m1 - m2)^2) / (2 s2^2) - 1/2
 
-  A diagonal Gaussian's is the sum over its axes, which is the caller's.
+  A diagonal Gaussian's is the sum over its axes, which the caller takes.
 
   Args:
-    mean1: [...].
-    std1: [...] > 0.
-    mean2: [...].
-    std2: [...] > 0.
+    mean1: `[...]` of the first.
+    std1: `[...]` standard deviation of the first, > 0.
+    mean2: `[...]` of the second.
+    std2: `[...]` standard deviation of the second, > 0.
 
   Returns:
-    [...] nats.
+    `[...]` nats.
   """
+  # Ratios before squares: a small std squared would underflow.
   squares = jnp.square(std1 / std2) + jnp.square((mean1 - mean2) / std2)
   return jnp.log(std2) - jnp.log(std1) + 0.5 * (squares - 1.0)
 
@@ -194,7 +223,14 @@ def gaussian_squared_hellinger(
 
   2 - 2 sqrt(2 s1 s2 / (s1^2 + s2^2)) exp(-(m1 - m2)^2 / (4 (s1^2 + s2^2)))
 
-  mean1 [...], std1 [...] > 0, mean2 [...], std2 [...] > 0 -> [...] in [0, 2].
+  Args:
+    mean1: `[...]` of the first.
+    std1: `[...]` standard deviation of the first, > 0.
+    mean2: `[...]` of the second.
+    std2: `[...]` standard deviation of the second, > 0.
+
+  Returns:
+    `[...]` in [0, 2].
   """
   variance = jnp.square(std1) + jnp.square(std2)
   overlap = jnp.exp(-jnp.square(mean1 - mean2) / (4.0 * variance))
@@ -220,7 +256,7 @@ def _root(cov: Array) -> tuple[Array, Array]:
 
 @jax.custom_jvp
 def _cross(cov1: Array, cov2: Array) -> Array:
-  """tr (S1^(1/2) S2 S1^(1/2))^(1/2), the sum of the singular values of the roots'."""
+  """The trace of (S1^(1/2) S2 S1^(1/2))^(1/2), as a sum of singular values."""
   product = _matmul(_root(cov1)[0], _root(cov2)[0])
   return jnp.linalg.svd(product, compute_uv=False).sum()
 
@@ -257,13 +293,13 @@ def gaussian_wasserstein2_squared(
   and Landau, 1982.
 
   Args:
-    mean1: [D].
-    cov1: [D, D], symmetric.
-    mean2: [D].
-    cov2: [D, D], symmetric.
+    mean1: `[D]` of the first.
+    cov1: `[D, D]` covariance of the first, symmetric.
+    mean2: `[D]` of the second.
+    cov2: `[D, D]` covariance of the second, symmetric.
 
   Returns:
-    [] in the unit of the means squared; rounding below zero is cut off.
+    `[]` in the unit of the means squared; rounding below zero is cut off.
 
   Raises:
     ValueError: means that are not [D] or covariances that are not [D, D].

@@ -50,7 +50,7 @@ LN2 = math.log(2.0)
 
 
 class Divergence(NamedTuple):
-  """One convex function and what follows from it; every function is elementwise.
+  """A convex function f with its conjugate and activation, all elementwise.
 
   f: u >= 0 -> f(u), nats; +inf where f(0) is.
   derivative: u -> f'(u), the optimal critic of the ratio u = p / q; a subgradient
@@ -72,23 +72,25 @@ class Divergence(NamedTuple):
   domain: tuple[float, float]
 
 
-def _below(limit: float, conjugate: Callable, at_limit: float = math.inf) -> Callable:
+def _extend_conjugate(
+  limit: float, conjugate: Callable, at_limit: float = math.inf
+) -> Callable:
   """The conjugate below a limit, its value there, and +inf above."""
 
-  def extended(t: Array) -> Array:
+  def extended_conjugate(t: Array) -> Array:
     inside = t < limit
     # The inner `where` keeps NaN out of the gradient of the branch not taken.
     values = conjugate(jnp.where(inside, t, limit - 1.0))
     return jnp.where(inside, values, jnp.where(t == limit, at_limit, jnp.inf))
 
-  return extended
+  return extended_conjugate
 
 
-FAR = 30.0  # logits beyond which softplus(-v) is exp(-v) to the last digit
+FAR = 30.0  # logits beyond which softplus(-v) is exp(-v) to a float32's last digit
 
 
 def _log_softplus_of_minus(v: Array) -> Array:
-  """ln ln(1 + exp(-v)), which is -v where exp(-v) underflows."""
+  """The log of softplus(-v), which is -v where exp(-v) underflows."""
   far = v > FAR
   near = jnp.log(jax.nn.softplus(-jnp.where(far, 0.0, v)))
   return jnp.where(far, -v, near)
@@ -103,18 +105,22 @@ def _log_omega(x: Array) -> Array:
   start = jnp.where(x > 1.0, jnp.log(jnp.maximum(x, 1.0)), x)
 
   def newton(_, y):
+    # h(y) = exp(y) + y - x, h'(y) = exp(y) + 1.
     return y - (jnp.exp(y) + y - x) / (jnp.exp(y) + 1.0)
 
+  # Six steps reach the last digit of a float64 from either start.
   return jnp.where(infinite, jnp.inf, jax.lax.fori_loop(0, 6, newton, start))
 
 
 @_log_omega.defjvp
 def _log_omega_jvp(primals, tangents):
+  # The implicit function theorem in place of a derivative through the iterations.
   y = _log_omega(*primals)
   return y, tangents[0] / (1.0 + jnp.exp(y))
 
 
 def _jeffrey_conjugate(t: Array) -> Array:
+  # From f'(u) = 1 + ln u - 1/u = t.
   # The maximizing u is 1 / W(exp(1 - t)) = exp(-y).
   y = _log_omega(1.0 - t)
   return jnp.exp(-y) - 1.0 - y
@@ -123,7 +129,7 @@ def _jeffrey_conjugate(t: Array) -> Array:
 TOTAL_VARIATION = Divergence(
   f=lambda u: jnp.abs(u - 1.0) / 2.0,
   derivative=lambda u: jnp.sign(u - 1.0) / 2.0,
-  conjugate=_below(0.5, lambda t: jnp.maximum(t, -0.5), 0.5),
+  conjugate=_extend_conjugate(0.5, lambda t: jnp.maximum(t, -0.5), 0.5),
   activation=lambda v: jnp.tanh(v) / 2.0,
   conjugate_of_activation=lambda v: jnp.tanh(v) / 2.0,
   threshold=0.0,
@@ -141,7 +147,7 @@ KL = Divergence(
 REVERSE_KL = Divergence(
   f=lambda u: -jnp.log(u),
   derivative=lambda u: -1.0 / u,
-  conjugate=_below(0.0, lambda t: -1.0 - jnp.log(-t)),
+  conjugate=_extend_conjugate(0.0, lambda t: -1.0 - jnp.log(-t)),
   activation=lambda v: -jnp.exp(-v),
   conjugate_of_activation=lambda v: v - 1.0,
   threshold=-1.0,
@@ -150,6 +156,7 @@ REVERSE_KL = Divergence(
 
 
 def _pearson_conjugate(t: Array) -> Array:
+  # sup_u u t - (u - 1)^2 is at u = 1 + t / 2.
   t = jnp.maximum(t, -2.0)  # below, the supremum is at u = 0
   return jnp.square(t) / 4.0 + t
 
@@ -166,7 +173,7 @@ PEARSON = Divergence(
 NEYMAN = Divergence(
   f=lambda u: jnp.square(1.0 - u) / u,
   derivative=lambda u: 1.0 - 1.0 / jnp.square(u),
-  conjugate=_below(1.0, lambda t: 2.0 - 2.0 * jnp.sqrt(1.0 - t), 2.0),
+  conjugate=_extend_conjugate(1.0, lambda t: 2.0 - 2.0 * jnp.sqrt(1.0 - t), 2.0),
   activation=lambda v: 1.0 - jnp.exp(-v),
   conjugate_of_activation=lambda v: 2.0 - 2.0 * jnp.exp(-v / 2.0),
   threshold=0.0,
@@ -175,7 +182,7 @@ NEYMAN = Divergence(
 SQUARED_HELLINGER = Divergence(
   f=lambda u: jnp.square(jnp.sqrt(u) - 1.0),
   derivative=lambda u: 1.0 - 1.0 / jnp.sqrt(u),
-  conjugate=_below(1.0, lambda t: 1.0 / (1.0 - t) - 1.0),
+  conjugate=_extend_conjugate(1.0, lambda t: 1.0 / (1.0 - t) - 1.0),
   activation=lambda v: 1.0 - jnp.exp(-v),
   conjugate_of_activation=jnp.expm1,
   threshold=0.0,
@@ -193,7 +200,7 @@ JEFFREY = Divergence(
 JENSEN_SHANNON = Divergence(
   f=lambda u: special.xlogy(u, u) - (u + 1.0) * (jnp.log1p(u) - LN2),
   derivative=lambda u: LN2 - jnp.log1p(1.0 / u),
-  conjugate=_below(LN2, lambda t: -jnp.log(2.0 - jnp.exp(t))),
+  conjugate=_extend_conjugate(LN2, lambda t: -jnp.log(2.0 - jnp.exp(t))),
   activation=lambda v: LN2 - jax.nn.softplus(-v),
   conjugate_of_activation=lambda v: jax.nn.softplus(v) - LN2,
   threshold=0.0,
@@ -202,7 +209,7 @@ JENSEN_SHANNON = Divergence(
 GAN = Divergence(
   f=lambda u: special.xlogy(u, u) - (u + 1.0) * jnp.log1p(u),
   derivative=lambda u: -jnp.log1p(1.0 / u),
-  conjugate=_below(0.0, lambda t: -jnp.log(-jnp.expm1(t))),
+  conjugate=_extend_conjugate(0.0, lambda t: -jax.nn.log1mexp(-t)),
   activation=lambda v: -jax.nn.softplus(-v),
   conjugate_of_activation=jax.nn.softplus,
   threshold=-LN2,
@@ -211,7 +218,7 @@ GAN = Divergence(
 
 
 def weighted_jensen_shannon(pi: float) -> Divergence:
-  """The Jensen-Shannon divergence of an unfair mixture.
+  """Returns the Jensen-Shannon divergence of an unfair mixture.
 
   pi KL(P || pi P + (1 - pi) Q) + (1 - pi) KL(Q || pi P + (1 - pi) Q)
   f(u) = pi u ln u - (1 - pi + pi u) ln(1 - pi + pi u)
@@ -236,30 +243,30 @@ def weighted_jensen_shannon(pi: float) -> Divergence:
     mixed = rest + pi * u
     return pi * special.xlogy(u, u) - mixed * jnp.log(mixed)
 
-  def of_activation(v):
+  def conjugate_of_activation(v):
     # pi exp(t / pi) = exp(-s) with s = softplus(-v) / pi.
     far = v > FAR
     s = jax.nn.softplus(-jnp.where(far, 0.0, v)) / pi
-    near = jnp.log(-jnp.expm1(-s))
+    near = jax.nn.log1mexp(s)
     distant = _log_softplus_of_minus(v) - math.log(pi)
     return rest * (math.log(rest) - jnp.where(far, distant, near))
 
   return Divergence(
     f=f,
     derivative=lambda u: -pi * jnp.log(pi + rest / u),
-    conjugate=_below(
+    conjugate=_extend_conjugate(
       limit,
       lambda t: rest * (math.log(rest) - jnp.log1p(-pi * jnp.exp(t / pi))),
     ),
     activation=lambda v: limit - jax.nn.softplus(-v),
-    conjugate_of_activation=of_activation,
+    conjugate_of_activation=conjugate_of_activation,
     threshold=0.0,
     domain=(-math.inf, limit),
   )
 
 
 def alpha(a: float) -> Divergence:
-  """The family that holds most of the others, with f'(1) = 0 and f''(1) = 1.
+  """Returns a member of the alpha family, with f'(1) = 0 and f''(1) = 1.
 
   f(u) = (u^a - 1 - a (u - 1)) / (a (a - 1))
 
@@ -271,10 +278,10 @@ def alpha(a: float) -> Divergence:
   exp(-v)), the conjugate overflows at v = 0 already where a nears 1.
 
   Args:
-    a: any finite number.
+    a: alpha, any finite number.
 
   Returns:
-    The divergence.
+    The divergence, in nats.
 
   Raises:
     ValueError: `a` is not finite.
@@ -289,7 +296,7 @@ def alpha(a: float) -> Divergence:
       return u - 1.0 - jnp.log(u)
     if a < 0.5:  # two forms, for a difference of near ones would lose its digits
       return (jnp.expm1(a * jnp.log(u)) - a * (u - 1.0)) / (a * (a - 1.0))
-    some = u > 0
+    some = u > 0  # 0 ln 0 = 0, with a double where for the gradient
     ratio = jnp.where(
       some, jnp.expm1((a - 1.0) * jnp.log(jnp.where(some, u, 1.0))), 0.0
     )
@@ -303,11 +310,12 @@ def alpha(a: float) -> Divergence:
   scale = 1.0 / max(1.0, 1.0 - a)  # of the logit: ln u = scale v
 
   def power(log_w):
-    """(w^(a / (a - 1)) - 1) / a, where w = 1 + (a - 1) t."""
+    """The conjugate (w^(a / (a - 1)) - 1) / a, where w = 1 + (a - 1) t."""
     if a == 0.0:
       return -log_w
     return jnp.expm1(a / (a - 1.0) * log_w) / a
 
+  # The supremum over u is at w = u^(a - 1), where f'(u) = t.
   if a == 1.0:
     domain, conjugate = (-math.inf, math.inf), jnp.expm1
   elif a > 1.0:
@@ -321,30 +329,41 @@ def alpha(a: float) -> Divergence:
   else:
     domain = (-math.inf, 1.0 / (1.0 - a))
     at_limit = -1.0 / a if a < 0 else math.inf
-    conjugate = _below(domain[1], lambda t: power(jnp.log1p((a - 1.0) * t)), at_limit)
+    conjugate = _extend_conjugate(
+      domain[1], lambda t: power(jnp.log1p((a - 1.0) * t)), at_limit
+    )
 
   def activation(v):
     if a >= 1.0:
       return v
     return -jnp.expm1(-(1.0 - a) * scale * v) / (1.0 - a)
 
-  def of_activation(v):
+  def conjugate_of_activation(v):
     if a >= 1.0:
       return conjugate(v)
     return scale * v if a == 0.0 else jnp.expm1(a * scale * v) / a
 
-  return Divergence(f, derivative, conjugate, activation, of_activation, 0.0, domain)
+  return Divergence(
+    f, derivative, conjugate, activation, conjugate_of_activation, 0.0, domain
+  )
 
 
 def saddle_generator(divergence: Divergence) -> Callable:
-  """The generator's side of the saddle point: -f*(activation(v)) on samples.
+  """Returns the generator's side of the saddle point.
+
+  -f*(activation(v)) on samples
 
   Source: f-GAN, Nowozin et al., 2016, arXiv:1606.00709, eq. 6.
 
+  Args:
+    divergence: that the critic estimates.
+
   Returns:
-    (real_logits [B] (ignored), fake_logits [B]) -> [B], minimized.
+    A loss (real_logits `[B]`, ignored, fake_logits `[B]`) -> `[B]` in the divergence's
+    unit; of `[B, P]` the mean over patches. It raises ValueError for two shapes.
   """
 
+  @shapes.over_patches
   def generator(real_logits: Array, fake_logits: Array) -> Array:
     shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
     return -divergence.conjugate_of_activation(fake_logits)
@@ -353,7 +372,9 @@ def saddle_generator(divergence: Divergence) -> Callable:
 
 
 def trick_generator(divergence: Divergence) -> Callable:
-  """The generator that raises the critic on samples: -activation(v).
+  """Returns the generator's loss that raises the critic on samples.
+
+  -activation(v) on samples
 
   It does not saturate where samples are rejected, and has the saddle's fixed point
   where P = Q, but descends another divergence elsewhere; of `GAN` it is the
@@ -361,10 +382,15 @@ def trick_generator(divergence: Divergence) -> Callable:
 
   Source: f-GAN, Nowozin et al., 2016, arXiv:1606.00709, section 3.2.
 
+  Args:
+    divergence: that the critic estimates.
+
   Returns:
-    (real_logits [B] (ignored), fake_logits [B]) -> [B], minimized.
+    A loss (real_logits `[B]`, ignored, fake_logits `[B]`) -> `[B]` in the divergence's
+    unit; of `[B, P]` the mean over patches. It raises ValueError for two shapes.
   """
 
+  @shapes.over_patches
   def generator(real_logits: Array, fake_logits: Array) -> Array:
     shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
     return -divergence.activation(fake_logits)
@@ -377,7 +403,7 @@ def f_gan(
   *,
   generator: Callable[[Divergence], Callable] = saddle_generator,
 ) -> base.Game:
-  """The game whose critic estimates a divergence and whose generator descends it.
+  """Returns the game of a critic that estimates an f-divergence.
 
   discriminator  -activation(r) + f*(activation(f)), minus the variational bound
   generator      `saddle_generator`, or `trick_generator`
@@ -387,13 +413,14 @@ def f_gan(
   Source: f-GAN, Nowozin et al., 2016, arXiv:1606.00709, eq. 6 and section 3.2.
 
   Args:
-    divergence: what is estimated, of data from samples.
+    divergence: D_f(P || Q), P the data and Q the samples.
     generator: makes the generator's loss of the divergence.
 
   Returns:
-    The game; both losses give [B] in the divergence's unit.
+    The game; both losses give `[B]` in the divergence's unit.
   """
 
+  @shapes.over_patches
   def discriminator(real_logits: Array, fake_logits: Array) -> Array:
     shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
     on_fake = divergence.conjugate_of_activation(fake_logits)
@@ -406,7 +433,7 @@ def f_gan(
 
 
 def _product(mass: Array, value: Array | float) -> Array:
-  """mass * value, 0 where there is no mass, whatever the value."""
+  """The product, 0 where there is no mass, whatever the value."""
   some = mass > 0
   return jnp.where(some, mass * jnp.where(some, value, 0.0), 0.0)
 
@@ -422,13 +449,13 @@ def evaluate(
   neither does, or the value may be +inf where the divergence is not.
 
   Args:
-    divergence: which.
-    p: [..., K] probabilities or densities of the data.
-    q: [..., K] of the model.
+    divergence: f and its slope at infinity.
+    p: `[..., K]` probabilities or densities of the data.
+    q: `[..., K]` of the model.
     weights: quadrature weights that broadcast against them; 1 for probabilities.
 
   Returns:
-    [...], +inf where the divergence is.
+    `[...]` in the divergence's unit, +inf where it is infinite.
 
   Raises:
     ValueError: p and q differ in shape, or are scalars.
@@ -437,6 +464,7 @@ def evaluate(
   both = (p > 0) & (q > 0)
   ratio = jnp.where(both, p, 1.0) / jnp.where(both, q, 1.0)
   f = jnp.where(both, divergence.f(ratio), divergence.f(jnp.zeros(())))
+  # The part of P that Q has no mass for: f(u) / u -> f'(inf), the top of the domain.
   singular = _product(jnp.where(q > 0, 0.0, p), divergence.domain[1])
   return (weights * (_product(q, f) + singular)).sum(axis=-1)
 
@@ -457,14 +485,14 @@ def variational_bound(
   Source: f-GAN, Nowozin et al., 2016, arXiv:1606.00709, eq. 4.
 
   Args:
-    divergence: which.
-    p: [..., K] probabilities or densities of the data.
-    q: [..., K] of the model.
-    critic: [..., K] its values T, after the activation.
+    divergence: with the conjugate f*.
+    p: `[..., K]` probabilities or densities of the data.
+    q: `[..., K]` of the model.
+    critic: `[..., K]` its values T, after the activation.
     weights: as in `evaluate`.
 
   Returns:
-    [...]
+    `[...]` in the divergence's unit.
 
   Raises:
     ValueError: the shapes differ.

@@ -1,8 +1,10 @@
 """Log-likelihoods log p(x | parameters) of the output layers that models have.
 
-Each takes parameters and data with a leading axis of examples and sums over what an
-example is made of: [B] nats. Of discrete data they are logarithms of masses, of real
-data those of densities; `bits_per_dimension` converts either and must be told which.
+Each takes parameters and data with a leading axis of examples and sums over the event
+axes: `[B]` nats. For discrete data it is the logarithm of a probability mass, for
+real data that of a density; `bits_per_dimension` converts either and takes the
+measure as an argument. Levels are integers; standard deviations are `std`, never
+variances.
 """
 
 import math
@@ -17,45 +19,59 @@ Array = jax.Array
 _LOG_2 = math.log(2.0)
 
 
-def _summed(each: Array) -> Array:
+def _sum_over_event(each: Array) -> Array:
   return each.reshape(each.shape[0], -1).sum(axis=1)
 
 
 def bernoulli_each(logits: Array, x: Array) -> Array:
-  """log p of each number in {0, 1}, nats, of the shape of both; see `bernoulli`."""
+  """The log-likelihood of every number by itself, x_d in {0, 1}.
+
+  x_d logit_d - softplus(logit_d),  P(x_d = 1) = sigmoid(logit_d)
+
+  Args:
+    logits: `[...]` log-odds of a one.
+    x: `[...]` 0 or 1, integer or float; see `bernoulli`.
+
+  Returns:
+    `[...]` nats, of a mass each.
+  """
   return x * logits - jax.nn.softplus(logits)
 
 
 def bernoulli(logits: Array, x: Array) -> Array:
-  """log p(x), x_d in {0, 1} with P(x_d = 1) = sigmoid(logit_d).
+  """The Bernoulli log-likelihood, independent in each dimension.
+
+  log p(x) = sum_d [x_d logit_d - softplus(logit_d)],  P(x_d = 1) = sigmoid(logit_d)
 
   Args:
-    logits: [B, ...].
-    x: [B, ...] 0 or 1, whole or real; what lies between is read as a probability, as in
-      a cross-entropy, and the result is no likelihood then.
+    logits: `[B, ...]` log-odds of a one.
+    x: `[B, ...]` 0 or 1, integer or float; a float between them is read as a
+      probability, as in a cross-entropy, and the result is no likelihood then.
 
   Returns:
-    [B] nats, of a mass.
+    `[B]` nats, of a mass.
 
   Raises:
-    ValueError: shapes that differ, or whole numbers seen to be neither 0 nor 1.
+    ValueError: shapes that differ, or concrete integers that are neither 0 nor 1.
   """
   shapes.check_equal(logits=logits, x=x)
   if jnp.issubdtype(jnp.result_type(x), jnp.integer):
     shapes.check_levels(2, x=x)
-  return _summed(bernoulli_each(logits, x))
+  return _sum_over_event(bernoulli_each(logits, x))
 
 
 def gaussian(mean: Array, std: Array | float, x: Array) -> Array:
-  """log p(x), x_d ~ N(mean_d, std_d^2).
+  """The Gaussian log-likelihood, independent in each dimension.
+
+  log p(x) = -sum_d [(x_d - mean_d)^2 / (2 std_d^2) + ln std_d + ln(2 pi) / 2]
 
   Args:
-    mean: [B, ...].
-    std: > 0, [B, ...] or a number.
-    x: [B, ...].
+    mean: `[B, ...]` in the unit of x.
+    std: `[B, ...]` or `[]` standard deviation, > 0, in the unit of x.
+    x: `[B, ...]` data.
 
   Returns:
-    [B] nats, of a density.
+    `[B]` nats, of a density.
 
   Raises:
     ValueError: shapes that differ.
@@ -63,45 +79,41 @@ def gaussian(mean: Array, std: Array | float, x: Array) -> Array:
   std = jnp.broadcast_to(jnp.asarray(std, mean.dtype), mean.shape)
   shapes.check_equal(mean=mean, x=x)
   squares = jnp.square((x - mean) / std)
-  return _summed(-0.5 * squares - jnp.log(std) - 0.5 * math.log(2.0 * math.pi))
+  return _sum_over_event(-0.5 * squares - jnp.log(std) - 0.5 * math.log(2.0 * math.pi))
 
 
 def categorical(logits: Array, x: Array) -> Array:
-  """log p(x), x_d in {0 ... K - 1} with probabilities softmax(logits_d).
+  """The categorical log-likelihood, independent in each dimension.
+
+  log p(x) = sum_d log softmax(logits_d)_{x_d},  x_d in {0 ... K - 1}
 
   Args:
-    logits: [B, ..., K].
-    x: [B, ...] whole numbers in [0, K); others are not checked inside a compiled
+    logits: `[B, ..., K]` unnormalized log-probabilities.
+    x: `[B, ...]` integers in [0, K); others are not checked inside a compiled
       function, and read as the nearest.
 
   Returns:
-    [B] nats, of a mass.
+    `[B]` nats, of a mass.
 
   Raises:
-    ValueError: `logits` is not `x` with one more axis, or x is not whole or, where that
-      can be seen, not in [0, K).
+    ValueError: `logits` is not `x` with one more axis, or x is not of integers or,
+      where it is concrete, not in [0, K).
   """
   shapes.check_levels(logits.shape[-1], x=x)
   if logits.shape[:-1] != x.shape:
     raise ValueError(f'logits must be [*x, K], got {logits.shape} and {x.shape}')
+  # 'clip', for the default fills what is out of range with NaN.
   picked = jnp.take_along_axis(logits, x[..., None], axis=-1, mode='clip')[..., 0]
-  return _summed(picked - jax.nn.logsumexp(logits, axis=-1))
-
-
-def log1mexp(t: Array) -> Array:
-  """log(1 - exp(-t)), t > 0, accurate near 0 and far from it."""
-  near = t < _LOG_2
-  small, large = jnp.where(near, t, 1.0), jnp.where(near, 1.0, t)
-  return jnp.where(near, jnp.log(-jnp.expm1(-small)), jnp.log1p(-jnp.exp(-large)))
+  return _sum_over_event(picked - jax.nn.logsumexp(logits, axis=-1))
 
 
 def discretized_logistic_each(
   mean: Array, log_scale: Array, x: Array, *, num_levels: int
 ) -> Array:
-  """log P(x) of each number, x a level whose bin a logistic law fills.
+  """The discretized logistic log-likelihood of every number by itself.
 
-  Level l stands at v = 2 l / (L - 1) - 1 in [-1, 1] and its bin reaches half a step
-  h = 1 / (L - 1) to either side; the outermost bins reach to infinity, so that the L
+  Level l stands at v = 2 l / (L - 1) - 1 in [-1, 1] and its bin extends half a step
+  h = 1 / (L - 1) to either side; the outermost bins extend to infinity, so that the L
   masses sum to one. With a = (v + h - mean) / s and b = (v - h - mean) / s,
 
     P = sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)),
@@ -111,64 +123,85 @@ def discretized_logistic_each(
   Source: PixelCNN++, Salimans et al., 2017, arXiv:1701.05517, section 2.1.
 
   Args:
-    mean: in model space, [-1, 1] or beyond; shape of x.
-    log_scale: ln s; shape of x.
-    x: whole numbers in [0, L).
+    mean: `[...]` in model space, [-1, 1] or beyond.
+    log_scale: `[...]` ln s, s the logistic distribution's scale in model space.
+    x: `[...]` integers in [0, L).
     num_levels: L >= 2.
 
   Returns:
-    As x, nats, each of a mass.
+    `[...]` nats, of a mass each.
 
   Raises:
-    ValueError: x is not whole or, where that can be seen, not in [0, L); shapes that
-      do not broadcast; or L < 2.
+    ValueError: x is not of integers or, where it is concrete, not in [0, L); shapes
+      that do not broadcast; or L < 2.
   """
   if num_levels < 2:
     raise ValueError(f'num_levels must be >= 2, got {num_levels}')
   shapes.check_levels(num_levels, x=x)
   half = 1.0 / (num_levels - 1)
-  at = 2.0 * half * x - 1.0 - mean
+  centered = 2.0 * half * x - 1.0 - mean
   inverse = jnp.exp(-log_scale)
-  upper, lower = (at + half) * inverse, (at - half) * inverse
+  upper, lower = (centered + half) * inverse, (centered - half) * inverse
+  # The edge of an outermost bin is infinite: its sigmoid is 1 and its logarithm 0.
   above = jnp.where(x >= num_levels - 1, 0.0, jax.nn.log_sigmoid(upper))
   below = jnp.where(x <= 0, 0.0, jax.nn.log_sigmoid(-lower))
   inside = (x > 0) & (x < num_levels - 1)
+  # b - a is -2 h / s whatever x and the mean are; 1.0 keeps the gradient of the branch
+  # not taken finite.
   width = jnp.where(inside, 2.0 * half * inverse, 1.0)
-  return above + below + jnp.where(inside, log1mexp(width), 0.0)
+  return above + below + jnp.where(inside, jax.nn.log1mexp(width), 0.0)
 
 
 def discretized_logistic(
   mean: Array, log_scale: Array, x: Array, *, num_levels: int
 ) -> Array:
-  """The sum of `discretized_logistic_each` over an example, [B] nats, of a mass."""
+  """The discretized logistic log-likelihood, independent in each dimension.
+
+  log P(x) = sum_d log P(x_d), as in `discretized_logistic_each`
+
+  Source: PixelCNN++, Salimans et al., 2017, arXiv:1701.05517, section 2.1.
+
+  Args:
+    mean: `[B, ...]` in model space, [-1, 1] or beyond.
+    log_scale: `[B, ...]` ln s.
+    x: `[B, ...]` integers in [0, L).
+    num_levels: L >= 2.
+
+  Returns:
+    `[B]` nats, of a mass.
+
+  Raises:
+    ValueError: shapes that differ, x not of integers or, where it is concrete, not in
+      [0, L); or L < 2.
+  """
   shapes.check_equal(mean=mean, log_scale=log_scale, x=x)
   each = discretized_logistic_each(mean, log_scale, x, num_levels=num_levels)
-  return _summed(each)
+  return _sum_over_event(each)
 
 
 def mixture_of_discretized_logistics(
   weight_logits: Array, mean: Array, log_scale: Array, x: Array, *, num_levels: int
 ) -> Array:
-  """log P(x), each position a mixture of `discretized_logistic_each` over channels.
+  """The log-likelihood of a mixture of discretized logistics at each position.
 
     P(x_p) = sum_k softmax(w_p)_k prod_c P(x_pc | mean_pkc, s_pkc)
 
-  A channel's mean may depend on the channels before it: that is the caller's matter.
+  A channel's mean may depend on the channels before it, which the caller adds.
 
   Source: PixelCNN++, Salimans et al., 2017, arXiv:1701.05517, section 2.
 
   Args:
-    weight_logits: [B, ..., K].
-    mean: [B, ..., K, C].
-    log_scale: [B, ..., K, C].
-    x: [B, ..., C] whole numbers in [0, L).
+    weight_logits: `[B, ..., K]` unnormalized log-probabilities of the components.
+    mean: `[B, ..., K, C]` in model space.
+    log_scale: `[B, ..., K, C]` ln s.
+    x: `[B, ..., C]` integers in [0, L).
     num_levels: L >= 2.
 
   Returns:
-    [B] nats, of a mass.
+    `[B]` nats, of a mass.
 
   Raises:
-    ValueError: other shapes, x not whole, or L < 2.
+    ValueError: other shapes, x not of integers, or L < 2.
   """
   shapes.check_equal(mean=mean, log_scale=log_scale)
   expected = (*weight_logits.shape, x.shape[-1])
@@ -181,11 +214,11 @@ def mixture_of_discretized_logistics(
     mean, log_scale, x[..., None, :], num_levels=num_levels
   ).sum(axis=-1)
   weights = jax.nn.log_softmax(weight_logits)
-  return _summed(jax.nn.logsumexp(weights + each, axis=-1))
+  return _sum_over_event(jax.nn.logsumexp(weights + each, axis=-1))
 
 
 class PixelMixture(NamedTuple):
-  """The parameters of a pixel's law; see `pixels`."""
+  """The parameters of a pixel's distribution; see `pixels`."""
 
   weight_logits: Array  # [..., K]
   mean: Array  # [..., K, C], without what the channels before it add
@@ -194,15 +227,30 @@ class PixelMixture(NamedTuple):
 
 
 def num_pixel_parameters(num_components: int, num_channels: int) -> int:
-  """P of `pixels`: K (1 + 2 C + C (C - 1) / 2)."""
+  """Returns how many parameters a pixel has: P = K (1 + 2 C + C (C - 1) / 2).
+
+  Args:
+    num_components: K of the mixture.
+    num_channels: C.
+
+  Returns:
+    P, the size of the last axis that `pixels` takes.
+  """
   pairs = num_channels * (num_channels - 1) // 2
   return num_components * (1 + 2 * num_channels + pairs)
 
 
 def pixel_mixture(parameters: Array, num_channels: int) -> PixelMixture:
-  """A network's outputs [..., P] as the parameters of pixels.
+  """Splits a network's outputs into the parameters of a pixel's mixture.
 
   log_scale is bounded below by -7, as in the paper's code; coupling is a tanh.
+
+  Args:
+    parameters: `[..., P]` outputs, P as in `num_pixel_parameters`.
+    num_channels: C.
+
+  Returns:
+    The mixture, in which `weight_logits` is `[..., K]`.
 
   Raises:
     ValueError: P is no multiple of 1 + 2 C + C (C - 1) / 2.
@@ -221,32 +269,34 @@ def pixel_mixture(parameters: Array, num_channels: int) -> PixelMixture:
 
 
 def pixels(parameters: Array, x: Array, *, num_levels: int) -> Array:
-  """log P(x), a pixel a mixture of discretized logistics, its channels in turn.
+  """The log-likelihood of pixels whose channels depend on one another in turn.
 
-  In a component the mean of channel c is m_c + sum_{d < c} a_cd v_d, v_d in [-1, 1] the
-  level of the channel d before it.
+  Each pixel is a mixture as in `mixture_of_discretized_logistics`. In a component the
+  mean of channel c is m_c + sum_{d < c} a_cd v_d, v_d in [-1, 1] the level of the
+  channel d before it.
 
   Source: PixelCNN++, Salimans et al., 2017, arXiv:1701.05517, sections 2.1 and 2.2.
 
   Args:
-    parameters: [B, ..., P] as of `pixel_mixture`.
-    x: [B, ..., C] whole numbers in [0, L).
+    parameters: `[B, ..., P]` outputs that `pixel_mixture` splits.
+    x: `[B, ..., C]` integers in [0, L).
     num_levels: L >= 2.
 
   Returns:
-    [B] nats, of a mass.
+    `[B]` nats, of a mass.
 
   Raises:
-    ValueError: shapes that do not fit, x not whole, or L < 2.
+    ValueError: shapes that do not fit, x not of integers, or L < 2.
   """
-  shapes.check_whole(x=x)
+  shapes.check_integers(x=x)
   channels = x.shape[-1]
   weights, mean, log_scale, coupling = pixel_mixture(parameters, channels)
   scaled = (2.0 * x / (num_levels - 1) - 1.0)[..., None, :]
-  added, at = [jnp.zeros_like(mean[..., 0])], 0
+  # Couplings stand in the order (1, 0), (2, 0), (2, 1), ...: c of them for channel c.
+  added, start = [jnp.zeros_like(mean[..., 0])], 0
   for c in range(1, channels):
-    added.append((coupling[..., at : at + c] * scaled[..., :c]).sum(axis=-1))
-    at += c
+    added.append((coupling[..., start : start + c] * scaled[..., :c]).sum(axis=-1))
+    start += c
   mean = mean + jnp.stack(added, axis=-1)
   return mixture_of_discretized_logistics(
     weights, mean, log_scale, x, num_levels=num_levels
@@ -256,18 +306,18 @@ def pixels(parameters: Array, x: Array, *, num_levels: int) -> Array:
 def bits_per_dimension(
   nats: Array, num_dims: int, *, measure: str, log_det: Array | float = 0.0
 ) -> Array:
-  """-log2 p of the raw data a dimension, from nats in model space.
+  """The negative log-likelihood of raw data in bits per dimension.
 
     -(log p(x) + log |dx / draw|) / (D ln 2)
 
   Args:
-    nats: [...] log p in model space; of a bound the result bounds from above.
-    num_dims: D >= 1, numbers an example has.
+    nats: `[...]` log p in model space; a lower bound of it gives an upper bound.
+    num_dims: D >= 1, dimensions of an example.
     measure: 'mass', of discrete data, whose `log_det` must be 0, or 'density'.
-    log_det: [...] of the way to model space, from its record, never by hand.
+    log_det: `[...]` nats, ln |dx / draw| of the transform to model space.
 
   Returns:
-    [...] bits.
+    `[...]` bits.
 
   Raises:
     ValueError: another measure, D < 1, or a mass with a log-determinant.

@@ -33,10 +33,10 @@ def of_table(joint: Array) -> Array:
   I(X; Y) = H(X) + H(Y) - H(X, Y)
 
   Args:
-    joint: [..., J, K] probabilities that sum to one.
+    joint: `[..., J, K]` probabilities that sum to one over both axes.
 
   Returns:
-    [...] nats.
+    `[...]` nats.
 
   Raises:
     ValueError: fewer than two axes.
@@ -60,12 +60,12 @@ def categorical(logits: Array, code: Array, *, prior: Array | None = None) -> Ar
   Source: InfoGAN, Chen et al., 2016, arXiv:1606.03657, eq. 5.
 
   Args:
-    logits: [B, K] of Q(c | x).
-    code: [B] whole numbers in [0, K), drawn from the prior.
-    prior: [K] probabilities of the code; uniform if None.
+    logits: `[B, K]` of Q(c | x).
+    code: `[B]` integers in [0, K), drawn from the prior.
+    prior: `[K]` probabilities of the code; uniform if None.
 
   Returns:
-    [B] nats; its mean is at most H(c).
+    `[B]` nats; its mean is at most H(c).
 
   Raises:
     ValueError: wrong shapes (a one-hot code, say).
@@ -75,6 +75,7 @@ def categorical(logits: Array, code: Array, *, prior: Array | None = None) -> Ar
       f'logits must be [B, K] and code [B] class numbers, got {logits.shape} and'
       f' {code.shape}'
     )
+  # The entropy is of the code's prior, not of the one-hot sample, which has none.
   if prior is None:
     prior = jnp.full(logits.shape[1:], 1.0 / logits.shape[1])
   if prior.shape != logits.shape[1:]:
@@ -86,6 +87,7 @@ def categorical(logits: Array, code: Array, *, prior: Array | None = None) -> Ar
 
 
 def _gaussian_log_q(mean: Array, std: Array, code: Array) -> Array:
+  """The log-density of codes under Q(c | x), `[B]` nats."""
   message = 'mean, std and code must all be [B, D]'
   chex.assert_rank(code, 2, custom_message=message, exception_type=ValueError)
   chex.assert_equal_shape(
@@ -96,28 +98,30 @@ def _gaussian_log_q(mean: Array, std: Array, code: Array) -> Array:
 
 
 def gaussian(mean: Array, std: Array, code: Array, *, code_std: float = 1.0) -> Array:
-  """The variational bound for a code c ~ N(0, code_std^2 I).
+  """The variational bound for a Gaussian code c ~ N(0, code_std^2 I).
 
   sum_d ln N(c_d; mean_d, std_d^2) + D/2 ln(2 pi e code_std^2)
 
   Source: InfoGAN, Chen et al., 2016, arXiv:1606.03657, eq. 5.
 
   Args:
-    mean: [B, D] of Q(c | x).
-    std: [B, D] of Q(c | x), > 0; learned, else the bound is capped far below I.
-    code: [B, D] drawn from the prior.
+    mean: `[B, D]` of Q(c | x).
+    std: `[B, D]` standard deviation of Q(c | x), > 0; learned, else the
+      bound is capped far below I.
+    code: `[B, D]` drawn from the prior.
     code_std: the prior's standard deviation.
 
   Returns:
-    [B] nats.
+    `[B]` nats.
 
   Raises:
     ValueError: shapes that differ or are not [B, D], `code_std` <= 0.
   """
   if not code_std > 0:
     raise ValueError(f'code_std must be > 0, got {code_std}')
-  one = 0.5 * math.log(2.0 * math.pi * math.e) + math.log(code_std)
-  return _gaussian_log_q(mean, std, code) + code.shape[1] * one
+  # H(c) of one dimension: the prior's entropy and not that of Q.
+  entropy = 0.5 * math.log(2.0 * math.pi * math.e) + math.log(code_std)
+  return _gaussian_log_q(mean, std, code) + code.shape[1] * entropy
 
 
 def uniform(
@@ -134,14 +138,14 @@ def uniform(
   Gaussian's entropy here, which shifts what is printed and not the gradient.
 
   Args:
-    mean: [B, D] of Q(c | x).
-    std: [B, D] of Q(c | x), > 0.
-    code: [B, D] drawn from the prior.
-    low: least value of a code.
-    high: greatest.
+    mean: `[B, D]` of Q(c | x).
+    std: `[B, D]` standard deviation of Q(c | x), > 0.
+    code: `[B, D]` drawn from the prior.
+    low: the lower end of the cube.
+    high: the upper end.
 
   Returns:
-    [B] nats.
+    `[B]` nats.
 
   Raises:
     ValueError: shapes that differ or are not [B, D], or `high` <= `low`.
@@ -152,11 +156,11 @@ def uniform(
 
 
 def info_nce(scores: Array) -> Array:
-  """The noise-contrastive bound, from the scores of all pairs of a batch.
+  """The noise-contrastive bound InfoNCE, from the scores of all pairs of a batch.
 
   s_ii - ln 1/B sum_j exp(s_ij)
 
-  At most ln B, whatever the information is: say B beside the number.
+  It is at most ln B, whatever the information is: report B beside the number.
   Batch-coupled.
 
   Source: Representation Learning with Contrastive Predictive Coding, van den Oord
@@ -164,16 +168,17 @@ def info_nce(scores: Array) -> Array:
   et al., 2019, arXiv:1905.06922, eq. 10.
 
   Args:
-    scores: [B, B], of x_i with y_j; pairs on the diagonal were drawn jointly.
+    scores: `[B, B]`, of x_i with y_j; pairs on the diagonal were drawn jointly.
 
   Returns:
-    [B] nats.
+    `[B]` nats.
 
   Raises:
     ValueError: scores that are not square.
   """
   if scores.ndim != 2 or scores.shape[0] != scores.shape[1]:
     raise ValueError(f'scores must be [B, B], got {scores.shape}')
+  # The positive pair is in the sum too: without it ln B would be no upper bound.
   return (
     jnp.diagonal(scores) - jax.nn.logsumexp(scores, axis=1) + math.log(scores.shape[0])
   )
@@ -190,11 +195,11 @@ def nwj(joint: Array, apart: Array) -> Array:
   minimization, Nguyen et al., 2010, arXiv:0809.0853.
 
   Args:
-    joint: [B] scores of pairs drawn jointly.
-    apart: [B] scores of pairs drawn apart.
+    joint: `[B]` scores of pairs drawn jointly.
+    apart: `[B]` scores of pairs drawn apart.
 
   Returns:
-    [B] nats.
+    `[B]` nats.
 
   Raises:
     ValueError: a rank other than 1, or two B.
@@ -216,17 +221,18 @@ def donsker_varadhan(joint: Array, apart: Array) -> Array:
   arXiv:1801.04062.
 
   Args:
-    joint: [B] scores of pairs drawn jointly.
-    apart: [M] scores of pairs drawn apart.
+    joint: `[B]` scores of pairs drawn jointly.
+    apart: `[M]` scores of pairs drawn apart.
 
   Returns:
-    [] nats.
+    `[]` nats.
 
   Raises:
     ValueError: a rank other than 1.
   """
   shapes.check_examples(joint=joint)
   shapes.check_examples(apart=apart)
+  # ln E exp as logsumexp less ln M: scores of 100 would overflow an exp.
   return joint.mean() - jax.nn.logsumexp(apart) + math.log(apart.shape[0])
 
 
@@ -242,11 +248,11 @@ def jensen_shannon(joint: Array, apart: Array) -> Array:
   maximization, Hjelm et al., 2018, arXiv:1808.06670, eq. 4, without its constant.
 
   Args:
-    joint: [B] scores of pairs drawn jointly.
-    apart: [B] scores of pairs drawn apart.
+    joint: `[B]` scores of pairs drawn jointly.
+    apart: `[B]` scores of pairs drawn apart.
 
   Returns:
-    [B] nats.
+    `[B]` nats.
 
   Raises:
     ValueError: a rank other than 1, or two B.

@@ -21,7 +21,7 @@ Critic = Callable[[Array], Array]
 
 
 def _squared_gradient_norm(critic: Critic, x: Array) -> Array:
-  """|| d critic / d x ||^2 per example, [B]."""
+  """The squared norm of d critic / d x per example, `[B]`."""
 
   def total(x):
     logits = critic(x)
@@ -30,13 +30,14 @@ def _squared_gradient_norm(critic: Critic, x: Array) -> Array:
         f'critic must map x {x.shape} to one number an example, [B] ='
         f' {x.shape[:1]}, but returned {logits.shape}'
       )
+    # Row i of the sum's gradient is that of example i, in one backward pass for all.
     return logits.sum()
 
   return jnp.square(jax.grad(total)(x)).sum(axis=tuple(range(1, x.ndim)))
 
 
 def _gradient_norm(critic: Critic, x: Array) -> Array:
-  """|| d critic / d x || per example, [B]."""
+  """The norm of d critic / d x per example, `[B]`."""
   squares = _squared_gradient_norm(critic, x)
   # The inner `where` keeps the derivative of sqrt away from 0, where it is
   # infinite and times the outer zero would be NaN.
@@ -44,19 +45,15 @@ def _gradient_norm(critic: Critic, x: Array) -> Array:
   return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1.0)), 0.0)
 
 
-def _per_example(x: Array) -> tuple[int, ...]:
-  """The shape [B, 1, ...] that broadcasts against x."""
-  return x.shape[:1] + (1,) * (x.ndim - 1)
-
-
-def _between(key: Array, real: Array, fake: Array) -> Array:
-  """Points on the segments between pairs, one uniform fraction an example."""
+def _interpolate(key: Array, real: Array, fake: Array) -> Array:
+  """Points `[B, ...]` on the segments between pairs, a uniform fraction each."""
   chex.assert_equal_shape(
     [real, fake],
     custom_message='real and fake must both be [B, ...] of one shape',
     exception_type=ValueError,
   )
-  epsilon = jax.random.uniform(key, _per_example(real), real.dtype)
+  shape = real.shape[:1] + (1,) * (real.ndim - 1)  # one e for all of an example
+  epsilon = jax.random.uniform(key, shape, real.dtype)
   return fake + epsilon * (real - fake)
 
 
@@ -78,19 +75,19 @@ def gradient_penalty(
 
   Args:
     critic: x [B, ...] -> [B] logits.
-    key: of the interpolation.
-    real: [B, ...] data.
-    fake: [B, ...] samples, paired with the data by position.
+    key: `[]` typed key of the interpolation.
+    real: `[B, ...]` data.
+    fake: `[B, ...]` samples, paired with the data by position.
     target: the norm aimed at, in logits per unit of x.
 
   Returns:
-    [B] in (logits per unit of x)^2.
+    `[B]` in (logits per unit of x)^2.
 
   Raises:
     ValueError: `real` and `fake` differ in shape, or the critic's output is not
       [B].
   """
-  norm = _gradient_norm(critic, _between(key, real, fake))
+  norm = _gradient_norm(critic, _interpolate(key, real, fake))
   return jnp.square(norm - target)
 
 
@@ -109,19 +106,19 @@ def one_sided_gradient_penalty(
 
   Args:
     critic: x [B, ...] -> [B] logits.
-    key: of the interpolation.
-    real: [B, ...] data.
-    fake: [B, ...] samples, paired with the data by position.
+    key: `[]` typed key of the interpolation.
+    real: `[B, ...]` data.
+    fake: `[B, ...]` samples, paired with the data by position.
     target: the bound, in logits per unit of x.
 
   Returns:
-    [B] in (logits per unit of x)^2.
+    `[B]` in (logits per unit of x)^2.
 
   Raises:
     ValueError: `real` and `fake` differ in shape, or the critic's output is not
       [B].
   """
-  norm = _gradient_norm(critic, _between(key, real, fake))
+  norm = _gradient_norm(critic, _interpolate(key, real, fake))
   return jnp.square(jax.nn.relu(norm - target))
 
 
@@ -139,18 +136,18 @@ def zero_centered_gradient_penalty(
 
   Args:
     critic: x [B, ...] -> [B] logits.
-    key: of the interpolation.
-    real: [B, ...] data.
-    fake: [B, ...] samples, paired with the data by position.
+    key: `[]` typed key of the interpolation.
+    real: `[B, ...]` data.
+    fake: `[B, ...]` samples, paired with the data by position.
 
   Returns:
-    [B] in (logits per unit of x)^2.
+    `[B]` in (logits per unit of x)^2.
 
   Raises:
     ValueError: `real` and `fake` differ in shape, or the critic's output is not
       [B].
   """
-  return _squared_gradient_norm(critic, _between(key, real, fake))
+  return _squared_gradient_norm(critic, _interpolate(key, real, fake))
 
 
 def dragan(critic: Critic, key: Array, real: Array, *, scale: float) -> Array:
@@ -169,16 +166,17 @@ def dragan(critic: Critic, key: Array, real: Array, *, scale: float) -> Array:
 
   Args:
     critic: x [B, ...] -> [B] logits.
-    key: of the perturbation.
-    real: [B, ...] data.
+    key: `[]` typed key of the perturbation.
+    real: `[B, ...]` data.
     scale: standard deviation of the perturbation, in the unit of `real`.
 
   Returns:
-    [B] in (logits per unit of x)^2.
+    `[B]` in (logits per unit of x)^2.
 
   Raises:
     ValueError: the critic's output is not [B].
   """
+  # The paper's Gaussian, not the published code's one-sided uniform noise.
   delta = scale * jax.random.normal(key, real.shape, real.dtype)
   return jnp.square(_gradient_norm(critic, real + delta) - 1.0)
 
@@ -196,10 +194,10 @@ def r1(critic: Critic, real: Array) -> Array:
 
   Args:
     critic: x [B, ...] -> [B] logits.
-    real: [B, ...] data.
+    real: `[B, ...]` data.
 
   Returns:
-    [B] in (logits per unit of x)^2.
+    `[B]` in (logits per unit of x)^2.
 
   Raises:
     ValueError: the critic's output is not [B].
@@ -208,7 +206,7 @@ def r1(critic: Critic, real: Array) -> Array:
 
 
 def r2(critic: Critic, fake: Array) -> Array:
-  """The squared gradient norm on samples: `r1` there.
+  """The squared gradient norm on samples.
 
   || grad D(G(z)) ||^2
 
@@ -220,10 +218,10 @@ def r2(critic: Critic, fake: Array) -> Array:
 
   Args:
     critic: x [B, ...] -> [B] logits.
-    fake: [B, ...] samples.
+    fake: `[B, ...]` samples.
 
   Returns:
-    [B] in (logits per unit of x)^2.
+    `[B]` in (logits per unit of x)^2.
 
   Raises:
     ValueError: the critic's output is not [B].
@@ -244,11 +242,11 @@ def r1_r2(critic: Critic, real: Array, fake: Array) -> Array:
 
   Args:
     critic: x [B, ...] -> [B] logits.
-    real: [B, ...] data.
-    fake: [B, ...] samples.
+    real: `[B, ...]` data.
+    fake: `[B, ...]` samples.
 
   Returns:
-    [B] in (logits per unit of x)^2.
+    `[B]` in (logits per unit of x)^2.
 
   Raises:
     ValueError: `real` and `fake` differ in shape, or the critic's output is not

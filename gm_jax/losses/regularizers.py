@@ -1,8 +1,8 @@
-"""Terms beside a game that need no derivative of the critic: arrays in, arrays out.
+"""Regularizers that need no derivative of the critic: arrays in, arrays out.
 
-Logits are [B], one number an example; features and weights are as they come. All is
-without its weight, which the caller multiplies, and per example where examples are
-meant. Penalties on the critic's gradient are in `penalties`.
+Logits are `[B]`, one number an example. Every term comes without its weight, which the
+caller multiplies, and unreduced `[B]` where it is a mean over examples. Penalties
+on the critic's gradient are in `penalties`.
 """
 
 import chex
@@ -15,7 +15,7 @@ Array = jax.Array
 
 
 def _matrix(weight: Array) -> Array:
-  """A kernel [..., inputs, outputs] of Flax as a matrix [K, outputs]."""
+  """A Flax kernel `[..., inputs, outputs]` as a matrix `[K, outputs]`."""
   if weight.ndim < 2:
     raise ValueError(f'weight must be [..., inputs, outputs], got {weight.shape}')
   return weight.reshape(-1, weight.shape[-1])
@@ -32,19 +32,20 @@ def spectral_norm(weight: Array) -> Array:
   Learning, Yoshida and Miyato, 2017, arXiv:1705.10941.
 
   Args:
-    weight: [..., inputs, outputs], flattened to [K, outputs].
+    weight: `[..., inputs, outputs]`, flattened to [K, outputs].
 
   Returns:
-    [].
+    `[]` in the unit of the weight squared.
 
   Raises:
     ValueError: fewer than two axes.
   """
+  # By a full SVD, not by power iteration: a term without a state of its own.
   return jnp.square(jnp.linalg.norm(_matrix(weight), 2)) / 2.0
 
 
 def orthogonal(weight: Array, *, diagonal: bool = True) -> Array:
-  """How far the outputs' weights are from orthonormal.
+  """The squared distance of the outputs' weights from orthonormal ones.
 
   |W^T W - I|_F^2,  or without the diagonal |W^T W (1 - I)|_F^2, which leaves the
   norms free.
@@ -54,23 +55,24 @@ def orthogonal(weight: Array, *, diagonal: bool = True) -> Array:
   High Fidelity Natural Image Synthesis, Brock et al., 2018, arXiv:1809.11096.
 
   Args:
-    weight: [..., inputs, outputs], flattened to [K, outputs].
-    diagonal: whether the norms count.
+    weight: `[..., inputs, outputs]`, flattened to [K, outputs].
+    diagonal: whether norms other than 1 are penalized too.
 
   Returns:
-    [].
+    `[]`, a sum over pairs of outputs.
 
   Raises:
     ValueError: fewer than two axes.
   """
   matrix = _matrix(weight)
+  # Near orthonormality the penalty is a small difference: at full precision.
   gram = jnp.matmul(matrix.T, matrix, precision=jax.lax.Precision.HIGHEST)
   eye = jnp.eye(gram.shape[0], dtype=gram.dtype)
   return jnp.square(gram - eye if diagonal else gram * (1.0 - eye)).sum()
 
 
 def consistency(logits: Array, augmented_logits: Array) -> Array:
-  """Consistency regularization of a critic under augmentation (CR).
+  """The consistency penalty of a critic under augmentation (CR).
 
   (D(x) - D(T(x)))^2
 
@@ -78,11 +80,11 @@ def consistency(logits: Array, augmented_logits: Array) -> Array:
   al., 2019, arXiv:1910.12027, whose weight is 10.
 
   Args:
-    logits: [B] the critic on x.
-    augmented_logits: [B] the critic on T(x), of the same examples.
+    logits: `[B]` the critic on x.
+    augmented_logits: `[B]` the critic on T(x), of the same examples.
 
   Returns:
-    [B] logits squared.
+    `[B]` logits squared.
 
   Raises:
     ValueError: a rank other than 1, or two B.
@@ -97,7 +99,7 @@ def balanced_consistency(
   fake_logits: Array,
   augmented_fake_logits: Array,
 ) -> Array:
-  """Consistency on data and on samples (bCR).
+  """The balanced consistency penalty, on data and on samples (bCR).
 
   (D(x) - D(T(x)))^2 + (D(G(z)) - D(T(G(z))))^2
 
@@ -107,13 +109,13 @@ def balanced_consistency(
   arXiv:2002.04724, algorithm 1, whose weights are 10 and 10.
 
   Args:
-    real_logits: [B] the critic on data.
-    augmented_real_logits: [B] on the same data, augmented.
-    fake_logits: [B] on samples.
-    augmented_fake_logits: [B] on the same samples, augmented.
+    real_logits: `[B]` the critic on data.
+    augmented_real_logits: `[B]` on the same data, augmented.
+    fake_logits: `[B]` on samples.
+    augmented_fake_logits: `[B]` on the same samples, augmented.
 
   Returns:
-    [B] logits squared.
+    `[B]` logits squared.
 
   Raises:
     ValueError: a rank other than 1, or two B.
@@ -124,11 +126,11 @@ def balanced_consistency(
 
 
 def latent_diversity(samples: Array, perturbed_samples: Array) -> Array:
-  """The generator's part of latent consistency (zCR): samples should differ.
+  """The generator's term of latent consistency (zCR): the samples should differ.
 
   -|G(z) - G(z + dz)|^2
 
-  The discriminator's part is `consistency` of D(G(z)) and D(G(z + dz)): it is to be
+  The discriminator's term is `consistency` of D(G(z)) and D(G(z + dz)): it is to be
   insensitive to what the generator is to be sensitive to.
 
   Source: Improved Consistency Regularization for GANs, Zhao et al., 2020,
@@ -136,11 +138,11 @@ def latent_diversity(samples: Array, perturbed_samples: Array) -> Array:
   dz ~ N(0, 0.03^2 I).
 
   Args:
-    samples: [B, ...] of z.
-    perturbed_samples: [B, ...] of z + dz.
+    samples: `[B, ...]` G(z).
+    perturbed_samples: `[B, ...]` G(z + dz).
 
   Returns:
-    [B] in the unit of the data squared, at most 0.
+    `[B]` in the unit of the data squared, at most 0.
 
   Raises:
     ValueError: the shapes differ.
@@ -169,13 +171,13 @@ def lecam(
   al., 2021, arXiv:2104.03310, eq. 4.
 
   Args:
-    real_logits: [B] the critic on data.
-    fake_logits: [B] on samples.
-    real_anchor: [] moving average of the critic on data; see `lecam_anchor`.
-    fake_anchor: [] on samples.
+    real_logits: `[B]` the critic on data.
+    fake_logits: `[B]` on samples.
+    real_anchor: `[]` moving average of the critic on data; see `lecam_anchor`.
+    fake_anchor: `[]` that on samples.
 
   Returns:
-    [B] logits squared.
+    `[B]` logits squared.
 
   Raises:
     ValueError: a rank other than 1, two B, or an anchor that is no scalar.
@@ -184,15 +186,30 @@ def lecam(
   for name, anchor in (('real_anchor', real_anchor), ('fake_anchor', fake_anchor)):
     if jnp.ndim(anchor):
       raise ValueError(f'{name} must be [], got {jnp.shape(anchor)}')
+  # Crosswise: each side is held near the other's anchor, which bounds the gap.
   return jnp.square(real_logits - fake_anchor) + jnp.square(fake_logits - real_anchor)
 
 
 def lecam_anchor(anchor: Array, logits: Array, *, decay: float = 0.99) -> Array:
-  """The next moving average of the critic's output; no gradient passes.
+  """Returns the next moving average of the critic's output.
 
   decay a + (1 - decay) mean D
 
-  anchor [], logits [B] -> []. Raises ValueError where `decay` is outside [0, 1).
+  Batch-coupled; no gradient passes.
+
+  Source: Regularizing Generative Adversarial Networks under Limited Data, Tseng et
+  al., 2021, arXiv:2104.03310.
+
+  Args:
+    anchor: `[]` the average so far.
+    logits: `[B]` the critic on this step's batch.
+    decay: in [0, 1); one step moves the average by 1 - decay of the way.
+
+  Returns:
+    `[]` logits.
+
+  Raises:
+    ValueError: `decay` outside [0, 1), or logits of a rank other than 1.
   """
   if not 0.0 <= decay < 1.0:
     raise ValueError(f'decay must be in [0, 1), got {decay}')
@@ -201,7 +218,7 @@ def lecam_anchor(anchor: Array, logits: Array, *, decay: float = 0.99) -> Array:
 
 
 def top_k_weights(fake_logits: Array, k: Array | int) -> Array:
-  """Weights by which the mean of a generator loss is that over the k best samples.
+  """Returns weights that make a mean over a batch one over its k best samples.
 
   B / k for the k samples that the critic rates highest, 0 for the others
 
@@ -211,11 +228,11 @@ def top_k_weights(fake_logits: Array, k: Array | int) -> Array:
   from B to B / 2.
 
   Args:
-    fake_logits: [B] the critic on samples.
+    fake_logits: `[B]` the critic on samples.
     k: how many, in 1..B; may be traced, for a schedule.
 
   Returns:
-    [B], of mean 1.
+    `[B]` weights of mean 1.
 
   Raises:
     ValueError: a rank other than 1, or a `k` that is a number outside 1..B.
@@ -223,7 +240,9 @@ def top_k_weights(fake_logits: Array, k: Array | int) -> Array:
   shapes.check_examples(fake_logits=fake_logits)
   num = fake_logits.shape[0]
   if not isinstance(k, jax.core.Tracer) and not (int(k) == k and 1 <= k <= num):
-    raise ValueError(f'k must be a whole number in 1..{num}, got {k}')
+    raise ValueError(f'k must be an integer in 1..{num}, got {k}')
+  # A rank by two sorts, and not `jax.lax.top_k`: exactly k of tied logits, and a k
+  # that may be traced.
   rank = jnp.argsort(jnp.argsort(-jax.lax.stop_gradient(fake_logits)))
   return jnp.where(rank < k, num / jnp.asarray(k, fake_logits.dtype), 0.0)
 
@@ -239,11 +258,11 @@ def feature_matching(real_features: Array, fake_features: Array) -> Array:
   arXiv:1606.03498, section 3.1.
 
   Args:
-    real_features: [N, ...] of data.
-    fake_features: [M, ...] of samples.
+    real_features: `[N, ...]` phi of data.
+    fake_features: `[M, ...]` phi of samples.
 
   Returns:
-    [] in the unit of the features squared.
+    `[]` in the unit of the features squared.
 
   Raises:
     ValueError: the features differ in shape beyond their number.

@@ -74,7 +74,7 @@ def autoregressive(
   embed = functools.partial(conditions.embedded, condition)
 
   def flat(x):
-    shapes.check_whole(x=x)
+    shapes.check_integers(x=x)
     return x.reshape(len(x), num_dims, *event)[:, order]
 
   def init(key, batch):

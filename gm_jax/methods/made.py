@@ -103,7 +103,7 @@ def made(
     return jax.tree.map(lambda m: m[i], masks)
 
   def flat(x):
-    shapes.check_whole(x=x)
+    shapes.check_integers(x=x)
     return x.reshape(len(x), num_dims)
 
   def init(key, batch):

@@ -1,10 +1,9 @@
-"""Features to measure samples in: a small classifier trained on the spot.
+"""Features for metrics of samples: those of a small classifier trained on the spot.
 
-The impure edge of the metrics: weights come from somewhere. Here they come from
-a few seconds of training on the data at hand, so that nothing is downloaded and a
-number can be had again from its key; `cached_classifier` keeps them in a file.
-Distances in these features are comparable with one another for one classifier
-only, never with Inception's.
+This is the impure edge of the metrics. Weights come from a few seconds of training on
+the data at hand, so that nothing is downloaded and a number can be reproduced from its
+key; `cached_classifier` keeps them in a file. Distances in these features are to be
+compared for one classifier only, never with Inception's.
 
 A network here is a Flax module, called as `network(images [B, H, W, C])` -> logits
 [B, K], with a method `features` -> [B, F] of which the logits are linear. Images are
@@ -36,7 +35,7 @@ class Classifier(NamedTuple):
   params: Any
   logits: Callable[[Any, Array], Array]  # (params, images [B, ...]) -> [B, K]
   features: Callable[[Any, Array], Array]  # (params, images) -> [B, F]
-  accuracy: Array  # [] share of held-out images that are right; NaN without any
+  accuracy: Array  # [] fraction of held-out images that are right; NaN without any
 
 
 class Perceptron(nn.Module):
@@ -57,14 +56,14 @@ class Perceptron(nn.Module):
     self.readout = nn.Dense(self.num_classes)
 
   def features(self, images):
-    """`[B, ...]` -> `[B, F]`."""
+    """Maps images `[B, ...]` to features `[B, F]`."""
     x = images.reshape(images.shape[0], -1)
     for layer in self.layers:
       x = nn.gelu(layer(x))
     return x
 
   def __call__(self, images):
-    """`[B, ...]` -> `[B, K]` logits."""
+    """Maps images `[B, ...]` to logits `[B, K]`."""
     return self.readout(self.features(images))
 
 
@@ -89,20 +88,20 @@ class ConvNet(nn.Module):
     self.readout = nn.Dense(self.num_classes)
 
   def features(self, images):
-    """`[B, H, W, C]` -> `[B, F]`."""
+    """Maps images `[B, H, W, C]` to features `[B, F]`."""
     x = nn.gelu(self.convolutions[0](_patches(images, 2 if images.shape[1] > 8 else 1)))
     x = nn.gelu(self.convolutions[1](_patches(x, 2)))
     return nn.gelu(self.dense(x.reshape(x.shape[0], -1)))
 
   def __call__(self, images):
-    """`[B, H, W, C]` -> `[B, K]` logits."""
+    """Maps images `[B, H, W, C]` to logits `[B, K]`."""
     return self.readout(self.features(images))
 
 
 def _patches(x: Array, stride: int) -> Array:
   """The 3x3 patch about every stride-th pixel: [B, H, W, C] -> [B, H', W', 9 C].
 
-  A dense layer of them is a convolution, whose gradient is slow as such on a CPU
+  A dense layer of patches is a convolution; the gradient of XLA's own is slow on a CPU
   inside a scan.
   """
   rows, columns = x.shape[1:3]
@@ -115,19 +114,19 @@ def _patches(x: Array, stride: int) -> Array:
   return jnp.concatenate(taps, axis=-1)
 
 
-def shifted(key: Array, images: Array, *, pixels: int) -> Array:
-  """Each image moved by up to some pixels in both directions, uniformly.
+def random_shift(key: Array, images: Array, *, pixels: int) -> Array:
+  """Shifts each image by up to some pixels in both directions, uniformly.
 
-  What comes in over the edges has the smallest value among all images: the
-  background of digits.
+  Pixels from outside have the smallest value among all images: the background of
+  digits.
 
   Args:
-    key: of the moves.
-    images: [B, H, W, C].
-    pixels: the largest move.
+    key: `[]` typed key of the shifts.
+    images: `[B, H, W, C]` images.
+    pixels: the largest shift.
 
   Returns:
-    [B, H, W, C].
+    `[B, H, W, C]` images.
   """
   pad = ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0))
   padded = jnp.pad(images, pad, constant_values=images.min())
@@ -187,12 +186,12 @@ def train_classifier(
   arXiv:1706.08500; the networks are our own.
 
   Args:
-    key: of the initialization, the batches and the augmentation.
-    images: [N, ...] in model space, of order 1.
-    labels: [N] int, in [0, K).
+    key: `[]` typed key of the initialization, the batches and the augmentation.
+    images: `[N, ...]` in model space, of order 1.
+    labels: `[N]` int, in [0, K).
     network: as the module describes.
-    test: held-out images [M, ...] and labels [M], for `accuracy`.
-    augment: (key, images [B, ...]) -> images, drawn afresh in every step.
+    test: held-out images `[M, ...]` and labels `[M]`, for `accuracy`.
+    augment: (key, images `[B, ...]`) -> images, drawn afresh in every step.
     steps: of the optimizer.
     batch_size: images a step.
     learning_rate: at the peak of the schedule.
@@ -231,12 +230,12 @@ def _classifier(network: nn.Module, params: Any, accuracy: Array) -> Classifier:
 
 
 def _accuracy(network: nn.Module, params: Any, images: Array, labels: Array) -> Array:
-  """[] share of images [M, ...] whose largest logit is that of their label."""
+  """The fraction `[]` of images `[M, ...]` whose largest logit is their label's."""
 
-  def guess(image):
+  def predict(image):
     return network.apply(params, image[None])[0].argmax()
 
-  return (jax.lax.map(guess, images, batch_size=CHUNK) == labels).mean()
+  return (jax.lax.map(predict, images, batch_size=CHUNK) == labels).mean()
 
 
 def cached_classifier(
@@ -248,20 +247,20 @@ def cached_classifier(
   num_classes: int,
   steps: int = 1500,
 ) -> Classifier:
-  """A convolutional classifier to count classes with, trained once and kept.
+  """Trains a convolutional classifier, or reads the one trained before.
 
   `ConvNet` on shifted images by `train_classifier`. The parameters are kept in the
   folder that the environment names in GM_JAX_CACHE, by default
   ~/.cache/gm_jax/classifiers, in a file whose name has a checksum of the data and
   the settings. A file that cannot be used is replaced; a folder that cannot be
-  written is no error. Prints the name and the share of held-out images that are
-  right.
+  written is no error. Prints the name and the fraction of held-out images that
+  are right.
 
   Args:
-    key: as in `train_classifier`.
+    key: `[]` typed key, as in `train_classifier`.
     name: of the data, for the file and the printed line.
-    train: images [N, H, W, C] in model space, and labels [N].
-    test: held-out images [M, H, W, C] and labels [M].
+    train: images `[N, H, W, C]` in model space, and labels `[N]`.
+    test: held-out images `[M, H, W, C]` and labels `[M]`.
     num_classes: K.
     steps: of the optimizer.
 
@@ -269,6 +268,7 @@ def cached_classifier(
     The classifier.
   """
   network = ConvNet(num_classes)
+  # Shifts of two pixels for MNIST's 28, fewer in proportion.
   pixels = max(1, train[0].shape[1] // 14)
   settings = f'{network} shifted {pixels} steps {steps}'
   path = _cache_file(name, settings, [jax.random.key_data(key), *train, *test])
@@ -279,15 +279,15 @@ def cached_classifier(
       *train,
       network=network,
       test=test,
-      augment=lambda key, x: shifted(key, x, pixels=pixels),
+      augment=lambda key, x: random_shift(key, x, pixels=pixels),
       steps=steps,
       batch_size=64,
     )
     _write(path, classifier.params, classifier.accuracy)
   else:
     classifier = _classifier(network, *found)
-  share = f'{100 * float(classifier.accuracy):.1f}%'
-  print(f'classifier {name}: {share} of {len(test[1])} held-out images', flush=True)
+  percent = f'{100 * float(classifier.accuracy):.1f}%'
+  print(f'classifier {name}: {percent} of {len(test[1])} held-out images', flush=True)
   return classifier
 
 
@@ -303,7 +303,7 @@ def _cache_file(name: str, settings: str, arrays: list) -> pathlib.Path:
 
 
 def _read(path: pathlib.Path, like: Any) -> tuple[Any, Array] | None:
-  """Parameters of the tree and shapes of `like`, and the accuracy; None if bad."""
+  """Reads parameters like those of `like`, and the accuracy; None if they differ."""
   like = traverse_util.flatten_dict(like, sep='/')
   try:
     with np.load(path, allow_pickle=False) as file:
@@ -323,7 +323,7 @@ def _read(path: pathlib.Path, like: Any) -> tuple[Any, Array] | None:
 
 
 def _write(path: pathlib.Path, params: Any, accuracy: Array) -> None:
-  """Replaces the file in one go; does nothing where that is not possible."""
+  """Replaces the file atomically; does nothing where that is not possible."""
   flat = traverse_util.flatten_dict(jax.device_get(params), sep='/')
   temporary = None
   try:

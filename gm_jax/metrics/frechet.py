@@ -24,13 +24,13 @@ def frechet_distance(mean1: Array, cov1: Array, mean2: Array, cov2: Array) -> Ar
   Equilibrium, Heusel et al., 2017, arXiv:1706.08500, eq. 6.
 
   Args:
-    mean1: [D].
-    cov1: [D, D], symmetric.
-    mean2: [D].
-    cov2: [D, D], symmetric.
+    mean1: `[D]` of the first set.
+    cov1: `[D, D]` covariance of the first set, symmetric.
+    mean2: `[D]` of the second set.
+    cov2: `[D, D]` covariance of the second set, symmetric.
 
   Returns:
-    [] in the unit of the features squared; rounding below zero is cut off.
+    `[]` in the unit of the features squared; rounding below zero is cut off.
 
   Raises:
     ValueError: means that are not [D] or covariances that are not [D, D].
@@ -50,10 +50,10 @@ def moments(features: Array) -> tuple[Array, Array]:
   divides by N - 1.
 
   Args:
-    features: [N, D], N >= 2.
+    features: `[N, D]` features, N >= 2.
 
   Returns:
-    The mean [D] and the covariance [D, D].
+    `[D]` mean and `[D, D]` covariance.
 
   Raises:
     ValueError: features not of rank 2, or fewer than two rows.
@@ -64,6 +64,7 @@ def moments(features: Array) -> tuple[Array, Array]:
   if num < 2:
     raise ValueError(f'features need two rows or more, got {num}')
   mean = features.mean(axis=0)
+  # Centered first: the second moment less the squared mean would cancel.
   centered = features - mean
   product = jnp.matmul(centered.T, centered, precision=jax.lax.Precision.HIGHEST)
   return mean, product / (num - 1)
@@ -79,11 +80,11 @@ def frechet(features1: Array, features2: Array) -> Array:
   Equilibrium, Heusel et al., 2017, arXiv:1706.08500, eq. 6.
 
   Args:
-    features1: [N, D], N >= 2.
-    features2: [M, D], M >= 2.
+    features1: `[N, D]` features of one set, N >= 2.
+    features2: `[M, D]` features of the other, M >= 2.
 
   Returns:
-    [] in the unit of the features squared.
+    `[]` in the unit of the features squared.
 
   Raises:
     ValueError: features not of rank 2, fewer than two rows, or two D.

@@ -1,8 +1,8 @@
-"""What a game does around a point: eigenvalues, turning, slopes, its estimate.
+"""The local behavior of a game: eigenvalues, rotation, slopes, the critic's estimate.
 
 The field of a game is v(w), each player's gradient of its own loss; players follow
 dw/dt = -v. Near a solution v = 0 the eigenvalues of J = dv/dw decide: real parts > 0
-attract, imaginary parts turn. A gradient step of rate eta multiplies by 1 - eta
+attract, imaginary parts rotate. A gradient step of rate eta multiplies by 1 - eta
 lambda, so that |1 - eta lambda| > 1 runs away however small the real part.
 
 Source: The Numerics of GANs, Mescheder et al., 2017, arXiv:1705.10461, section 3; A
@@ -26,7 +26,7 @@ Field = Callable[[PyTree], PyTree]
 TINY = 1e-30
 
 
-class Turning(NamedTuple):
+class LocalDynamics(NamedTuple):
   """The field's Jacobian along the field itself."""
 
   attraction: Array  # [] v.Jv / v.v: how fast |v|^2 / 2 falls along the flow
@@ -41,14 +41,14 @@ class Estimate(NamedTuple):
 
 
 def jacobian(field: Field, params: PyTree) -> Array:
-  """J = dv/dw, dense: for small networks.
+  """The Jacobian J = dv/dw of the field, dense: for small networks.
 
   Args:
     field: params -> v, of the same structure.
-    params: N numbers in all.
+    params: the point, a pytree of N numbers in all.
 
   Returns:
-    [N, N], rows by v, in the order of `jax.flatten_util.ravel_pytree`.
+    `[N, N]` Jacobian, rows by v, in the order of `jax.flatten_util.ravel_pytree`.
   """
   flat, unravel = flatten_util.ravel_pytree(params)
   return jax.jacfwd(lambda w: flatten_util.ravel_pytree(field(unravel(w)))[0])(flat)
@@ -59,10 +59,10 @@ def eigenvalues(field: Field, params: PyTree) -> Array:
 
   Args:
     field: params -> v, of the same structure.
-    params: N numbers in all.
+    params: the point, a pytree of N numbers in all.
 
   Returns:
-    [N] complex.
+    `[N]` complex eigenvalues, in no order.
   """
   return jnp.linalg.eigvals(jacobian(field, params))
 
@@ -70,7 +70,7 @@ def eigenvalues(field: Field, params: PyTree) -> Array:
 def leading_eigenvalues(
   field: Field, params: PyTree, key: Array, *, num_iterations: int
 ) -> Array:
-  """Ritz values of J by Arnoldi's iteration, one product J u each: for large networks.
+  """Ritz values of J by Arnoldi's iteration, a product J u each: for large networks.
 
   Exact where `num_iterations` is N; below it the outermost eigenvalues settle first.
   Each new vector is orthogonalized twice. Where the Krylov space ends early, zeros
@@ -81,12 +81,12 @@ def leading_eigenvalues(
 
   Args:
     field: params -> v, of the same structure.
-    params: N numbers in all.
-    key: of the first vector.
+    params: the point, a pytree of N numbers in all.
+    key: `[]` typed key of the first vector.
     num_iterations: M <= N.
 
   Returns:
-    [M] complex, the largest modulus first.
+    `[M]` complex Ritz values, the largest modulus first.
 
   Raises:
     ValueError: `num_iterations` is not in [1, N].
@@ -103,12 +103,14 @@ def leading_eigenvalues(
 
   def body(basis, i):
     u = product(basis[i])
+    # Gram-Schmidt twice: once loses orthogonality to rounding, and with it the values.
     first = basis @ u
     u = u - first @ basis
     again = basis @ u
     u = u - again @ basis
     norm = jnp.linalg.norm(u)
     scale = jnp.abs(first).sum() + norm
+    # Less is rounding: the Krylov space has ended, and another vector would be noise.
     rest = jnp.where(norm > 1e-6 * scale, norm, 0.0)
     u = jnp.where(rest > 0, u / jnp.maximum(norm, TINY), 0.0)
     return basis.at[i + 1].set(u), (first + again).at[i + 1].set(rest)
@@ -121,36 +123,39 @@ def leading_eigenvalues(
   return ritz[jnp.argsort(-jnp.abs(ritz))]
 
 
-def turning(field: Field, params: PyTree) -> Turning:
+def local_dynamics(field: Field, params: PyTree) -> LocalDynamics:
   """Attraction and rotation along the field, by one jvp and one vjp.
 
   Of J = [[a, b], [-b, a]] they are a and |b| at every point.
 
   Args:
     field: params -> v, of the same structure.
-    params: the point; 0 and 0 where v vanishes.
+    params: the point.
+
+  Returns:
+    `[]` attraction and `[]` rotation, both 0 where v vanishes.
   """
   flat, unravel = flatten_util.ravel_pytree(params)
 
-  def ravelled(w):
+  def flat_field(w):
     return flatten_util.ravel_pytree(field(unravel(w)))[0]
 
-  v, pullback = jax.vjp(ravelled, flat)
-  along, back = jax.jvp(ravelled, (flat,), (v,))[1], pullback(v)[0]
+  v, pullback = jax.vjp(flat_field, flat)
+  along, back = jax.jvp(flat_field, (flat,), (v,))[1], pullback(v)[0]
   square = jnp.maximum(v @ v, TINY)
   rotation = jnp.linalg.norm(0.5 * (along - back)) / jnp.sqrt(square)
-  return Turning(v @ along / square, rotation)
+  return LocalDynamics(v @ along / square, rotation)
 
 
 def slopes(critic: Callable[[Array], Array], x: Array) -> Array:
-  """Norms of a critic's gradient at given points; the largest bounds Lipschitz below.
+  """Norms of a critic's gradient; the largest bounds its Lipschitz constant below.
 
   Args:
-    critic: [B, ...] -> [B], each output of its own example only.
-    x: [B, ...] points, as data, samples and what lies between them.
+    critic: `[B, ...]` -> `[B]`, each output of its own example only.
+    x: `[B, ...]` points, as data, samples and what lies between them.
 
   Returns:
-    [B] in critic's unit over data's.
+    `[B]` in the critic's unit over that of the data.
   """
   grads = jax.grad(lambda x: critic(x).sum())(x)
   return jnp.sqrt(jnp.sum(jnp.square(grads.reshape(len(x), -1)), axis=1))
@@ -163,18 +168,19 @@ def divergence_estimate(
 
   E_p g(V) - E_q f*(g(V)) <= D_f(p || q),
 
-  with g the divergence's output activation; tight at the optimal critic. Of data not
-  trained on, or the critic's memory counts as divergence.
+  with g the divergence's output activation; tight at the optimal critic. Take data that
+  the critic was not trained on, or what it memorized counts as divergence.
 
   Source: f-GAN, Nowozin et al., 2016, arXiv:1606.00709, eq. 4.
 
   Args:
-    divergence: of `losses.f_divergence`.
-    real_logits: [B] V at data.
-    fake_logits: [M] V at samples.
+    divergence: one of `losses.f_divergence`.
+    real_logits: `[B]` V at data.
+    fake_logits: `[M]` V at samples.
 
   Returns:
-    The bound and its standard error, the two sides being independent.
+    `[]` bound and `[]` standard error, in the divergence's unit (nats); data and
+    samples count as independent.
 
   Raises:
     ValueError: a rank other than 1.

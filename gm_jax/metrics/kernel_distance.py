@@ -1,8 +1,8 @@
-"""Kernel discrepancies on many samples, in memory linear in their number.
+"""Kernel discrepancies of many samples, in memory linear in their number.
 
 The estimates of `losses.discrepancy` with its kernels and notation: x [N, D]
 from p, y [M, D] from q, widths as standard deviations in the unit of the data.
-The Gram matrix is never whole: rows go by in chunks.
+The Gram matrix is never held at once: rows are computed in chunks.
 """
 
 import jax
@@ -19,6 +19,7 @@ def _mean_kernel(
   """The mean of kernel(x, y), of its off-diagonal part if asked, in row chunks."""
   num = x.shape[0]
   chunk = min(chunk, num)
+  # Rounded up to full chunks, as `jax.lax.map` needs; the padding is cut off below.
   index = jnp.arange(-(-num // chunk) * chunk).reshape(-1, chunk)
 
   def row_means(rows):
@@ -45,13 +46,13 @@ def mmd2_unbiased(
   Source: A Kernel Two-Sample Test, Gretton et al., 2012, JMLR 13, eq. 3.
 
   Args:
-    kernel: (x [N, D], y [M, D]) -> [N, M].
-    x: [N, D] draws from p, N >= 2.
-    y: [M, D] draws from q, M >= 2.
+    kernel: (x `[N, D]`, y `[M, D]`) -> `[N, M]`.
+    x: `[N, D]` draws from p, N >= 2.
+    y: `[M, D]` draws from q, M >= 2.
     chunk: rows at a time.
 
   Returns:
-    [] in the unit of the kernel.
+    `[]` in the unit of the kernel.
 
   Raises:
     ValueError: fewer than two rows, a chunk below 1, or a shape that the kernel
@@ -70,7 +71,7 @@ def mmd2_unbiased(
 
 
 def median_bandwidth(x: Array, *, max_points: int = 1000) -> Array:
-  """The median distance between points, a kernel width where none is given.
+  """The median distance between points, a kernel width where none is known.
 
   median_{i < j} |x_i - x_j|
 
@@ -82,11 +83,11 @@ def median_bandwidth(x: Array, *, max_points: int = 1000) -> Array:
   Source: A Kernel Two-Sample Test, Gretton et al., 2012, JMLR 13, section 8.
 
   Args:
-    x: [N, D], N >= 2.
+    x: `[N, D]` points, N >= 2.
     max_points: how many rows at most.
 
   Returns:
-    [] in the unit of the data; `float` of it is a `std` for
+    `[]` in the unit of the data; `float` of it is a `std` for
     `discrepancy.gaussian`.
 
   Raises:

@@ -1,4 +1,4 @@
-"""Which modes of a known distribution a sampler reaches, and how evenly.
+"""Coverage of the modes of a known distribution by samples, and its evenness.
 
 `coverage` is of a mixture of K isotropic Gaussians with known means [K, D] and one
 known standard deviation; its numbers depend on the radius over the standard
@@ -20,22 +20,22 @@ Array = jax.Array
 
 
 class Coverage(NamedTuple):
-  """How a set of samples covers the modes of a mixture."""
+  """The coverage of a mixture's modes by a set of samples."""
 
   modes: Array  # [] int32, modes with enough high-quality samples
-  high_quality: Array  # [] share of all samples that are close to a mode
+  high_quality: Array  # [] fraction of all samples that are close to a mode
   reverse_kl: Array  # [] nats, KL(q || p) over modes; inf where nothing is close
 
 
 class StackedCoverage(NamedTuple):
-  """How a set of labels covers its modes."""
+  """The coverage of modes by a set of labels."""
 
   modes: Array  # [] int32, modes with at least one sample
   reverse_kl: Array  # [] nats, KL(model || uniform) over modes; inf without labels
 
 
 def _reverse_kl(hits: Array, weights: Array) -> Array:
-  """KL of the histogram of hits [K] from the normalized weights [K]; [] nats."""
+  """The KL `[]` in nats of a histogram of hits `[K]` from weights `[K]`."""
   total = hits.sum()
   q = hits / jnp.maximum(total, 1)
   kl = special.rel_entr(q, weights / weights.sum()).sum()
@@ -51,11 +51,11 @@ def coverage(
   min_hits: int = 20,
   threshold: float = 3.0,
 ) -> Coverage:
-  """Mode count, share of high-quality samples and reverse KL of a mixture.
+  """The number of modes, fraction of high-quality samples and reverse KL of a mixture.
 
   A sample is of high quality where it is within threshold * std (Euclidean) of
   its nearest mean, the edge included. A mode is found where it is the nearest of
-  at least `min_hits` such samples. With q the share of each mode among the
+  at least `min_hits` such samples. With q the fraction of each mode among the
   high-quality samples and p the weights,
 
     reverse KL = sum_k q_k log(q_k / p_k).
@@ -69,15 +69,15 @@ def coverage(
   mode: `min_hits=1`.
 
   Args:
-    samples: [N, D].
-    means: [K, D].
-    std: [] standard deviation of every mode, in the unit of the samples.
-    weights: [K] of the modes, normalized here; uniform by default.
+    samples: `[N, D]` samples.
+    means: `[K, D]` means of the modes.
+    std: `[]` standard deviation of every mode, in the unit of the samples.
+    weights: `[K]` probabilities of the modes, normalized here; uniform by default.
     min_hits: high-quality samples that make a mode found.
     threshold: in standard deviations.
 
   Returns:
-    Three [] numbers.
+    `[]` modes, `[]` high_quality and `[]` reverse_kl in nats.
 
   Raises:
     ValueError: `samples` or `means` is not of rank 2, the two differ in D, or
@@ -104,9 +104,9 @@ def coverage(
 
 
 def stacked_coverage(labels: Array, *, num_modes: int = 1000) -> StackedCoverage:
-  """Mode count, and reverse KL from the uniform distribution, of labels.
+  """The number of modes, and reverse KL from the uniform distribution, of labels.
 
-  With p the share of each of the K modes among the labels,
+  With p the fraction of each of the K modes among the labels,
 
     KL(model || uniform) = sum_k p_k log(p_k K),
 
@@ -120,11 +120,11 @@ def stacked_coverage(labels: Array, *, num_modes: int = 1000) -> StackedCoverage
   adversarial networks, Lin et al., 2017, arXiv:1712.04086, section 4.2.
 
   Args:
-    labels: [N] int; those that are not in [0, num_modes) count for no mode.
+    labels: `[N]` int; those that are not in [0, num_modes) count for no mode.
     num_modes: K.
 
   Returns:
-    Two [] numbers.
+    `[]` modes and `[]` reverse_kl in nats.
 
   Raises:
     ValueError: `labels` is not of rank 1, or `num_modes` below 1.
@@ -142,17 +142,17 @@ def stacked_coverage(labels: Array, *, num_modes: int = 1000) -> StackedCoverage
 
 
 def stacked_labels(classify: Callable[[Array], Array], images: Array) -> Array:
-  """Labels of stacked images: each channel's class is a decimal digit.
+  """Labels stacked images: each channel's class is a decimal digit.
 
   label = 100 a + 10 b + c for the classes a, b, c of the three channels, and so on
   for another number of channels.
 
   Args:
-    classify: images of one channel [B, H, W, 1] -> [B, 10] logits.
-    images: [B, H, W, C].
+    classify: images of one channel `[B, H, W, 1]` -> `[B, 10]` logits.
+    images: `[B, H, W, C]` images.
 
   Returns:
-    [B] int32 in [0, 10^C).
+    `[B]` int32 labels in [0, 10^C).
 
   Raises:
     ValueError: `images` is not of rank 4, or the logits are not [B, 10].

@@ -2,7 +2,7 @@
 
 Strided convolutions in place of pooling, batch normalization, kernels from
 N(0, 0.02^2). Images are [B, H, W, C] in [-1, 1]. Batch-coupled while training:
-batch statistics are of the whole batch given, and their running means are kept
+batch statistics are those of the batch that is passed, and their running means are
 in 'batch_stats', in float32 whatever the computation's dtype.
 
 Source: Unsupervised Representation Learning with Deep Convolutional Generative
@@ -23,7 +23,7 @@ _INIT = nn.initializers.normal(0.02)
 _DOUBLINGS = {8: 1, 16: 2, 28: 2, 32: 3, 64: 4}
 
 
-def _doublings(size: int) -> int:
+def _num_doublings(size: int) -> int:
   if size not in _DOUBLINGS:
     raise ValueError(f'image size {size} is not one of {sorted(_DOUBLINGS)}')
   return _DOUBLINGS[size]
@@ -34,7 +34,7 @@ def _batch_norm(train: bool, dtype: Any) -> nn.BatchNorm:
 
 
 def _block(function: Callable, remat: bool) -> Callable:
-  """(module, x, i) -> x, the i-th block; with `remat` only its input is kept.
+  """Returns `function` (module, x, i) -> x; with `remat` only its input is kept.
 
   Lifted as a function, and not as a module, a block has no name of its own:
   parameters stand where they do without rematerialization.
@@ -43,7 +43,7 @@ def _block(function: Callable, remat: bool) -> Callable:
 
 
 class Generator(nn.Module):
-  """Latents to images: a projection to 4x4 (or 7x7), then doublings to a tanh.
+  """Maps latents to images: a projection to 4x4 (or 7x7), then doublings to a tanh.
 
   Channels halve as the size doubles, down to `base_features` before the last
   doubling, as in figure 1 of the paper.
@@ -67,12 +67,19 @@ class Generator(nn.Module):
 
   @nn.compact
   def __call__(self, z: base.Array, *, train: bool = False) -> base.Array:
-    """`[B, Z]` -> `[B, size, size, channels]` in [-1, 1].
+    """Maps latents to images.
+
+    Args:
+      z: `[B, Z]` latents.
+      train: whether batch normalization uses and updates the batch's statistics.
+
+    Returns:
+      `[B, size, size, channels]` images in [-1, 1], float32 or wider.
 
     Raises:
-      ValueError: if the size is not an allowed one, or z is not of rank 2.
+      ValueError: the size is not an allowed one, or z is not of rank 2.
     """
-    doublings = _doublings(self.size)
+    doublings = _num_doublings(self.size)
     if z.ndim != 2:
       raise ValueError(f'z has shape {z.shape}, expected [B, Z]')
 
@@ -80,7 +87,7 @@ class Generator(nn.Module):
     features = self.base_features * 2 ** (doublings - 1)
     options = dict(kernel_init=_INIT, dtype=self.dtype)
 
-    def hidden(module, x, i):
+    def hidden_block(module, x, i):
       del module
       use_bias = not self.normalize  # batch normalization has its own
       if i:
@@ -90,7 +97,7 @@ class Generator(nn.Module):
         x = x.reshape(-1, start, start, features)
       return nn.relu(_batch_norm(train, self.dtype)(x) if self.normalize else x)
 
-    x, block = z, _block(hidden, self.remat)
+    x, block = z, _block(hidden_block, self.remat)
     for i in range(doublings):
       x = block(self, x, i)
     x = layers.UpConv(self.channels, **options)(x)
@@ -98,7 +105,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-  """Images to a logit: halvings by strided convolution, then a linear layer.
+  """Maps images to a logit: halvings by strided convolution, then a linear layer.
 
   Leaky relu of slope 0.2; batch normalization except in the first layer.
 
@@ -107,7 +114,7 @@ class Discriminator(nn.Module):
     normalize: whether to use batch normalization. Off for penalties on the
       gradient of each example, which batch statistics would couple.
     spectral_norm: whether kernels are divided by their largest singular value
-      (see `layers.normalized`), in place of batch normalization.
+      (see `layers.normalize`), in place of batch normalization.
     dtype: of the computation, as in Flax; logits are float32 (or wider).
     remat: whether blocks are computed again in the backward pass: less memory,
       the same numbers. (XLA undoes it on a CPU.)
@@ -123,30 +130,39 @@ class Discriminator(nn.Module):
 
   @nn.compact
   def __call__(self, x: base.Array, *, train: bool = False) -> base.Array:
-    """`[B, H, W, C]` -> `[B, F]` logits.
+    """Maps images to logits.
+
+    Args:
+      x: `[B, H, H, C]` images.
+      train: whether batch normalization uses and updates the batch's statistics, and
+        spectral normalization its vectors.
+
+    Returns:
+      `[B, F]` logits, float32 or wider.
 
     Raises:
-      ValueError: if the images are not square, or not of an allowed size.
+      ValueError: the images are not square, or not of an allowed size.
     """
     if x.ndim != 4 or x.shape[1] != x.shape[2]:
       raise ValueError(f'x has shape {x.shape}, expected square images [B, H, H, C]')
     wrap = functools.partial(
-      layers.normalized, spectral_norm=self.spectral_norm, train=train
+      layers.normalize, spectral_norm=self.spectral_norm, train=train
     )
     batch_norm = self.normalize and not self.spectral_norm
     options = dict(kernel_init=_INIT, dtype=self.dtype)
 
-    def halved(module, x, i):
+    def halving_block(module, x, i):
       del module
       use_bias = not (batch_norm and i)
       features = self.base_features * 2**i
+      # Named as the `nn.Conv` would be whose parameters it has.
       conv = layers.DownConv(features, use_bias, **options, name=f'Conv_{i}')
       x = wrap(conv)(x)
       x = _batch_norm(train, self.dtype)(x) if batch_norm and i else x
       return nn.leaky_relu(x, 0.2)
 
-    block = _block(halved, self.remat)
-    for i in range(_doublings(x.shape[1])):
+    block = _block(halving_block, self.remat)
+    for i in range(_num_doublings(x.shape[1])):
       x = block(self, x, i)
     x = x.reshape(x.shape[0], -1)
     return layers.at_least_float32(wrap(nn.Dense(self.num_outputs, **options))(x))

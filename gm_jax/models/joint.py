@@ -1,4 +1,4 @@
-"""A critic of pairs: data beside the latents that belong to them."""
+"""A critic of pairs: data concatenated with the latents that belong to them."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -7,11 +7,11 @@ from gm_jax import base
 
 
 class Joint(nn.Module):
-  """Logits of (x, z): the features of x beside z, then a head.
+  """A critic of (x, z): the features of x concatenated with z, then a head.
 
   Attributes:
     body: x [B, ...] -> features [B, F]; None to take x flat.
-    head: [B, F + Z] -> logits [B] or [B, 1].
+    head: `[B, F + Z]` -> logits [B] or [B, 1].
   """
 
   body: nn.Module | None
@@ -20,7 +20,14 @@ class Joint(nn.Module):
   def __call__(
     self, pair: tuple[base.Array, base.Array], *, train: bool = False
   ) -> base.Array:
-    """(`[B, ...]`, `[B, Z]`) -> `[B, 1]`.
+    """Maps pairs to logits.
+
+    Args:
+      pair: x `[B, ...]` and z `[B, Z]`.
+      train: passed on to the body and the head.
+
+    Returns:
+      `[B]` or `[B, 1]` logits, as the head's.
 
     Raises:
       ValueError: x and z are not equally many.

@@ -1,4 +1,4 @@
-"""Layers that the architectures share: faster or missing in the library.
+"""Layers that several architectures use: faster than the library's, or missing there.
 
 Images are [B, H, W, C]. A layer that carries statistics beside its parameters
 keeps them in the collection 'spectral' (power iteration) or 'batch_stats'.
@@ -40,7 +40,14 @@ def _check_shapes(x: base.Array, kernel: base.Array) -> None:
 
 
 def at_least_float32(x: base.Array) -> base.Array:
-  """`x` in float32, or as it is where its dtype is wider."""
+  """Casts to float32, unless the dtype is wider.
+
+  Args:
+    x: `[...]` floats.
+
+  Returns:
+    `[...]` of float32, or of the dtype of x where it is wider.
+  """
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -61,7 +68,7 @@ def conv_4x4(x: base.Array, kernel: base.Array) -> base.Array:
     `[B, H, W, O]` images.
 
   Raises:
-    ValueError: if a shape is another.
+    ValueError: another shape.
   """
   _check_shapes(x, kernel)
   b, h, w, i = x.shape
@@ -72,7 +79,7 @@ def conv_4x4(x: base.Array, kernel: base.Array) -> base.Array:
   x = x.reshape(b, h + 1, 2, w + 1, 2, i).transpose(0, 1, 3, 2, 4, 5)
   x = x.reshape(b, h + 1, w + 1, 4 * i)
   windows = [x[:, u : u + h, v : v + w] for u, v in _CORNERS]
-  # Tap 2 u + p: [u, v, (p, p, I), O].
+  # Tap 2 u + p: [u, v, (p, p, I), O]. Both phases of both directions become channels.
   taps = kernel.reshape(2, 2, 2, 2, i, o).transpose(0, 2, 1, 3, 4, 5)
   if 16 * i <= o:  # few inputs: a product over 4 I channels would be too thin
     return jnp.concatenate(windows, -1) @ taps.reshape(16 * i, o)
@@ -102,7 +109,7 @@ def conv_transpose_4x4(x: base.Array, kernel: base.Array) -> base.Array:
     `[B, 2 H, 2 W, O]` images.
 
   Raises:
-    ValueError: if a shape is another.
+    ValueError: another shape.
   """
   _check_shapes(x, kernel)
   b, h, w, i = x.shape
@@ -143,7 +150,7 @@ def conv_grouped(x: base.Array, kernel: base.Array, num_groups: int) -> base.Arr
     `[B, H, W, O]` images.
 
   Raises:
-    ValueError: if a shape is another.
+    ValueError: another shape.
   """
   size, _, per_group, features = kernel.shape
   if x.shape[-1] != per_group * num_groups or features % num_groups or not size % 2:
@@ -151,7 +158,7 @@ def conv_grouped(x: base.Array, kernel: base.Array, num_groups: int) -> base.Arr
       f'x {x.shape} and the kernel {kernel.shape} do not fit {num_groups} groups'
     )
   b, h, w, _ = x.shape
-  edge = (size // 2, size // 2)
+  edge = (size // 2, size // 2)  # 'SAME' of an odd kernel is symmetric
   x = jnp.pad(x, ((0, 0), edge, edge, (0, 0)))
   x = x.reshape(*x.shape[:3], num_groups, per_group)
   taps = [(u, v) for u in range(size) for v in range(size)]
@@ -160,8 +167,8 @@ def conv_grouped(x: base.Array, kernel: base.Array, num_groups: int) -> base.Arr
   return jnp.einsum('bhwgti,tigo->bhwgo', windows, kernel).reshape(b, h, w, -1)
 
 
-def _with_parameters(layer: nn.Module, conv: Callable, x: base.Array) -> base.Array:
-  """`conv` of x and the layer's kernel, and its bias if it has one."""
+def _apply_conv(layer: nn.Module, conv: Callable, x: base.Array) -> base.Array:
+  """Applies `conv` to x and the layer's kernel, and adds its bias if it has one."""
   shape = (4, 4, x.shape[-1], layer.features)
   kernel, bias = layer.param('kernel', layer.kernel_init, shape), None
   if layer.use_bias:
@@ -190,8 +197,8 @@ class DownConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: base.Array) -> base.Array:
-    """`[B, 2 H, 2 W, I]` -> `[B, H, W, features]`."""
-    return _with_parameters(self, conv_4x4, x)
+    """Maps images `[B, 2 H, 2 W, I]` to `[B, H, W, features]`."""
+    return _apply_conv(self, conv_4x4, x)
 
 
 class UpConv(nn.Module):
@@ -213,12 +220,12 @@ class UpConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: base.Array) -> base.Array:
-    """`[B, H, W, I]` -> `[B, 2 H, 2 W, features]`."""
-    return _with_parameters(self, conv_transpose_4x4, x)
+    """Maps images `[B, H, W, I]` to `[B, 2 H, 2 W, features]`."""
+    return _apply_conv(self, conv_transpose_4x4, x)
 
 
-def normalized(layer: nn.Module, spectral_norm: bool, *, train: bool) -> Callable:
-  """`layer`, its kernel divided by its largest singular value if asked for.
+def normalize(layer: nn.Module, spectral_norm: bool, *, train: bool) -> Callable:
+  """Returns the layer, its kernel spectrally normalized if asked for.
 
   W -> W / sigma(W), with sigma from one power iteration a call, whose vector is
   carried in the collection 'spectral' and moves only while training; a
@@ -230,12 +237,12 @@ def normalized(layer: nn.Module, spectral_norm: bool, *, train: bool) -> Callabl
   al., 2018, arXiv:1802.05957, algorithm 1.
 
   Args:
-    layer: made inside a compact `__call__`.
+    layer: with a `kernel`, made inside a compact `__call__`.
     spectral_norm: whether to normalize.
     train: whether the carried vector moves.
 
   Returns:
-    A function of the layer's input.
+    A function of the layer's input `[B, ...]`.
   """
   if not spectral_norm:
     return layer

@@ -15,7 +15,7 @@ from gm_jax import base
 from gm_jax.models import layers
 
 
-def _flat(x: base.Array) -> base.Array:
+def _flatten(x: base.Array) -> base.Array:
   if x.ndim < 2:
     raise ValueError(f'x has shape {x.shape}, expected [B, ...] of rank 2 or more')
   return x.reshape(x.shape[0], -1)
@@ -31,7 +31,7 @@ class MLP(nn.Module):
     use_bias: whether layers have a bias.
     input_scale: what the input is multiplied by.
     spectral_norm: whether every kernel has its largest singular value divided
-      out; see `layers.normalized`.
+      out; see `layers.normalize`.
     dtype: of the computation, as in Flax.
   """
 
@@ -45,14 +45,14 @@ class MLP(nn.Module):
 
   @nn.compact
   def __call__(self, x: base.Array, *, train: bool = False) -> base.Array:
-    """`[B, ...]` -> `[B, features[-1]]`."""
-    x = self.input_scale * _flat(x)
+    """Maps `[B, ...]` to `[B, features[-1]]`; `train` moves the spectral vectors."""
+    x = self.input_scale * _flatten(x)
     for i, features in enumerate(self.features):
       x = self.activation(x) if i else x
       dense = nn.Dense(
         features, self.use_bias, kernel_init=self.kernel_init, dtype=self.dtype
       )
-      x = layers.normalized(dense, self.spectral_norm, train=train)(x)
+      x = layers.normalize(dense, self.spectral_norm, train=train)(x)
     return layers.at_least_float32(x)
 
 
@@ -75,8 +75,8 @@ class MaxoutMLP(nn.Module):
 
   @nn.compact
   def __call__(self, x: base.Array, *, train: bool = False) -> base.Array:
-    """`[B, ...]` -> `[B, features[-1]]`."""
-    x = _flat(x)
+    """Maps `[B, ...]` to `[B, features[-1]]`; `train` changes nothing."""
+    x = _flatten(x)
     *hidden, last = self.features
     options = dict(kernel_init=self.kernel_init, dtype=self.dtype)
     for features in hidden:

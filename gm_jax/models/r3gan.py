@@ -1,4 +1,4 @@
-"""R3GAN's two networks: residual, without normalization, for images of five sizes.
+"""The two networks of R3GAN: residual, without normalization, for five image sizes.
 
 A block is x + W3 lrelu(b2 + conv(lrelu(b1 + W1 x))), its middle a 3x3 convolution in
 groups, W3 zero at the beginning, so that a network begins as its resamplings. Other
@@ -26,14 +26,15 @@ GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the second moment through the rect
 _STARTS = {8: 4, 16: 4, 28: 7, 32: 4, 64: 4}
 
 
-def _start(size: int) -> int:
+def _start_size(size: int) -> int:
+  """Height and width of the smallest resolution."""
   if size not in _STARTS:
     raise ValueError(f'image size {size} is not one of {sorted(_STARTS)}')
   return _STARTS[size]
 
 
-def _scaled(gain: float) -> nn.initializers.Initializer:
-  """N(0, gain^2 / fan-in); gain 0 is zero."""
+def _normal_init(gain: float) -> nn.initializers.Initializer:
+  """The initializer N(0, gain^2 / fan-in); with gain 0, zeros."""
   if not gain:
     return nn.initializers.zeros
   return nn.initializers.variance_scaling(gain**2, 'fan_in', 'normal')
@@ -41,23 +42,44 @@ def _scaled(gain: float) -> nn.initializers.Initializer:
 
 def _linear(features: int, gain: float) -> nn.Dense:
   """A 1x1 convolution."""
-  return nn.Dense(features, use_bias=False, kernel_init=_scaled(gain))
+  return nn.Dense(features, use_bias=False, kernel_init=_normal_init(gain))
 
 
 def blur(x: base.Array) -> base.Array:
-  """[1, 2, 1] / 4 in each direction, the border repeated; constants stay."""
+  """Blurs by [1, 2, 1] / 4 in each direction, the border repeated; constants stay.
+
+  Args:
+    x: `[B, H, W, C]` images.
+
+  Returns:
+    `[B, H, W, C]` images.
+  """
   x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode='edge')
   x = (x[:, :-2] + 2 * x[:, 1:-1] + x[:, 2:]) / 4
   return (x[:, :, :-2] + 2 * x[:, :, 1:-1] + x[:, :, 2:]) / 4
 
 
-def upsampled(x: base.Array) -> base.Array:
-  """`[B, H, W, C]` -> `[B, 2 H, 2 W, C]`: each pixel twice, then `blur`."""
+def upsample(x: base.Array) -> base.Array:
+  """Doubles height and width: each pixel twice, then `blur`.
+
+  Args:
+    x: `[B, H, W, C]` images.
+
+  Returns:
+    `[B, 2 H, 2 W, C]` images.
+  """
   return blur(x.repeat(2, axis=1).repeat(2, axis=2))
 
 
-def downsampled(x: base.Array) -> base.Array:
-  """`[B, 2 H, 2 W, C]` -> `[B, H, W, C]`: `blur`, then the mean of 2x2 pixels."""
+def downsample(x: base.Array) -> base.Array:
+  """Halves height and width: `blur`, then the mean of 2x2 pixels.
+
+  Args:
+    x: `[B, 2 H, 2 W, C]` images.
+
+  Returns:
+    `[B, H, W, C]` images.
+  """
   b, h, w, c = x.shape
   return blur(x).reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
 
@@ -77,7 +99,7 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: base.Array) -> base.Array:
-    """`[B, H, W, C]` -> the same shape.
+    """Maps `[B, H, W, C]` to the same shape.
 
     Raises:
       ValueError: expansion * C is not divisible by `group_size`.
@@ -85,20 +107,21 @@ class Block(nn.Module):
     features, size = x.shape[-1] * self.expansion, self.group_size
     if features % size:
       raise ValueError(f'{features} channels cannot be cut into groups of {size}')
+    # Fixup: L^(-1/(2 m - 2)), m = 3 the layers of a branch, whose last begins at zero.
     gain = GAIN * self.num_blocks**-0.25
-    y = self._activated(_linear(features, gain)(x), 'bias_0')
+    y = self._activate(_linear(features, gain)(x), 'bias_0')
     shape = (3, 3, size, features)
-    kernel = self.param('grouped', _scaled(gain), shape)
-    y = self._activated(layers.conv_grouped(y, kernel, features // size), 'bias_1')
+    kernel = self.param('grouped', _normal_init(gain), shape)
+    y = self._activate(layers.conv_grouped(y, kernel, features // size), 'bias_1')
     return x + _linear(x.shape[-1], 0.0)(y)
 
-  def _activated(self, x, name):
+  def _activate(self, x, name):
     bias = self.param(name, nn.initializers.zeros, (x.shape[-1],))
     return jax.nn.leaky_relu(x + bias, SLOPE)
 
 
 class Generator(nn.Module):
-  """Latents to images: a learned 4x4 (or 7x7) image times a linear map of z, then up.
+  """Maps latents to images: a learned 4x4 (7x7) image times a linear map of z, then up.
 
   Attributes:
     size: height and width: 8, 16, 28, 32 or 64.
@@ -116,13 +139,20 @@ class Generator(nn.Module):
 
   @nn.compact
   def __call__(self, z: base.Array, *, train: bool = False) -> base.Array:
-    """`[B, Z]` -> `[B, size, size, channels]`, unbounded.
+    """Maps latents to images.
+
+    Args:
+      z: `[B, Z]` latents.
+      train: ignored; nothing differs in training.
+
+    Returns:
+      `[B, size, size, channels]` unbounded images, float32 or wider.
 
     Raises:
       ValueError: another size, number of features or rank of z.
     """
     del train
-    start = _start(self.size)
+    start = _start_size(self.size)
     check_depth(self.size, self.features)
     if z.ndim != 2:
       raise ValueError(f'z has shape {z.shape}, expected [B, Z]')
@@ -131,14 +161,14 @@ class Generator(nn.Module):
     x = basis * _linear(self.features[0], 1.0)(z)[:, None, None]
     for i, features in enumerate(self.features):
       if i:
-        x = upsampled(_matched(x, features))
+        x = upsample(_match_channels(x, features))
       for _ in range(self.blocks):
         x = Block(self.blocks * len(self.features), self.group_size)(x)
     return layers.at_least_float32(_linear(self.channels, 1.0)(x))
 
 
 class Discriminator(nn.Module):
-  """Images to a logit: residual blocks, then down; at 4x4 (7x7) a weighted sum.
+  """Maps images to a logit: residual blocks, then down; at 4x4 (7x7) a weighted sum.
 
   Attributes:
     features: C of each resolution, from the largest; one more than halvings.
@@ -154,7 +184,14 @@ class Discriminator(nn.Module):
 
   @nn.compact
   def __call__(self, x: base.Array, *, train: bool = False) -> base.Array:
-    """`[B, H, H, C]` -> `[B, F]` logits.
+    """Maps images to logits.
+
+    Args:
+      x: `[B, H, H, C]` images.
+      train: ignored; nothing differs in training.
+
+    Returns:
+      `[B, F]` logits, float32 or wider.
 
     Raises:
       ValueError: images not square, another size or number of features.
@@ -166,7 +203,7 @@ class Discriminator(nn.Module):
     x = _linear(self.features[0], 1.0)(x)
     for i, features in enumerate(self.features):
       if i:
-        x = _matched(downsampled(x), features)
+        x = _match_channels(downsample(x), features)
       for _ in range(self.blocks):
         x = Block(self.blocks * len(self.features), self.group_size)(x)
     # A kernel as large as the image, a channel at a time.
@@ -176,18 +213,36 @@ class Discriminator(nn.Module):
     return layers.at_least_float32(_linear(self.num_outputs, 1.0)(x))
 
 
-def _matched(x: base.Array, features: int) -> base.Array:
-  """x with so many channels, by a linear map where they differ."""
+def _match_channels(x: base.Array, features: int) -> base.Array:
+  """Maps x linearly to so many channels, if it has another number."""
   return x if x.shape[-1] == features else _linear(features, 1.0)(x)
 
 
 def num_resolutions(size: int) -> int:
-  """How many resolutions images of so many pixels have: entries of `features`."""
-  return (size // _start(size)).bit_length()
+  """Returns the number of resolutions, which is the length of `features`.
+
+  Args:
+    size: height and width of the images.
+
+  Returns:
+    One more than the number of halvings down to 4x4 or 7x7.
+
+  Raises:
+    ValueError: a size that is not allowed.
+  """
+  return (size // _start_size(size)).bit_length()
 
 
 def check_depth(size: int, features: tuple[int, ...]) -> None:
-  """Raises ValueError unless `features` has one entry a resolution."""
+  """Raises unless `features` has one entry a resolution.
+
+  Args:
+    size: height and width of the images.
+    features: channels of each resolution.
+
+  Raises:
+    ValueError: another number of entries, or a size that is not allowed.
+  """
   num = num_resolutions(size)
   if len(features) != num:
     raise ValueError(

@@ -1,9 +1,8 @@
-"""Critics that are harder to fool by few modes: by packs, by batches, by augmentation.
+"""Remedies against mode collapse: critics of packs, batch statistics, augmentations.
 
 Each wraps a critic `module(x, train=...)` and is one itself, so that every adversarial
 method takes it. All but the augmented ones are batch-coupled: an example's logit
-depends on others of its batch, so that it is no function of the example alone, and in
-`pmap` the batch is the device's own.
+depends on the other examples of its batch.
 """
 
 from collections.abc import Callable
@@ -22,13 +21,13 @@ class Packed(nn.Module):
 
   The pack's logit stands for each of its m examples, so that means over examples, and
   their gradients, are those over packs. While not training, and at initialization, an
-  example is judged as a pack of m copies of itself.
+  example's logit is that of a pack of m copies of itself.
 
   Source: PacGAN: The power of two samples in generative adversarial networks, Lin et
   al., 2017, arXiv:1712.04086.
 
   Attributes:
-    critic: [B / m, ..., m C] -> [B / m] or [B / m, 1].
+    critic: `[B / m, ..., m C]` -> `[B / m]` or [B / m, 1].
     num_packed: m >= 1.
   """
 
@@ -36,7 +35,14 @@ class Packed(nn.Module):
   num_packed: int
 
   def __call__(self, x: base.Array, *, train: bool = False) -> base.Array:
-    """`[B, ..., C]` -> `[B, 1]` logits.
+    """Maps examples to the logits of their packs.
+
+    Args:
+      x: `[B, ..., C]` examples, m neighbors a pack.
+      train: whether to pack; passed on to the critic.
+
+    Returns:
+      `[B, 1]` logits.
 
     Raises:
       ValueError: m is below 1, or B is not divisible by it.
@@ -55,7 +61,7 @@ class Packed(nn.Module):
 
 
 def minibatch_stddev(x: base.Array, *, group_size: int = 4) -> base.Array:
-  """One more feature: the standard deviation within the example's group, averaged.
+  """Appends a feature: the standard deviation within the example's group, averaged.
 
   A group is every (B / group_size)-th example; its deviations are averaged over all
   features and positions. Batch-coupled.
@@ -64,17 +70,18 @@ def minibatch_stddev(x: base.Array, *, group_size: int = 4) -> base.Array:
   Karras et al., 2017, arXiv:1710.10196, section 3.
 
   Args:
-    x: [B, ..., C].
-    group_size: at most; the largest divisor of B up to it is taken.
+    x: `[B, ..., C]` features.
+    group_size: the largest size of a group; the largest divisor of B up to it is taken.
 
   Returns:
-    [B, ..., C + 1]
+    `[B, ..., C + 1]` features.
 
   Raises:
     ValueError: `group_size` is below 1.
   """
   if group_size < 1:
     raise ValueError(f'group_size must be >= 1, got {group_size}')
+  # A divisor of B, so that a batch of any size has groups of one size.
   size = max(n for n in range(1, group_size + 1) if len(x) % n == 0)
   groups = x.reshape(size, -1, *x.shape[1:])
   std = jnp.sqrt(groups.var(axis=0) + EPSILON)  # [B / size, ..., C]
@@ -85,7 +92,7 @@ def minibatch_stddev(x: base.Array, *, group_size: int = 4) -> base.Array:
 
 
 class MinibatchDiscrimination(nn.Module):
-  """More features: how close an example is to the others, in learned projections.
+  """Appends features: the closeness to other examples, in learned projections.
 
     M_i = T f_i  [K, D],   o_ik = sum_{j != i} exp(-|M_ik - M_jk|_1)
 
@@ -104,7 +111,7 @@ class MinibatchDiscrimination(nn.Module):
 
   @nn.compact
   def __call__(self, x: base.Array) -> base.Array:
-    """`[B, F]` -> `[B, F + K]`."""
+    """Maps features `[B, F]` to `[B, F + K]`."""
     shape = (len(x), self.num_kernels, self.kernel_dim)
     projected = nn.Dense(shape[1] * shape[2], use_bias=False)(x).reshape(shape)
     distances = jnp.abs(projected[:, None] - projected).sum(axis=-1)  # [B, B, K]
@@ -113,11 +120,11 @@ class MinibatchDiscrimination(nn.Module):
 
 
 class WithStatistics(nn.Module):
-  """A critic whose last layer also sees a statistic of the batch's features.
+  """A critic whose last layer takes a statistic of the batch's features too.
 
   Attributes:
     body: x -> features [B, F]; its last layer is followed by `activation`.
-    statistic: [B, F] -> [B, F'], a function or a module.
+    statistic: `[B, F]` -> `[B, F']`, a function or a module.
     activation: of the features.
   """
 
@@ -127,13 +134,13 @@ class WithStatistics(nn.Module):
 
   @nn.compact
   def __call__(self, x: base.Array, *, train: bool = False) -> base.Array:
-    """`[B, ...]` -> `[B, 1]` logits."""
+    """Maps examples `[B, ...]` to logits `[B, 1]`; `train` is the body's."""
     features = self.activation(self.body(x, train=train))
     return nn.Dense(1)(self.statistic(features))
 
 
 class Augmented(nn.Module):
-  """A critic that, while training, sees augmented examples only.
+  """A critic that is applied to augmented examples only, while training.
 
   The augmentation's key is the module's 'dropout' key.
 
@@ -149,16 +156,16 @@ class Augmented(nn.Module):
   augment: augmentation.Augmentation
 
   def __call__(self, x: base.Array, *, train: bool = False) -> base.Array:
-    """`[B, H, W, C]` -> the critic's logits."""
+    """Maps images `[B, H, W, C]` to the critic's logits, augmented if `train`."""
     x = self.augment(self.make_rng('dropout'), x) if train else x
     return self.critic(x, train=train)
 
 
 class AdaptivelyAugmented(nn.Module):
-  """As `Augmented`, each example with a probability that is carried along.
+  """An `Augmented` critic that augments each example with a probability it carries.
 
-  It stands in the collection 'augment', as `strength` [], begins at 0 and is moved by
-  `methods.ada_gan`.
+  The probability is in the collection 'augment', as `strength` [], begins at 0 and is
+  moved by `methods.ada_gan`.
 
   Source: Training Generative Adversarial Networks with Limited Data, Karras et al.,
   2020, arXiv:2006.06676, section 3.
@@ -173,7 +180,7 @@ class AdaptivelyAugmented(nn.Module):
 
   @nn.compact
   def __call__(self, x: base.Array, *, train: bool = False) -> base.Array:
-    """`[B, H, W, C]` -> the critic's logits."""
+    """Maps images `[B, H, W, C]` to the critic's logits, augmented if `train`."""
     strength = self.variable('augment', 'strength', jnp.zeros, ())
     if train:
       maybe = augmentation.with_probability(self.augment, strength.value)
@@ -182,5 +189,13 @@ class AdaptivelyAugmented(nn.Module):
 
 
 def strength_of(extra: dict, player: str) -> jax.Array:
-  """The [] probability that an `AdaptivelyAugmented` player carries."""
+  """Returns the probability that an `AdaptivelyAugmented` player carries.
+
+  Args:
+    extra: of a state, with the collection 'augment' by player.
+    player: the critic's name.
+
+  Returns:
+    `[]` in [0, 1].
+  """
   return extra['augment'][player]['strength']

@@ -1,9 +1,9 @@
 """A causal transformer over tokens: characters, notes, pixels.
 
-Blocks x + attention(norm(x)), x + perceptron(norm(x)); position i attends to i and what
-came before. The input is shifted by one, a start token first, so that output i sees
-x[:, :i] alone. For sampling, `update` takes one token and attends to keys and values
-that are kept: a token costs a token's work and not a pass over all.
+Blocks x + attention(norm(x)), x + perceptron(norm(x)); position i attends to i and to
+the positions before it. The input is shifted by one, a start token first, so that
+output i depends on x[:, :i] alone. For sampling, `update` takes one token and attends
+to a cache of keys and values: a token costs a token's work and not a pass over all.
 
 Source: Attention Is All You Need, Vaswani et al., 2017, arXiv:1706.03762; the norm
 before each part: Generating Long Sequences with Sparse Transformers, Child et al.,
@@ -20,29 +20,32 @@ import jax.numpy as jnp
 from gm_jax import base
 
 
-def _rows(layer: Callable, x: base.Array) -> base.Array:
-  """The layer on x [..., I] as rows [N, I]: twice as fast a gradient on a CPU."""
+def _apply_to_rows(layer: Callable, x: base.Array) -> base.Array:
+  """Applies a layer to x [..., I] as rows [N, I]: twice as fast a gradient on a CPU."""
   return layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
 
 
-def _attended(query, keys, values, allowed) -> base.Array:
-  """Values averaged by softmax of q . k / sqrt(size) where `allowed` [T, S]."""
+def _attend(query, keys, values, allowed) -> base.Array:
+  """Averages values by softmax(q . k / sqrt(size)), where `allowed` `[T, S]`."""
   scores = query / math.sqrt(query.shape[-1]) @ keys.swapaxes(-1, -2)
   scores = jnp.where(allowed, scores, -jnp.inf)
+  # The softmax by hand, divided after the product with the values: [T, size] numbers
+  # to divide rather than [T, S]. Its shift cancels, so the gradient is stopped.
   weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
   return weights @ values / weights.sum(-1, keepdims=True)
 
 
-def _causal(query, keys, values) -> base.Array:
-  """Each of T attends up to itself, by eighths: most of the masked half is skipped."""
+def _causal_attention(query, keys, values) -> base.Array:
+  """Attention of each position up to itself, by eighths: skips most masked scores."""
   num = query.shape[-2]
+  # At least 64 rows: smaller products are slower than what is skipped saves.
   size = max(64, -(-num // 8))
   parts = []
   for first in range(0, num, size):
     last = min(first + size, num)
     allowed = jnp.tril(jnp.ones((last - first, last), bool), first)
     before = keys[..., :last, :], values[..., :last, :]
-    parts.append(_attended(query[..., first:last, :], *before, allowed))
+    parts.append(_attend(query[..., first:last, :], *before, allowed))
   return jnp.concatenate(parts, axis=-2)
 
 
@@ -52,7 +55,7 @@ class Block(nn.Module):
   Attributes:
     width: of the features, divisible by `heads`.
     heads: of the attention.
-    dropout: share of both parts' outputs that is dropped while training.
+    dropout: probability of dropping a feature of either part's output in training.
   """
 
   width: int
@@ -60,53 +63,64 @@ class Block(nn.Module):
   dropout: float = 0.0
 
   def setup(self):
-    """Layers, under names that both ways of calling share."""
+    """Creates the layers, under names common to both ways of calling."""
     self.norms = nn.LayerNorm(), nn.LayerNorm()
     self.to_qkv = nn.Dense(3 * self.width, use_bias=False)
     self.from_heads = nn.Dense(self.width)
     self.up, self.down = nn.Dense(4 * self.width), nn.Dense(self.width)
     self.drop = nn.Dropout(self.dropout)
 
-  def split(self, x: base.Array) -> tuple[base.Array, ...]:
-    """Queries, keys, values `[B, heads, T, width / heads]` of x [B, T, width]."""
-    parts = _rows(self.to_qkv, self.norms[0](x))
+  def project_qkv(self, x: base.Array) -> tuple[base.Array, ...]:
+    """Maps x `[B, T, width]` to q, k and v, each `[B, heads, T, width / heads]`."""
+    parts = _apply_to_rows(self.to_qkv, self.norms[0](x))
     parts = parts.reshape(*x.shape[:2], 3, self.heads, -1)
     return tuple(jnp.moveaxis(parts, (2, 3), (0, 2)))
 
-  def finished(self, x: base.Array, attention: base.Array, *, train: bool):
-    """The residual sums, attention [B, heads, T, width / heads]."""
-    attention = _rows(self.from_heads, attention.swapaxes(1, 2).reshape(x.shape))
+  def add_residuals(self, x: base.Array, attention: base.Array, *, train: bool):
+    """Adds the attention `[B, heads, T, width / heads]`, then the perceptron, to x."""
+    attention = _apply_to_rows(
+      self.from_heads, attention.swapaxes(1, 2).reshape(x.shape)
+    )
     x = x + self.drop(attention, deterministic=not train)
     gelu = jax.checkpoint(nn.gelu)  # its input alone is kept for the gradient
-    y = _rows(lambda h: self.down(gelu(self.up(h))), self.norms[1](x))
+    y = _apply_to_rows(lambda h: self.down(gelu(self.up(h))), self.norms[1](x))
     return x + self.drop(y, deterministic=not train)
 
   def __call__(self, x: base.Array, *, train: bool = False) -> base.Array:
-    """`[B, T, width]` -> the same, causal."""
-    return self.finished(x, _causal(*self.split(x)), train=train)
+    """Maps `[B, T, width]` to the same shape, causally."""
+    return self.add_residuals(x, _causal_attention(*self.project_qkv(x)), train=train)
 
-  def one(self, x: base.Array, cache: tuple, place: base.Array) -> tuple:
-    """One position `[B, 1, width]` against a cache of keys and values."""
-    query, key, value = self.split(x)
+  def decode_step(self, x: base.Array, cache: tuple, place: base.Array) -> tuple:
+    """Applies the block to one position, which attends to a cache.
+
+    Args:
+      x: `[B, 1, width]` features of the position.
+      cache: keys and values, `[B, heads, T, width / heads]` each.
+      place: `[]` the position.
+
+    Returns:
+      `[B, 1, width]` features, and the cache with the position's key and value.
+    """
+    query, key, value = self.project_qkv(x)
     keys, values = (
       jax.lax.dynamic_update_slice_in_dim(old, new, place, axis=2)
       for old, new in zip(cache, (key, value), strict=True)
     )
     allowed = (jnp.arange(keys.shape[2]) <= place)[None]
-    attention = _attended(query, keys, values, allowed)
-    return self.finished(x, attention, train=False), (keys, values)
+    attention = _attend(query, keys, values, allowed)
+    return self.add_residuals(x, attention, train=False), (keys, values)
 
 
 class Transformer(nn.Module):
-  """Logits of each token given those before.
+  """Logits of each token, conditional on those before.
 
   Attributes:
     num_dims: T, tokens of an example.
-    num_levels: K, kinds of tokens.
+    num_levels: K, size of the vocabulary.
     width: of the features.
-    num_layers: blocks.
+    num_layers: number of blocks.
     heads: of the attention.
-    dropout: while training.
+    dropout: probability of dropping a feature while training.
   """
 
   num_dims: int
@@ -117,7 +131,7 @@ class Transformer(nn.Module):
   dropout: float = 0.0
 
   def setup(self):
-    """Embeddings, blocks and the last layer."""
+    """Creates the embeddings, the blocks and the last layer."""
     if self.width % self.heads:
       raise ValueError(f'width {self.width} is not divisible by heads {self.heads}')
     small: Callable = nn.initializers.normal(0.02)
@@ -130,14 +144,22 @@ class Transformer(nn.Module):
     ]
     self.norm, self.head = nn.LayerNorm(), nn.Dense(self.num_levels)
 
-  def _first(self, num: int, condition: base.Array | None) -> base.Array:
+  def _start_token(self, num: int, condition: base.Array | None) -> base.Array:
     first = jnp.broadcast_to(self.first, (num, self.width))
     return first if condition is None else first + self.of_condition(condition)
 
   def __call__(
     self, x: base.Array, condition: base.Array | None = None, *, train: bool = False
   ) -> base.Array:
-    """`[B, T]` whole numbers -> logits `[B, T, K]`, the i-th of x[:, :i] alone.
+    """Maps tokens to the logits of every position.
+
+    Args:
+      x: `[B, T]` integers in [0, K).
+      condition: `[B, C]` to condition on, or None.
+      train: whether features are dropped.
+
+    Returns:
+      `[B, T, K]` logits, the i-th a function of x[:, :i].
 
     Raises:
       ValueError: another shape of x, or a width that the heads do not divide.
@@ -145,32 +167,45 @@ class Transformer(nn.Module):
     if x.ndim != 2 or x.shape[1] != self.num_dims:
       raise ValueError(f'x must be [B, {self.num_dims}], got {x.shape}')
     before = self.tokens(x[:, :-1])
-    first = self._first(len(x), condition)[:, None]
+    first = self._start_token(len(x), condition)[:, None]
     h = jnp.concatenate([first, before], 1) + self.places
     for block in self.blocks:
       h = block(h, train=train)
-    return _rows(self.head, self.norm(h))
+    return _apply_to_rows(self.head, self.norm(h))
 
   def start(self, num: int, condition: base.Array | None = None) -> dict:
-    """What is remembered before the first token: the start token, in every cache."""
+    """Returns the memory before the first token: the start token, in every cache.
+
+    Args:
+      num: B, how many examples are drawn.
+      condition: `[B, C]` to condition on, or None.
+
+    Returns:
+      A dict of `caches`, one a block, and `logits` `[B, K]` of the first token.
+    """
     size = self.width // self.heads
     empty = jnp.zeros((num, self.heads, self.num_dims, size))
     caches = [(empty, empty)] * self.num_layers
-    return self._taken(caches, self._first(num, condition), jnp.zeros((), jnp.int32))
+    return self._decode_token(
+      caches, self._start_token(num, condition), jnp.zeros((), jnp.int32)
+    )
 
-  def _taken(self, caches: list, embedded: base.Array, place: base.Array) -> dict:
+  def _decode_token(
+    self, caches: list, embedded: base.Array, place: base.Array
+  ) -> dict:
     h, after = (embedded + self.places[place])[:, None], []
     for block, cache in zip(self.blocks, caches, strict=True):
-      h, cache = block.one(h, cache, place)
+      h, cache = block.decode_step(h, cache, place)
       after.append(cache)
     return {'caches': after, 'logits': self.head(self.norm(h[:, 0]))}
 
   def conditional(self, memory: dict, i: base.Array) -> base.Array:
-    """Logits [B, K] of the i-th token."""
+    """Returns the logits `[B, K]` of the i-th token, which the memory holds."""
     del i
     return memory['logits']
 
   def update(self, memory: dict, i: base.Array, value: base.Array) -> dict:
-    """What is remembered with the i-th token; of the last nothing is needed."""
+    """Returns the memory with the i-th token `[B]` in it."""
+    # The last is clamped: what would follow it is computed in vain and never read.
     place = jnp.minimum(i + 1, self.num_dims - 1)
-    return self._taken(memory['caches'], self.tokens(value), place)
+    return self._decode_token(memory['caches'], self.tokens(value), place)

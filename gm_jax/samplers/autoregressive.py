@@ -1,12 +1,14 @@
-"""Ancestral sampling of a model that gives one number after another.
+"""Ancestral sampling of autoregressive models, one position after another.
 
-A model offers its i-th conditional from what it remembers of the numbers before,
+A model offers its i-th conditional from a memory of the positions before,
 
   conditional(memory, i) -> parameters [B, ...],   update(memory, i, value) -> memory,
 
-so that each new number costs one number's work and not a pass over all of them. `naive`
-does the same by full passes, for models that remember nothing and for tests: with the
-same key it draws the same numbers.
+so that each new value costs one position's work and not a pass over all of them: a
+transformer's memory is its cache of keys and values. `naive` does the same by full
+passes, for models without a memory and for tests: with the same key it draws the same
+values. B is the batch, T the number of positions, K the number of levels. Values are
+int32 levels.
 """
 
 from collections.abc import Callable
@@ -22,20 +24,45 @@ Draw = Callable[[Array, Array], Array]  # (key, parameters [B, ...]) -> [B, ...]
 
 
 def bernoulli(key: Array, logits: Array) -> Array:
-  """Values [B] in {0, 1}, int32, from logits [B]."""
+  """Draws values of Bernoulli variables.
+
+  Args:
+    key: `[]` typed key.
+    logits: `[B, ...]` log-odds of a one.
+
+  Returns:
+    `[B, ...]` int32 in {0, 1}.
+  """
   return jax.random.bernoulli(key, jax.nn.sigmoid(logits)).astype(jnp.int32)
 
 
 def categorical(key: Array, logits: Array) -> Array:
-  """Values [B] in [0, K), int32, from logits [B, K]."""
+  """Draws values of categorical variables.
+
+  Args:
+    key: `[]` typed key.
+    logits: `[B, ..., K]` unnormalized log-probabilities.
+
+  Returns:
+    `[B, ...]` int32 in [0, K).
+  """
   return jax.random.categorical(key, logits).astype(jnp.int32)
 
 
 def pixels(num_channels: int, num_levels: int) -> Draw:
-  """Pixels [B, C], int32, from the parameters [B, P] of `likelihood.pixels`.
+  """Returns a function that draws pixels of the distribution of `likelihood.pixels`.
 
-  A component is drawn, then its channels one after another: of a logistic law, whose
-  nearest level is that of the bin it falls into.
+  A component is drawn, then its channels one after another: each is a logistic
+  variable rounded to the nearest level, whose bin it falls into.
+
+  Source: PixelCNN++, Salimans et al., 2017, arXiv:1701.05517, sections 2.1 and 2.2.
+
+  Args:
+    num_channels: C.
+    num_levels: L >= 2.
+
+  Returns:
+    A function (key, parameters `[B, P]`) -> `[B, C]` int32 in [0, L).
   """
 
   def draw(key: Array, parameters: Array) -> Array:
@@ -46,14 +73,15 @@ def pixels(num_channels: int, num_levels: int) -> Draw:
       lambda a: jnp.take_along_axis(a, which[:, None, None], axis=1)[:, 0], mixture[1:]
     )
     noise = jax.random.logistic(noise_key, mean.shape)
-    top, levels, at = num_levels - 1, [], 0
+    top, levels, start = num_levels - 1, [], 0
     for c in range(num_channels):
       earlier = jnp.stack(levels, axis=1) if levels else jnp.zeros((len(mean), 0))
-      total = mean[:, c] + (coupling[:, at : at + c] * earlier).sum(axis=1)
+      total = mean[:, c] + (coupling[:, start : start + c] * earlier).sum(axis=1)
       value = total + jnp.exp(log_scale[:, c]) * noise[:, c]
+      # Clipped, since the outermost bins extend to infinity.
       level = jnp.clip(jnp.round((value + 1.0) * (0.5 * top)), 0, top)
       levels.append(2.0 * level / top - 1.0)
-      at += c
+      start += c
     scaled = jnp.stack(levels, axis=1)
     return jnp.round((scaled + 1.0) * (0.5 * top)).astype(jnp.int32)
 
@@ -69,21 +97,25 @@ def cached(
   *,
   draw: Draw,
 ) -> Array:
-  """Draws num_steps numbers, each by one step.
+  """Draws every position by one step of a model with a memory.
+
+  x_i ~ p(x_i | x_0 ... x_{i - 1}),  i = 0 ... T - 1
 
   Args:
-    conditional: (memory, i) -> parameters of the i-th number given those before.
-    update: (memory, i, value [B]) -> memory that knows it too.
-    memory: at the beginning; its leaves keep shapes and dtypes.
-    key: folded with i for the i-th number.
+    conditional: (memory, i) -> parameters `[B, ...]` of the i-th position, conditional
+      on those before.
+    update: (memory, i, value `[B, ...]`) -> memory that holds the i-th too.
+    memory: at the beginning, a pytree; its leaves keep shapes and dtypes.
+    key: `[]` typed key, folded with i for the i-th position.
     num_steps: T.
-    draw: values from parameters.
+    draw: (key, parameters `[B, ...]`) -> values `[B, ...]`.
 
   Returns:
-    [B, T, ...] values.
+    `[B, T, ...]` values.
   """
 
   def step(memory, i):
+    # Folded in, not split from the key: it does not depend on T, and is as in `naive`.
     value = draw(jax.random.fold_in(key, i), conditional(memory, i))
     return update(memory, i, value), value
 
@@ -100,23 +132,26 @@ def naive(
   draw: Draw,
   event: tuple[int, ...] = (),
 ) -> Array:
-  """Draws num_steps numbers, each by a full pass over all that there are.
+  """Draws every position by a full pass over all of them: O(T) passes.
+
+  x_i ~ p(x_i | x_0 ... x_{i - 1}),  i = 0 ... T - 1
 
   Args:
-    parameters: x [B, T] -> [B, T, ...], the i-th of x[:, :i] alone.
-    key: folded with i for the i-th number.
+    parameters: x `[B, T, *event]` -> `[B, T, ...]`, the i-th a function of x[:, :i].
+    key: `[]` typed key, folded with i for the i-th position.
     num_steps: T.
     num: B.
-    draw: values from parameters.
-    event: shape of what counts as a number, as the channels (C,) of a pixel.
+    draw: (key, parameters `[B, ...]`) -> values `[B, *event]`.
+    event: shape of one position's value, as the channels (C,) of a pixel.
 
   Returns:
-    [B, T, ...] values.
+    `[B, T, ...]` values.
   """
 
   def step(i, x):
     value = draw(jax.random.fold_in(key, i), parameters(x)[:, i])
     return x.at[:, i].set(value)
 
+  # The zeros stand in for positions not drawn yet, which a causal model cannot see.
   x = jnp.zeros((num, num_steps, *event), jnp.int32)
   return jax.lax.fori_loop(0, num_steps, step, x)

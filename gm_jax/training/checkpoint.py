@@ -280,7 +280,7 @@ class Checkpoints:
 
 
 def _this_process_alone() -> Any:
-  """Of several processes each reads for itself and one writes: none waits."""
+  """Each of several processes reads for itself and one writes: none waits."""
   import orbax.checkpoint as ocp
 
   index = jax.process_index()

@@ -87,7 +87,7 @@ def module(path: str | pathlib.Path) -> ModuleType:
 
 
 def record(experiment: Any, options: Any) -> dict:
-  """What a run's folder remembers beside its config."""
+  """The record that a run's folder holds beside its config."""
   path = getattr(experiment, '__file__', None)
   return {
     'experiment': path and str(pathlib.Path(path).absolute()),

@@ -1,4 +1,4 @@
-"""What a trained state gives: scores and samples."""
+"""Scores and samples of a trained state."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ BATCH = 256  # samples drawn at once
 
 
 class Drawing(NamedTuple):
-  """What is asked of a trained model beside its number of samples.
+  """A request to a trained model, beside the number of samples.
 
   condition: words of the command line, see `conditioning.from_words`.
   options: of sampling and queries, by name.

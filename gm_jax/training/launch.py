@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from gm_jax import base
+from gm_jax.tasks import density, quality
 from gm_jax.training import experiment as experiment_lib
 from gm_jax.training import inference, log, loop, modes, pictures
 from gm_jax.training import setup as setup_lib
@@ -123,7 +124,7 @@ def _train(setup, config, workdir) -> base.State:
         sample=sample,
         save=save if checkpoints and saves else None,
         restore=restore,
-        tick=bar.at if primary else None,
+        tick=bar.advance_to if primary else None,
       ),
       mesh=setup.layout.mesh,
       split_seeds=setup.layout.split_seeds,
@@ -143,11 +144,11 @@ def use_compilation_cache(folder: str = '') -> None:
     setup.UsageError: the folder cannot be written to; none is used where that is
       the default one.
   """
-  given, folder = folder, folder or str(pathlib.Path.home() / '.cache' / 'gm_jax')
+  chosen, folder = folder, folder or str(pathlib.Path.home() / '.cache' / 'gm_jax')
   path = pathlib.Path(folder).absolute()
   nearest = next(p for p in (path, *path.parents) if os.path.exists(p))
   if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
-    if not given:
+    if not chosen:
       return
     raise setup_lib.UsageError(
       f'no folder of compiled programs can be at {folder}: {nearest} is no folder'
@@ -160,7 +161,7 @@ def use_compilation_cache(folder: str = '') -> None:
 
 
 # Functions as `gm_jax.tasks` describes; each is a mode.
-TASKS: Mapping[str, Callable] = {}
+TASKS: Mapping[str, Callable] = {'density': density.density, 'quality': quality.quality}
 MODES: Mapping[str, Callable] = {
   'train': lambda *args: train(*args[:4]),
   'evaluate': evaluate,

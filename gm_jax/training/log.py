@@ -1,4 +1,4 @@
-"""What a run says: rows of CSV, TensorBoard, lines on the console, a bar.
+"""The output of a run: rows of CSV, TensorBoard, lines on the console, a bar.
 
 The CSV files are the record: floats are written so that they read back the same,
 and after `trim` a run that was killed and resumed leaves the files that a run
@@ -142,16 +142,16 @@ class Log:
 
 
 class Progress(NamedTuple):
-  """`at(done)` says how many steps are done in all; `close()` ends the bar."""
+  """`advance_to(done)` says how many steps are done in all; `close()` ends the bar."""
 
-  at: Callable[[int], Any]
+  advance_to: Callable[[int], Any]
   close: Callable[[], Any]
 
 
 def progress(total: int, name: str = '') -> Progress:
   """A bar with rate and time left on a terminal, else one that is mute.
 
-  The rate counts from the first call of `at`, so that compiling is left out.
+  The rate counts from the first call of `advance_to`, so that compiling is left out.
 
   Args:
     total: steps in all.
@@ -164,12 +164,12 @@ def progress(total: int, name: str = '') -> Progress:
     return Progress(lambda done: None, lambda: None)
   bars: list[Any] = []
 
-  def at(done):
+  def advance_to(done):
     if not bars:
       bars.append(tqdm(total=total, initial=done, unit='step', desc=name, ncols=88))
     bars[0].update(done - bars[0].n)
 
-  return Progress(at, lambda: [bar.close() for bar in bars])
+  return Progress(advance_to, lambda: [bar.close() for bar in bars])
 
 
 def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

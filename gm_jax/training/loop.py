@@ -40,7 +40,7 @@ class Settings(NamedTuple):
 
 
 class Callbacks(NamedTuple):
-  """What happens beside training; all but `log` may be None.
+  """The functions called beside training; all but `log` may be None.
 
   log: (step, metrics: dict of [S] numpy arrays, means since the last call).
   evaluate: (phase, state) -> dict of floats, for choosing the best checkpoint.

@@ -116,7 +116,7 @@ def state_shardings(layout: Layout, state: base.State) -> base.State:
   """
   size = layout.mesh.shape[MODEL]
 
-  def of(x, seeds):
+  def sharding(x, seeds):
     names = [DATA if layout.split_seeds else None] * seeds
     names += [None] * (len(x.shape) - seeds)
     free = range(int(seeds), len(x.shape))
@@ -125,7 +125,7 @@ def state_shardings(layout: Layout, state: base.State) -> base.State:
       names[max(fit, key=lambda axis: (x.shape[axis], axis))] = MODEL
     return NamedSharding(layout.mesh, PartitionSpec(*names))
 
-  shardings = jax.tree.map(lambda x: of(x, layout.seeds), tuple(state[1:]))
+  shardings = jax.tree.map(lambda x: sharding(x, layout.seeds), tuple(state[1:]))
   return base.State._make((replicated(layout.mesh), *shardings))
 
 
@@ -292,7 +292,7 @@ def pmapped(method: base.Method, devices: list | None = None) -> Callable:
 
 
 def per_device(method: base.Method) -> Callable:
-  """What one device does in `pmapped`: also runs under a vmap of that axis name."""
+  """The work of one device in `pmapped`: also runs under a vmap of that axis name."""
 
   def step(state, key, batch):
     _refuse_local_state(state)

@@ -153,7 +153,7 @@ def rolls(path: Path, tokens: Any, num_levels: int) -> None:
 
   Args:
     path: the PNG file.
-    tokens: `[N, T]` whole numbers in [0, num_levels).
+    tokens: `[N, T]` integers in [0, num_levels).
     num_levels: rows of a roll.
   """
   tokens = np.asarray(tokens)

@@ -86,7 +86,7 @@ def write(
 
 
 def versions() -> dict[str, str]:
-  """What a number depends on: versions, platform and devices, by name."""
+  """All that a number depends on: versions, platform and devices, by name."""
   names = ('gm_jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy')
   devices = jax.devices()
   return {

@@ -42,11 +42,11 @@ LEAVES = {
 
 
 class UsageError(Exception):
-  """What the user asked for cannot be done; one line says why."""
+  """The command cannot be carried out; one line says why."""
 
 
 class Options(NamedTuple):
-  """What depends on the machine and not on the experiment.
+  """Settings that depend on the machine and not on the experiment.
 
   data_dir: the folder of prepared data sets; TensorFlow Datasets' own by default.
   model_devices: devices that hold one copy of the state together.
@@ -169,7 +169,7 @@ def _check_leaves(config: Any) -> None:
 
 
 def _line(error: Exception, experiment: Any) -> str:
-  """What an error says; where it comes from too, if it may be a mistake in code."""
+  """An error's text, and where it comes from if it may be a mistake in code."""
   text = ' '.join(str(error).split())
   if text and isinstance(error, (ValueError, errors.FlaxError)):
     return text

@@ -1,4 +1,4 @@
-"""From a Method to the function that a training loop calls; pure.
+"""Turns a Method into the function that a training loop calls; pure.
 
 The root key is folded with `state.step`, so a resumed run draws what a straight
 one would and no key is stored. Several steps run in one dispatch, as a scan
@@ -24,7 +24,7 @@ WARM_UP = 10.0  # steps; the decay reaches 0.9 after 81 and 0.99 after 890
 
 
 class Streams(NamedTuple):
-  """What a run draws from its root key beside its steps, which fold in a step."""
+  """Keys of a run beside those of its steps, which fold in a step."""
 
   data: base.Array  # of data drawn on the device
   params: base.Array  # of first parameters
@@ -66,7 +66,7 @@ def with_average(state: base.State) -> base.State:
 
 
 def model(state: base.State, *, averaged: bool = True) -> base.Model:
-  """What inference needs: the average where one is kept, else the parameters."""
+  """Returns the average where one is kept, else the parameters, for inference."""
   if not averaged or not state.ema:
     return base.Model(state.params, state.extra)
   averages = {name: state.ema[name] for name in base.AVERAGED if name in state.ema}

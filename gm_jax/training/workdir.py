@@ -33,7 +33,7 @@ class WriteError(Exception):
 
 
 class RunError(Exception):
-  """What is in the working directory cannot be used; one line says why."""
+  """The working directory holds something that cannot be used; one line says why."""
 
 
 def check_owner(workdir: pathlib.Path, config: Any, record: dict | None = None) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gm_jax import base
-from gm_jax.data import dataset, transforms
+from gm_jax.data import dataset, splits, transforms
 
 SPEC = base.DataSpec((2,), jnp.float32, 256, 3, None, transforms.scaling(256))
 
@@ -23,12 +23,12 @@ def table(num, seed=0):
 
 def decoding(arrays):
   """Rows that are decoded, as from files."""
-  return dataset.gathered(arrays)._replace(decodes=True)
+  return dataset.array_rows(arrays)._replace(decodes=True)
 
 
 def made(memory=None):
-  splits = {'train': decoding(table(23)), 'test': decoding(table(7, 1))}
-  return dataset.from_rows('made', SPEC, splits, memory=memory, hint='ask for less')
+  rows = {'train': decoding(table(23)), 'test': decoding(table(7, 1))}
+  return dataset.from_rows('made', SPEC, rows, memory=memory, hint='ask for less')
 
 
 def take(data, num, batch_size=8, split='train', **options):
@@ -55,16 +55,16 @@ def test_each_epoch_is_a_permutation_and_any_start_resumes(
   num, batch_size, seed, start
 ):
   batches = -(-num * 4 // batch_size)
-  stream = dataset.permuted_indices(num, batch_size, seed=seed)
-  straight = list(itertools.islice(stream, batches + start))
+  indices = dataset.order(num, batch_size, seed=seed)
+  straight = [indices(position) for position in range(batches + start)]
   assert all(index.shape == (batch_size,) for index in straight)
   epochs = np.concatenate(straight)[: 4 * num].reshape(4, num)
   np.testing.assert_array_equal(np.sort(epochs), np.tile(np.arange(num), (4, 1)))
   if num > 20:
     assert len(np.unique(epochs, axis=0)) == 4
-  resumed = dataset.permuted_indices(num, batch_size, seed=seed, start=start)
-  for found, expected in zip(resumed, straight[start:], strict=False):
-    np.testing.assert_array_equal(found, expected)
+  resumed = dataset.order(num, batch_size, seed=seed)
+  for position in reversed(range(start, start + batches)):
+    np.testing.assert_array_equal(resumed(position), straight[position])
 
 
 def test_order_far_ahead_is_at_hand():
@@ -157,25 +157,25 @@ def test_streams_that_are_dropped_leave_no_threads():
   assert threading.active_count() <= before + 2 * dataset.AHEAD
 
 
-def test_stratified_shares_out_the_classes_the_same_way_every_time():
+def test_splits_divide_the_classes_alike_and_the_same_way_every_time():
   label = np.random.default_rng(1).choice(4, 1000, p=[0.5, 0.3, 0.15, 0.05])
-  sizes = dataset.tenths(1000, 'labels')
-  parts = dataset.stratified(sizes, label)
+  sizes = splits.tenths(1000, 'labels')
+  parts = splits.stratify(sizes, label)
   assert {k: len(v) for k, v in parts.items()} == sizes
   every = np.concatenate(list(parts.values()))
   np.testing.assert_array_equal(np.sort(every), np.arange(1000))
   for split, size in sizes.items():
     count = np.bincount(label[parts[split]], minlength=4)
     assert np.abs(count - np.bincount(label) * size / 1000).max() <= 1.5
-  again = dataset.stratified(sizes, label)
+  again = splits.stratify(sizes, label)
   assert all((parts[k] == again[k]).all() for k in parts)
-  plain = dataset.stratified(sizes)
+  plain = splits.stratify(sizes)
   assert not (np.sort(plain['test']) == np.sort(parts['test'])).all()
 
 
 def test_too_few_to_split():
-  assert dataset.tenths(10, '')['train'] == 8
+  assert splits.tenths(10, '')['train'] == 8
   with pytest.raises(
     dataset.DataError, match=r'^9 pictures: too few to split 80/10/10'
   ):
-    dataset.tenths(9, '9 pictures')
+    splits.tenths(9, '9 pictures')

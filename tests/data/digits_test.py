@@ -50,12 +50,12 @@ def test_crops_are_the_middle():
 
 def test_only_so_many_labels_are_told_and_those_are_true(data):
   few = digits.digits(labels=100)
-  told, all_labels = few.arrays('train')['label'], data.arrays('train')['label']
-  known = told >= 0
-  np.testing.assert_array_equal(np.bincount(told[known]), [10] * 10)
-  np.testing.assert_array_equal(told[known], all_labels[known])
+  labels, all_labels = few.arrays('train')['label'], data.arrays('train')['label']
+  known = labels >= 0
+  np.testing.assert_array_equal(np.bincount(labels[known]), [10] * 10)
+  np.testing.assert_array_equal(labels[known], all_labels[known])
   np.testing.assert_array_equal(few.arrays('train')['x'], data.arrays('train')['x'])
-  assert (told[~known] == -1).all() and told.dtype == np.int32
+  assert (labels[~known] == -1).all() and labels.dtype == np.int32
   for split in ('validation', 'test'):
     np.testing.assert_array_equal(
       few.arrays(split)['label'], data.arrays(split)['label']

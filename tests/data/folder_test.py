@@ -1,5 +1,6 @@
 """Folders of images of every kind, and what is said of those that cannot be used."""
 
+import itertools
 import os
 import struct
 import warnings
@@ -7,6 +8,8 @@ import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from gm_jax.data import dataset, folder, images, registry
@@ -50,6 +53,7 @@ def test_classes_are_sub_folders_and_shared_out(pets, memory):
   data = folder.folder(str(pets), memory=memory)
   assert data.spec.shape == (4, 6, 1) and data.spec.num_levels == 256
   assert data.spec.num_classes == 2 and data.spec.num_train == 24
+  assert data.class_names == ('cat', 'dog')
   parts = {s: data.arrays(s) for s in ('train', 'validation', 'test')}
   counts = {s: np.bincount(p['label']).tolist() for s, p in parts.items()}
   assert counts == {'train': [16, 8], 'validation': [2, 1], 'test': [2, 1]}
@@ -75,11 +79,41 @@ def test_splits_are_the_folders_own(pets, tmp_path):
     data.arrays('test')
 
 
+def test_classes_sort_as_numbers_do(tmp_path):
+  for name in ('10', '9', '2', 'b10', 'b9', 'a', 'B', 'b'):
+    for i in range(3):
+      save(tmp_path / name / f'{i}.png', gray(i))
+  data = folder.folder(str(tmp_path))
+  assert data.class_names == ('2', '9', '10', 'B', 'a', 'b', 'b9', 'b10')
+  assert [int(data.encode('label', n)) for n in ('2', '10', 'b9', 'A')] == [0, 2, 6, 4]
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=['Nd']), max_size=6)))
+def test_names_without_digits_sort_as_they_always_did(names):
+  assert sorted(names, key=folder.natural_key) == sorted(names)
+
+
+@given(st.lists(st.text('019ab-_', max_size=6)))
+def test_natural_order_is_plain_but_for_the_numbers(names):
+  found = sorted(names, key=folder.natural_key)
+  assert sorted(found) == sorted(names)
+  for a, b in itertools.pairwise(found):
+    first = next(
+      (i for i, (p, q) in enumerate(zip(a, b, strict=False)) if p != q), None
+    )
+    digits = [first is not None and c[first].isdigit() for c in (a, b)]
+    if a > b:  # then the names differ first within numbers
+      assert any(digits)
+  numbers = [name for name in found if name.isdigit()]
+  assert [int(n) for n in numbers] == sorted(int(n) for n in numbers)
+
+
 def test_flat_folder_has_no_labels(tmp_path):
   for i in range(12):
     save(tmp_path / f'{i}.png', gray(i))
   data = folder.folder(str(tmp_path))
   assert list(data.arrays('train')) == ['x'] and data.spec.num_classes is None
+  assert data.class_names is None
   assert len(data.arrays('test')['x']) == 1
 
 
@@ -90,9 +124,7 @@ def filled(tmp_path, count=10, shape=(4, 4)):
 
 def one(tmp_path, name, **options):
   """The pixels of one image among plain ones."""
-  return images.decoded(
-    str(tmp_path / name), **{'size': None, 'mode': 'RGB', **options}
-  )
+  return images.decode(str(tmp_path / name), **{'size': None, 'mode': 'RGB', **options})
 
 
 def test_palette_transparency_cmyk_and_gif(tmp_path):
@@ -146,7 +178,7 @@ def test_image_is_made_upright(tmp_path, orientation, suffix):
   exif = Image.Exif()
   exif[0x0112] = orientation
   path = save(tmp_path / f'a.{suffix}', np.ascontiguousarray(stored), exif=exif)
-  found = images.decoded(str(path), size=None, mode='L')[..., 0]
+  found = images.decode(str(path), size=None, mode='L')[..., 0]
   np.testing.assert_allclose(found.astype(int), upright, atol=4)
   if suffix == 'jpg':
     assert images.header(str(path))[0] == (16, 32)
@@ -156,13 +188,13 @@ def test_resizing_is_a_central_crop_and_antialiased(tmp_path):
   wide = np.zeros((64, 128), np.uint8)
   wide[:, 32:96] = np.indices((64, 64)).sum(0) % 2 * 255  # a fine checkerboard
   path = str(save(tmp_path / 'a.png', wide))
-  found = images.decoded(path, size=8, mode='L')[..., 0]
+  found = images.decode(path, size=8, mode='L')[..., 0]
   assert found.shape == (8, 8)
   assert np.abs(found.astype(int) - 127).max() <= 4  # gray, not aliased
   alone = save(tmp_path / 'b.png', np.ascontiguousarray(wide[:, 32:96]))
-  alone = images.decoded(str(alone), size=8, mode='L')[..., 0]
+  alone = images.decode(str(alone), size=8, mode='L')[..., 0]
   np.testing.assert_array_equal(found, alone)
-  exact = images.decoded(path, size=64, mode='L')[..., 0]
+  exact = images.decode(path, size=64, mode='L')[..., 0]
   np.testing.assert_array_equal(exact, wide[:, 32:96])
 
 

@@ -1,4 +1,4 @@
-"""The law of the tunes is a law, and the tunes are drawn from it."""
+"""The distribution of the tunes sums to one, and the tunes are drawn from it."""
 
 import itertools
 
@@ -15,22 +15,24 @@ def test_moves_are_a_walk_on_two_octaves():
   np.testing.assert_allclose(table[0, :3], np.array([2, 3, 1]) / 6)
 
 
-def test_the_law_sums_to_one_over_shorter_tunes(monkeypatch):
+def test_the_distribution_sums_to_one_over_shorter_tunes(monkeypatch):
   monkeypatch.setattr(melodies, 'PHRASE', 2)
   monkeypatch.setattr(melodies, 'LENGTH', 8)
   pairs = np.array(list(itertools.product(range(melodies.NUM_LEVELS), repeat=2)))
   scale = melodies.SCALE
-  given = [  # phrases that some key allows, with the others 0 anyway
+  allowed = [  # phrases that some key allows, with the others 0 anyway
     p for p in pairs
     if any({p[0] - k, p[1] - k} <= set(scale) for k in range(melodies.KEYS))
     and abs(int(p[0]) - int(p[1])) <= 4
   ]  # fmt: skip
-  a, b = (np.array(part) for part in zip(*itertools.product(given, given), strict=True))
+  a, b = (
+    np.array(part) for part in zip(*itertools.product(allowed, allowed), strict=True)
+  )
   tunes = np.concatenate([a, a, b, a], axis=1)
   np.testing.assert_allclose(np.exp(melodies.log_prob(tunes)).sum(), 1, rtol=1e-9)
 
 
-def test_tunes_have_the_laws_entropy_and_none_else_has_mass():
+def test_tunes_have_its_entropy_and_none_else_has_mass():
   data = registry.load('melodies')
   x = data.arrays('train')['x']
   assert x.shape == (4096, 32) and x.min() >= 0 and x.max() < data.spec.num_levels
@@ -40,10 +42,10 @@ def test_tunes_have_the_laws_entropy_and_none_else_has_mass():
   # Key, two first notes and fourteen moves are told by a tune but for rare keys.
   moves = melodies.moves()
   each = -(moves * np.log(np.where(moves > 0, moves, 1))).sum(1)
-  law, entropy = np.full(15, 1 / 15), np.log(12) + 2 * np.log(15)
+  degree, entropy = np.full(15, 1 / 15), np.log(12) + 2 * np.log(15)
   for _ in range(7):
-    entropy += 2 * law @ each
-    law = law @ moves
+    entropy += 2 * degree @ each
+    degree = degree @ moves
   error = log_p.std() / 64
   assert entropy - 0.6 < -log_p.mean() < entropy + 4 * error
   wrong = x[:5].copy()

@@ -71,6 +71,42 @@ def test_every_key_by_its_other_names(tmp_path):
   assert data.arrays('validation')['text'].shape == (20, 6)
 
 
+def test_parts_are_the_spaces_of_what_stands_beside_x(tmp_path):
+  path = saved(
+    tmp_path, x=POINTS, y_image=PIXELS, text=np.array(['ab', 'c'] * 10),
+    condition=LABELS[:, None] * [1, 2], domain=LABELS, label=LABELS, mask=POINTS > 0,
+  )  # fmt: skip
+  data = npz.npz(path, transform=transforms.dequantization)  # of y, the integers
+  parts = data.spec.parts
+  found = {
+    k: (p.shape, jnp.dtype(p.dtype).name, p.num_levels) for k, p in parts.items()
+  }
+  assert found == {
+    'y': ((4, 5, 1), 'float32', 256),
+    'condition': ((2,), 'float32', None),
+    'text': ((2,), 'int32', 256),
+    'domain': ((), 'int32', 3),
+  }
+  assert data.spec.transform.measure == parts['y'].transform.measure == 'density'
+  batch = next(data.batches('train', 8, seed=0))
+  assert batch['y'].dtype == np.uint8
+  model = dataset.transformed(data.spec, batch)
+  for key, part in parts.items():
+    assert model[key].dtype == part.dtype and model[key].shape[1:] == part.shape
+    np.testing.assert_array_equal(part.transform.inverse(model[key]), batch[key])
+  # Integers of a condition are floats; each y is that of its x.
+  np.testing.assert_array_equal(model['condition'][:, 0], batch['label'])
+  index = [int(np.flatnonzero((x == POINTS).all(1))[0]) for x in batch['x']]
+  np.testing.assert_array_equal(batch['y'][..., 0], PIXELS[index])
+
+
+def test_number_of_tokens_is_that_of_all_splits(tmp_path):
+  tokens = np.tile(np.arange(20)[:, None], 3)
+  data = npz.npz(saved(tmp_path, x_train=POINTS, x_test=POINTS, text_train=tokens,
+                       text_test=tokens + 7))  # fmt: skip
+  assert data.spec.parts['text'].num_levels == 27
+
+
 @pytest.mark.parametrize('dtype', ['bool', 'int64', 'uint16', 'uint8'])
 def test_levels_of_integers(tmp_path, dtype):
   x = (PIXELS > 127).astype(dtype)
@@ -131,6 +167,18 @@ BAD = {
   'complex': ({'x': POINTS * 1j}, 'x: expected numbers, got complex64'),
   'strings': ({'x': np.array([['a']] * 20)}, 'x: expected numbers, got <U1'),
   'captions': ({'x': POINTS, 'text': POINTS}, r'text: expected \[N\] strings, got'),
+  'y of ints': (
+    {'x': POINTS, 'y_image': LABELS[:, None]},
+    r'y_image: int64 needs the number of levels',
+  ),
+  'y in one split': (
+    {'x_train': POINTS, 'x_test': POINTS, 'y_image_test': POINTS},
+    'y is given for some splits, not for all',
+  ),
+  'words': (
+    {'x': POINTS, 'condition': np.array(['a'] * 20)},
+    'condition: expected numbers, got <U1',
+  ),
   'mask': ({'x': POINTS, 'mask': LABELS}, 'mask: expected True and False'),
   'both': ({'x': POINTS, 'images': POINTS}, 'both x and images: keep one'),
   'mixed': ({'x': POINTS, 'x_test': POINTS}, 'both x and x_test: split all or none'),
@@ -141,7 +189,7 @@ BAD = {
   ),
   'kinds': (
     {'x_train': POINTS, 'x_test': PIXELS[..., 0]},
-    'x_test: uint8, where x of train is of another kind',
+    'x_test: uint8, where that of train is of another kind',
   ),
   'label missing': (
     {'x_train': POINTS, 'y_train': LABELS, 'x_test': POINTS},

@@ -46,8 +46,8 @@ def test_transform_is_chosen_by_name(transform):
   raw, key = np.arange(17)[:, None], jax.random.key(0)
   assert found.measure == expected.measure
   np.testing.assert_array_equal(found.forward(key, raw), expected.forward(key, raw))
-  given = registry.load('digits', transform=transforms.PIXELS[transform])
-  assert given.spec.transform.measure == expected.measure
+  by_keyword = registry.load('digits', transform=transforms.PIXELS[transform])
+  assert by_keyword.spec.transform.measure == expected.measure
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_unknown_name_suggests_the_nearest(name, near):
   ('name', 'words'),
   [
     ('toy:ring?num_mode=3', "did you mean 'num_modes'? There are: num_modes, rad"),
-    ('toy:ring?num_modes=3.5', "num_modes='3.5' must be a whole number"),
+    ('toy:ring?num_modes=3.5', "num_modes='3.5' must be an integer"),
     ('toy:ring?std=wide', "std='wide' must be a number"),
     ('toy:ring?std=nan', "std='nan' must be a number"),
     ('toy:ring?std', "option 'std' must be name=value"),
@@ -94,6 +94,19 @@ def test_unknown_name_suggests_the_nearest(name, near):
     ('digits:3', "did you mean 'digits'?"),
     ('stacked:toy:ring', 'only images of one channel'),
     ('stacked:digits?size=3', "no option 'size'"),
+    ('unpaired:', "'unpaired:' names no data: unpaired:NAME|NAME"),
+    ('unpaired', "'unpaired' names no data: unpaired:NAME|NAME"),
+    ('unpaired:digits', "one data set, 'digits'; expected unpaired:NAME|NAME"),
+    ('domains:digits', "one data set, 'digits'; expected domains:NAME|NAME|..."),
+    ('unpaired:digits|digts', "no data set 'digts'; did you mean 'digits'?"),
+    ('unpaired:digts|digits', "no data set 'digts'; did you mean 'digits'?"),
+    ('unpaired:digits|digits|manual', 'names 3 data sets; expected unpaired:'),
+    ('unpaired:digits|digits?size=3', "digits: no option 'size'"),
+    ('unpaired:digits?size=3|digits', "digits: no option 'size'"),
+    ('unpaired?pairs=true:digits|digits', "no option 'pairs'; did you mean 'paired'?"),
+    ('unpaired?paired=yes:digits|digits', 'must be one of true, false'),
+    ('domains:digits|unpaired:digits|digits', "joins 'unpaired:digits', which is it"),
+    ('static:unpaired:digits|digits', 'unpaired:static:NAME|static:NAME'),
   ],
 )
 def test_what_makes_no_sense_is_said_in_one_line(name, words):
@@ -124,9 +137,59 @@ def test_stacked_sets_take_the_options_of_their_base():
   assert spec.shape == (8, 8, 3) and spec.transform.measure == 'density'
 
 
+@pytest.mark.parametrize(
+  'name',
+  [
+    'unpaired:digits?transform=levels&crop=6|toy:ring?std=0.1',
+    'unpaired?paired=true:digits|stacked:digits',
+    'unpaired:dynamic:digits|static:digits?crop=4',
+    'domains:digits|digits?labels=100|digits',
+    'domains?paired=true:digits|digits',
+    'dynamic:domains:digits|digits?labels=100',
+  ],
+)
+def test_names_of_joined_sets_load_what_they_name(name):
+  if 'paired' in name and 'stacked' in name:
+    assert 'endless' in message(name)
+    return
+  data = registry.load(name)
+  assert data.name == name
+  again = registry.load(data.name)
+  assert again.spec.shape == data.spec.shape and set(again.spec.parts)
+  found, expected = (next(d.batches('train', 8, seed=2)) for d in (again, data))
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_each_side_has_its_own_options_and_paths_may_hold_bars(tmp_path):
+  path = tmp_path / 'a|b?c' / 'd|digit.npz'
+  path.parent.mkdir()
+  np.savez(path, x=np.zeros((10, 3), np.int64))
+  data = registry.load(f'unpaired:npz:{path}?levels=5|digits?crop=6&transform=levels')
+  part = data.spec.parts['y']
+  assert data.spec.shape == (3,) and data.spec.num_levels == 5
+  assert part.shape == (6, 6, 1) and part.dtype == np.int32
+  turned = registry.load(f'unpaired:digits|npz:{path}?levels=5')
+  assert turned.spec.shape == (8, 8, 1) and turned.spec.parts['y'].num_levels == 5
+  by_keyword = registry.load('domains:digits|digits', paired=True)
+  assert by_keyword.arrays('pairs')['x'].shape == (360, 2, 8, 8, 1)
+
+
 TEXT = st.text(st.characters(), max_size=40)
 ODD = st.sampled_from(
-  ['', '=', '&', '?', 'size=', 'memory=true', 'std=1', 'transform=logit', 'levels=-1']
+  [
+    '',
+    '=',
+    '&',
+    '?',
+    '|',
+    '|digits',
+    '|toy:ring',
+    'size=',
+    'memory=true',
+    'std=1',
+    'transform=logit',
+    'levels=-1',
+  ]
   + ['std=1e-320', 'num_modes=99999999999999999999', 'side=7', 'length=9' * 3, '\0']
 )
 KIND = st.sampled_from([*registry.KINDS, *(f'toy:{t}' for t in ('ring', 'grid'))])

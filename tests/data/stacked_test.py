@@ -87,8 +87,8 @@ def test_modes_and_examples_are_uniform_and_channels_independent():
 
 def test_modes_of_the_digits_are_the_product_of_their_class_frequencies():
   data, digits = (registry.load(n) for n in ('stacked:digits', 'digits'))
-  share = np.bincount(digits.arrays('train')['label'], minlength=10) / 1257
-  expected = np.einsum('a,b,c->abc', share, share, share).ravel()
+  fraction = np.bincount(digits.arrays('train')['label'], minlength=10) / 1257
+  expected = np.einsum('a,b,c->abc', fraction, fraction, fraction).ravel()
   label = data.arrays('train', 50_000)['label']
   counts = np.bincount(label, minlength=1000)
   assert stats.chisquare(counts, 50_000 * expected).pvalue > 1e-3

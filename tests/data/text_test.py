@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gm_jax.data import dataset, registry, text
+from gm_jax.data import dataset, registry, text, words
 
 STORY = ''.join(f'Line {n}: größer als früher, 数 {n * n}.\n' for n in range(40))
 
@@ -55,13 +55,15 @@ def test_character_of_the_test_text_alone_has_a_token(tmp_path):
   path.write_text('ab' * 50 + 'z')
   data = registry.load(f'text:{path}?length=5')
   assert data.vocabulary == ('a', 'b', 'z')
-  np.testing.assert_array_equal(text.encode('zab', data.vocabulary), [2, 0, 1])
+  np.testing.assert_array_equal(
+    words.tokenize_characters('zab', data.vocabulary), [2, 0, 1]
+  )
 
 
 @given(st.text(STORY, max_size=50))
 def test_decoding_undoes_encoding(string):
   vocabulary = sorted(set(STORY))
-  tokens = text.encode(string, vocabulary)
+  tokens = words.tokenize_characters(string, vocabulary)
   assert tokens.dtype == np.int32 and tokens.shape == (len(string),)
   assert text.decode(tokens, vocabulary) == string
 
@@ -70,7 +72,7 @@ def test_what_is_not_in_the_vocabulary_is_named():
   with pytest.raises(
     ValueError, match="string has 'q' at position 2, which is not among the 2"
   ):
-    text.encode('abqz', ('a', 'b'))
+    words.tokenize_characters('abqz', ('a', 'b'))
   for tokens in ([0, 2], [0, -1]):
     with pytest.raises(
       ValueError, match=f'tokens must be from 0 to 1, got {tokens[1]}'
@@ -85,7 +87,7 @@ def test_byte_order_mark_is_no_character(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('content', 'words'),
+  ('content', 'message'),
   [
     (b'', 'empty'),
     (b'abc\xff' * 99, 'not UTF-8 text: byte 3 is 0xff'),
@@ -94,10 +96,10 @@ def test_byte_order_mark_is_no_character(tmp_path):
     (b'a' * 1279, '1279 characters are too few.*so 1280 are needed'),
   ],
 )
-def test_damaged_files_are_named(tmp_path, content, words):
+def test_damaged_files_are_named(tmp_path, content, message):
   path = tmp_path / 'a.txt'
   path.write_bytes(content)
-  with pytest.raises(dataset.DataError, match=f'a.txt: {words}'):
+  with pytest.raises(dataset.DataError, match=f'a.txt: {message}'):
     text.text(str(path))
 
 

@@ -56,7 +56,8 @@ def root(tmp_path_factory):
     made.download_and_prepare()
 
   path = tmp_path_factory.mktemp('tfds')
-  image, label = features.Image(shape=(6, 5, 3)), features.ClassLabel(num_classes=4)
+  names = ['ant', 'bee', 'cow', 'dog']
+  image, label = features.Image(shape=(6, 5, 3)), features.ClassLabel(names=names)
   both = {'picture': image, 'kind': label}
   record = {'file_format': 'array_record'}
   builder(
@@ -92,6 +93,8 @@ def test_images_and_labels_are_those_that_were_built(root, memory):
   data = load(root, 'plain', memory=memory)
   assert data.spec.shape == (6, 5, 3) and data.spec.num_classes == 4
   assert data.spec.num_train == 40 and data.spec.num_levels == 256
+  assert data.class_names == ('ant', 'bee', 'cow', 'dog')
+  assert data.encode('label', 'Cow') == 2
   parts = [data.arrays(split) for split in ('train', 'test')]
   found = np.concatenate([p['x'] for p in parts])
   np.testing.assert_array_equal(unsorted(found), unsorted(PIXELS))
@@ -138,7 +141,7 @@ def test_features_are_found_or_named(root):
     load(root, 'pair', image='up')
   with pytest.raises(ValueError, match="image='kind' is no image"):
     load(root, 'plain', image='kind')
-  with pytest.raises(ValueError, match="label='left' is no whole number"):
+  with pytest.raises(ValueError, match="label='left' is no integer"):
     load(root, 'pair', image='left', label='left')
 
 
@@ -147,6 +150,7 @@ def test_images_of_many_sizes_need_one(root):
     load(root, 'sizes')
   data = load(root, 'sizes', size=3, mode='L', label='id')
   assert data.spec.shape == (3, 3, 1) and data.spec.num_classes is None
+  assert data.class_names is None
   arrays = data.arrays('train')
   three = arrays['label'] % 3 == 0  # of height 3: only cropped
   for x, i in zip(arrays['x'][three], arrays['label'][three], strict=True):

@@ -141,11 +141,12 @@ def test_drawn_pixels_have_their_masses():
 
 
 def test_log1mexp_near_and_far():
+  # JAX's, on which `discretized_logistic` and `f_divergence` rely in their tails.
   t = np.array([1e-8, 1e-3, 0.5, 0.7, 3.0, 30.0, 200.0])
   exact = np.log(-np.expm1(-t))
-  np.testing.assert_allclose(likelihood.log1mexp(jnp.array(t, jnp.float32)), exact,
+  np.testing.assert_allclose(jax.nn.log1mexp(jnp.array(t, jnp.float32)), exact,
                              rtol=3e-4, atol=1e-37)  # fmt: skip
-  slopes = jax.vmap(jax.grad(likelihood.log1mexp))(jnp.array(t, jnp.float32))
+  slopes = jax.vmap(jax.grad(jax.nn.log1mexp))(jnp.array(t, jnp.float32))
   np.testing.assert_allclose(slopes, 1 / np.expm1(t), rtol=3e-4, atol=1e-37)
 
 
@@ -163,15 +164,15 @@ def test_large_logits_are_finite_or_infinite_never_nan():
 def test_gradients_are_those_of_finite_differences(name):
   with jax.enable_x64(True):
     a, b = jax.random.normal(KEY, (2, 3, 4))
-    whole = jnp.array([[0, 1, 2, 3]] * 3)
+    levels = jnp.array([[0, 1, 2, 3]] * 3)
     losses = {
-      'bernoulli': lambda a, b: likelihood.bernoulli(a, whole % 2),
-      'gaussian': lambda a, b: likelihood.gaussian(a, jnp.exp(b), whole * 0.3),
+      'bernoulli': lambda a, b: likelihood.bernoulli(a, levels % 2),
+      'gaussian': lambda a, b: likelihood.gaussian(a, jnp.exp(b), levels * 0.3),
       'categorical': lambda a, b: likelihood.categorical(
-        a[..., None] * jnp.arange(4.0) + b[..., None] * jnp.arange(4.0) ** 2, whole
+        a[..., None] * jnp.arange(4.0) + b[..., None] * jnp.arange(4.0) ** 2, levels
       ),
       'logistic': lambda a, b: likelihood.discretized_logistic(
-        a, b, whole, num_levels=4
+        a, b, levels, num_levels=4
       ),
     }
     check_grads(losses[name], (a, b), order=1, modes=['rev'], rtol=1e-6)
@@ -184,7 +185,7 @@ def test_bits_of_uniform_bytes_are_eight():
   nats = jnp.array([-3 * np.log(256)])
   bits = functools.partial(likelihood.bits_per_dimension, nats, 3)
   np.testing.assert_allclose(bits(measure='mass'), 8.0, rtol=1e-6)
-  # The same law, dequantized and scaled by 1 / 256: density 1 on the unit cube.
+  # The same distribution, dequantized and scaled by 1 / 256: density 1 on the cube.
   log_det = jnp.full(1, -3 * np.log(256))
   of_density = likelihood.bits_per_dimension(
     jnp.zeros(1), 3, measure='density', log_det=log_det
@@ -204,9 +205,9 @@ def test_gaussian_integrates_to_one():
   [
     (lambda: likelihood.bernoulli(jnp.zeros((3, 1)), jnp.zeros(3)), 'one shape'),
     (lambda: likelihood.gaussian(jnp.zeros((3, 1)), 1.0, jnp.zeros((3, 2))), 'one'),
-    (lambda: likelihood.categorical(jnp.zeros((3, 4)), jnp.zeros(3)), 'whole'),
+    (lambda: likelihood.categorical(jnp.zeros((3, 4)), jnp.zeros(3)), 'integers'),
     (lambda: likelihood.categorical(jnp.zeros((3, 4)), jnp.zeros((3, 4), int)), 'x, K'),
-    (lambda: of_each(jnp.zeros(3), num_levels=9), 'whole'),
+    (lambda: of_each(jnp.zeros(3), num_levels=9), 'integers'),
     (lambda: of_each(jnp.arange(3), num_levels=2), 'x must be from 0 to 1, got 2'),
     (lambda: likelihood.categorical(jnp.zeros((1, 1, 4)), -jnp.ones((1, 1), int)),
      'x must be from 0 to 3, got -1'),

@@ -210,7 +210,7 @@ def test_conditions_and_shapes_that_do_not_fit_are_refused():
   with pytest.raises(ValueError, match=r'x must be \[B, 6\]'):
     nade.NADE(D).init(jax.random.key(0), jnp.zeros((2, 5)))
   np.testing.assert_array_equal(orders.checked(None, 3), [0, 1, 2])
-  with pytest.raises(ValueError, match=r'x must be .*got float32'):
+  with pytest.raises(ValueError, match='x must be integers, got float32'):
     plain.step(plain.init(jax.random.key(0), {'x': EVERY}), jax.random.key(1),
                {'x': EVERY.astype(jnp.float32)})  # fmt: skip
   with pytest.raises(ValueError, match='x must be from 0 to 1, got 7'):

@@ -138,7 +138,7 @@ def test_refusals():
   with pytest.raises(ValueError, match='unconditional'):
     method.sample(base.Model({}, {}), jax.random.key(0), 1, condition=1)
   binary = mixture.mixture(mixture.bernoullis(), (2,), 1)
-  with pytest.raises(ValueError, match=r'x must be .*got float32'):
+  with pytest.raises(ValueError, match='x must be integers, got float32'):
     binary.init(jax.random.key(0), {'x': jnp.array([[0.5, -1.0]])})
   with pytest.raises(ValueError, match='x must be from 0 to 1, got 3'):
     binary.init(jax.random.key(0), {'x': jnp.array([[0, 3]])})

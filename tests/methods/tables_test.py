@@ -195,7 +195,7 @@ def count_once(x):
     (lambda: orders.columns((4,)), 'two axes'),
     (lambda: count_once(jnp.array([[0, 1, 2]])), 'x must be from 0 to 1, got 2'),
     (lambda: count_once(jnp.array([[0, -1, 1]])), 'x must be from 0 to 1, got -1'),
-    (lambda: count_once(jnp.array([[0.0, 1.0, 1.0]])), r'x must be .*got float32'),
+    (lambda: count_once(jnp.array([[0.0, 1.0, 1.0]])), 'integers, got float32'),
   ],
 )
 def test_refusals(call, words):

@@ -111,14 +111,16 @@ def test_convnet_is_flax_convolutions():
 def test_shifted_images_are_the_images_elsewhere_on_their_background():
   images = np.full((400, 8, 8, 1), -1, np.float32)
   images[:, 3, 4] = 0.5
-  moved = np.asarray(features.shifted(jax.random.key(0), jnp.asarray(images), pixels=2))
+  moved = np.asarray(
+    features.random_shift(jax.random.key(0), jnp.asarray(images), pixels=2)
+  )
   assert set(np.unique(moved)) == {-1, 0.5}
   rows, columns = np.nonzero(moved[..., 0] == 0.5)[1:]
   assert len(rows) == 400  # one a picture
   counts = np.zeros((8, 8))
   np.add.at(counts, (rows, columns), 1)
   assert (counts[1:6, 2:7] > 0).all() and counts[1:6, 2:7].sum() == 400  # all 25 moves
-  same = features.shifted(jax.random.key(0), jnp.asarray(images), pixels=0)
+  same = features.random_shift(jax.random.key(0), jnp.asarray(images), pixels=0)
   np.testing.assert_array_equal(same, images)
 
 
@@ -145,8 +147,8 @@ def test_counting_classifier_is_right_on_98_percent_of_digits(cached, capsys):
   classifier = call(steps=1500)
   assert float(classifier.accuracy) >= 0.98
   first = capsys.readouterr().out
-  share = f'{100 * float(classifier.accuracy):.1f}%'
-  assert first == f'classifier my:digits: {share} of 360 held-out images\n'
+  percent = f'{100 * float(classifier.accuracy):.1f}%'
+  assert first == f'classifier my:digits: {percent} of 360 held-out images\n'
   images, labels = _digits()[1]
   before = _files(folder)
   again = call(steps=1500)

@@ -75,17 +75,17 @@ def test_arnoldi_in_a_small_invariant_space_gives_zeros_for_what_is_missing():
 @pytest.mark.parametrize(('a', 'b'), [(0.3, 2.0), (-0.5, 1.0), (1.0, 0.0)])
 def test_turning_of_a_spiral(a, b):
   spiral = jnp.array([[a, b], [-b, a]])
-  found = game.turning(lambda w: spiral @ w, jnp.array([0.4, -1.3]))
+  found = game.local_dynamics(lambda w: spiral @ w, jnp.array([0.4, -1.3]))
   np.testing.assert_allclose(found.attraction, a, rtol=1e-5, atol=1e-6)
   np.testing.assert_allclose(found.rotation, abs(b), rtol=1e-5, atol=1e-6)
-  at_rest = game.turning(lambda w: spiral @ w, jnp.zeros(2))
+  at_rest = game.local_dynamics(lambda w: spiral @ w, jnp.zeros(2))
   assert at_rest == (0.0, 0.0)
 
 
 def test_a_gradient_field_does_not_turn():
   with jax.enable_x64(True):
     loss = lambda w: jnp.sum(jnp.sin(w) * jnp.roll(w, 1)) ** 2  # noqa: E731
-    found = game.turning(jax.grad(loss), jnp.array([0.3, -1.0, 2.0]))
+    found = game.local_dynamics(jax.grad(loss), jnp.array([0.3, -1.0, 2.0]))
   assert abs(found.rotation) < 1e-9 < abs(found.attraction)
 
 

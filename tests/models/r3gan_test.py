@@ -36,14 +36,14 @@ def test_grouped_convolution_and_its_gradients_equal_lax(groups, size):
 
 def test_resampling_keeps_constants_means_and_straight_lines():
   line = jnp.broadcast_to(jnp.arange(8.0)[:, None, None], (1, 8, 8, 1))
-  down, up = r3gan.downsampled(line), r3gan.upsampled(line)
+  down, up = r3gan.downsample(line), r3gan.upsample(line)
   np.testing.assert_allclose(down[0, 1:-1, 0, 0], [2.5, 4.5], rtol=1e-6)
   middle = up[0, 1:-1, 4, 0]  # quarters between, twice as many
   np.testing.assert_allclose(middle, np.arange(14) / 2 + 0.25, rtol=1e-6)
   x = jax.random.normal(jax.random.key(0), (2, 4, 6, 3))
-  np.testing.assert_allclose(r3gan.upsampled(x).mean((1, 2)), x.mean((1, 2)), atol=1e-6)
+  np.testing.assert_allclose(r3gan.upsample(x).mean((1, 2)), x.mean((1, 2)), atol=1e-6)
   ones = jnp.ones((1, 6, 6, 1))
-  np.testing.assert_allclose(r3gan.downsampled(ones), jnp.ones((1, 3, 3, 1)), rtol=1e-6)
+  np.testing.assert_allclose(r3gan.downsample(ones), jnp.ones((1, 3, 3, 1)), rtol=1e-6)
 
 
 def test_networks_begin_as_their_resamplings():
@@ -51,13 +51,13 @@ def test_networks_begin_as_their_resamplings():
   generator = r3gan.Generator(8, 1, (16, 16), blocks=1)
   weights = generator.init(jax.random.key(0), z)['params']
   start = weights['basis'] * (z @ weights['Dense_0']['kernel'])[:, None, None]
-  expected = r3gan.upsampled(start) @ weights['Dense_1']['kernel']
+  expected = r3gan.upsample(start) @ weights['Dense_1']['kernel']
   x = generator.apply({'params': weights}, z)
   np.testing.assert_allclose(x, expected, rtol=1e-5, atol=1e-5)
 
   critic = r3gan.Discriminator((16, 16), blocks=1)
   weights = critic.init(jax.random.key(2), x)['params']
-  features = r3gan.downsampled(x @ weights['Dense_0']['kernel'])
+  features = r3gan.downsample(x @ weights['Dense_0']['kernel'])
   features = (features * weights['head']).sum((1, 2))
   expected = features @ weights['Dense_1']['kernel']
   np.testing.assert_allclose(

@@ -76,7 +76,7 @@ def test_attention_by_parts_is_softmax_over_all_that_is_not_later(length):
     later = np.arange(length)[None] > np.arange(length)[:, None]
     return jax.nn.softmax(jnp.where(later, -jnp.inf, scores)) @ values
 
-  found, pull = jax.vjp(transformer._causal, queries, keys, values)
+  found, pull = jax.vjp(transformer._causal_attention, queries, keys, values)
   expected, push = jax.vjp(whole, queries, keys, values)
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=5e-5)
   for ours, theirs in zip(pull(cotangent), push(cotangent), strict=True):

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.configs import common
+from experiments.configs.parts import runs
 from gm_jax import base, conditions, gradient
 
 CARD = base.Card(
@@ -25,7 +25,7 @@ CARD = base.Card(
 
 def get_config(arg=None):
   """The config; the argument 'several' adds a number to the class."""
-  config = common.run('digits?transform=dequantization', steps=8, batch_size=16)
+  config = runs.run('digits?transform=dequantization', steps=8, batch_size=16)
   config.several = arg == 'several'
   return config
 
@@ -91,11 +91,12 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
 
 def make_evaluation(config, data):
   """Mean of samples of classes in turn: it depends on the options."""
-  del config
-  label = jnp.arange(20) % data.spec.num_classes
+  condition = jnp.arange(20) % data.spec.num_classes
+  if config.several:
+    condition = {'label': condition, 'condition': jnp.zeros((20, 1))}
 
   def evaluation(method, model, key):
-    x = method.sample(model, key, 20, condition=label)
+    x = method.sample(model, key, 20, condition=condition)
     return {'spread': x.std(axis=(1, 2, 3)).mean()}
 
   return evaluation
