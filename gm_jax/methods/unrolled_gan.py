@@ -103,7 +103,7 @@ def unrolled_gan(
     g, critic = players.get(state, GENERATOR), players.get(state, DISCRIMINATOR)
     value = conditions.training_embedding(condition, key, batch)
     slices = gradient.interleaved((batch['x'], value), 1 + num_unroll if fresh else 1)
-    own = real, value = jax.tree.map(lambda x: x[0], slices)
+    real, value = jax.tree.map(lambda x: x[0], slices)
     later = jax.tree.map(lambda x: x[1:], slices)
 
     def generate(params, z_key, key, value):
@@ -116,7 +116,7 @@ def unrolled_gan(
       return d_step(critic, d_key, real, fake, value)
 
     # 1. The discriminator takes one ordinary step on f.
-    critic, metrics = fresh_step(critic, g.params, keys[0], *own)
+    critic, metrics = fresh_step(critic, g.params, keys[0], real, value)
 
     # 2. The generator takes one step on f_k: it looks k steps of the discriminator
     # ahead, which depend on its parameters too and which nothing keeps.
