@@ -11,7 +11,7 @@ import pytest
 
 from gm_jax import base
 from gm_jax.data import dataset, registry, transforms
-from gm_jax.training import launch, setup
+from gm_jax.training import conditioning, launch
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -64,7 +64,9 @@ def test_independent_pixels_have_smoothed_frequencies(tmp_path):
   np.testing.assert_allclose(found['nll_error'], error, rtol=1e-4)
   bits = found['bits_per_dim'] * 64 * np.log(2)
   np.testing.assert_allclose(bits, found['nll'], rtol=1e-5)
-  samples = launch.sample(experiment, config, tmp_path, num=2000)
+  samples = launch.sample(
+    experiment, config, tmp_path, request=launch.Request(num=2000)
+  )
   frequency = (samples.reshape(-1, 64)[:, :, None] == np.arange(17)).mean(0)
   assert np.abs(frequency - p).max() < 5 * np.sqrt(0.25 / 2000)
 
@@ -82,7 +84,7 @@ def test_a_model_of_classes_goes_through_every_mode(tmp_path):
   launch.train(*run, tmp_path)
   found = launch.evaluate(*run, tmp_path)
   assert 0 < float(found['nll']) < 64 * np.log(2) + 5
-  samples = launch.sample(*run, tmp_path, num=30)
+  samples = launch.sample(*run, tmp_path, request=launch.Request(num=30))
   assert samples.shape == (30, 8, 8, 1) and set(np.unique(samples)) <= {0, 1}
   assert (tmp_path / 'samples.png').read_bytes()[:4] == b'\x89PNG'
 
@@ -90,7 +92,7 @@ def test_a_model_of_classes_goes_through_every_mode(tmp_path):
 def test_text_is_printed_and_drawn(tmp_path, capsys):
   run = small('markov_manual', memory=1, batch_size=512)
   launch.train(*run, tmp_path)
-  samples = launch.sample(*run, tmp_path, num=3)
+  samples = launch.sample(*run, tmp_path, request=launch.Request(num=3))
   vocabulary = registry.load('manual').vocabulary
   texts = [''.join(vocabulary[t] for t in one) for one in samples]
   assert capsys.readouterr().out.endswith(''.join(f'---\n{text}\n' for text in texts))
@@ -112,11 +114,11 @@ def test_conditions_of_samples_are_those_of_the_test_split():
   splits = {s: {'x': np.zeros((5, 2), np.uint8), 'condition': numbers}
             for s in ('train', 'test')}  # fmt: skip
   data = dataset.in_memory('mine', spec, splits)
-  found = setup.conditions('condition', data)(7)
+  card = CARD._replace(condition=('condition',))
+  found = conditioning.defaults(card, data)(7)
   np.testing.assert_array_equal(found, np.concatenate([numbers, numbers[:2]]))
-  with pytest.raises(ValueError, match="condition = 'label', but mine has condition"):
-    setup.conditions('label', data)
+  assert conditioning.defaults(CARD, data)(7) is None  # which the model refuses
   digits = registry.load('digits')
-  np.testing.assert_array_equal(setup.conditions('label', digits)(12) % 10,
-                                np.arange(12) % 10)  # fmt: skip
-  assert setup.conditions('', digits)(3) is None
+  found = conditioning.defaults(CARD, digits)(12)
+  np.testing.assert_array_equal(found, np.arange(12) % 10)
+  assert conditioning.defaults(CARD._replace(condition=()), digits)(3) is None
