@@ -4,18 +4,25 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 CONFIG := requirements.txt setup.cfg pyproject.toml
 
-.PHONY: demo test test-slow drills lint format benchmark clean
+# Compiling is most of the tests' work: programs are hardly optimized.
+TEST = JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PY) -m pytest -n 2 --dist loadgroup
+
+.PHONY: demo test costs test-slow drills lint format benchmark clean
 
 demo: $(VENV)/.run
 	$(PY) experiments/demo.py
 
-# Compiling is most of the work: two workers, and programs hardly optimized.
 test: $(VENV)/.test
-	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PY) -m pytest -n 2 --dist loadfile \
-	  -m "not slow and not drill"
+	$(TEST) -m "not slow and not drill"
 
+# What tests cost: all, or as OF="tests/methods_test.py -k kde".
+costs: $(VENV)/.test
+	$(TEST) -m "not slow and not drill" --costs $(OF)
+
+# The laws on every row; then what runs programs as users do.
 test-slow: $(VENV)/.test
-	$(PY) -m pytest -n 2 --dist load -m slow
+	$(TEST) -m slow tests/methods_test.py
+	$(PY) -m pytest -n 2 --dist loadgroup -m slow --ignore=tests/methods_test.py
 
 drills: $(VENV)/.test
 	$(PY) -m pytest -m drill
@@ -24,6 +31,7 @@ lint: $(VENV)/.test
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(PY) tests/vocabulary.py
 
 format: $(VENV)/.test
 	$(PY) -m ruff check --fix .

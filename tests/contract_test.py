@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from signatures import check_signatures
 
 from gm_jax import base
 from gm_jax.training import experiment as experiment_lib
@@ -137,20 +138,6 @@ def test_queries_have_the_signatures_that_the_contract_writes_down(name, runs):
   config, workdir, _ = runs(name)
   del config
   check_signatures(trained.load(workdir).method)
-
-
-def check_signatures(method):
-  """Every query's arguments are those of `base.QUERIES`; options have defaults."""
-  import inspect
-
-  for name, query in method.queries.items():
-    expected, found = base.QUERIES[name], inspect.signature(query).parameters.values()
-    positional = [p.name for p in found if p.kind is p.POSITIONAL_OR_KEYWORD]
-    assert tuple(positional) == ('model', 'key', *expected.arguments), name
-    keywords = {p.name: p for p in found if p.kind is p.KEYWORD_ONLY}
-    assert 'condition' in keywords, name
-    required = [n for n, p in keywords.items() if p.default is p.empty]
-    assert required == list(expected.required), name
 
 
 # Two domains.

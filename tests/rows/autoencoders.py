@@ -59,6 +59,6 @@ def semi_supervised(wrap, prior):
 
 ROWS = {
   'adversarial_autoencoder': Row(adversarial, plane(64)),
-  'labelled_aae': Row(with_classes, labelled(64), conditional=True),
-  'semi_supervised_aae': Row(semi_supervised, labelled(64), conditional=True),
+  'labelled_aae': Row(with_classes, labelled(64)),
+  'semi_supervised_aae': Row(semi_supervised, labelled(64)),
 }

@@ -18,11 +18,9 @@ class Row(NamedTuple):
   make: Callable
   batch: Callable
   falls: bool = True  # toy discrepancy measured; images only run
-  samples: bool = True  # False: a method that only prepares for another
-  conditional: bool = False  # whether samples may be asked for by condition
-  gathers: bool = False  # data in `extra`, each device its own under pmap
   levels: int = 0  # of discrete data, for the law of masses
   rounding: float = 1.0  # what tolerances are multiplied by: bfloat16's are wider
+  structure: str = ''  # it stands for: `make test` tries it on many devices
 
 
 def plane(num):

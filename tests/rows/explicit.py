@@ -108,10 +108,12 @@ def exact(make, **kwargs):
 
 
 ROWS = {
-  'full_table': exact(counting(tables.full_table), gathers=True),
-  'independent': exact(counting(tables.independent), gathers=True),
-  'markov_chain': exact(counting(tables.chain, memory=2), gathers=True),
-  'nade': exact(by_nade),
+  'full_table': exact(
+    counting(tables.full_table), structure='what each device has of its own'
+  ),
+  'independent': exact(counting(tables.independent)),
+  'markov_chain': exact(counting(tables.chain, memory=2)),
+  'nade': exact(by_nade, structure='one player'),
   'transformer': exact(by_transformer),
   'pixelcnn': Row(
     by_pixelcnn(pixelcnn.PixelCNN), tiles((2, 2, 1), 2), falls=False, levels=2
@@ -122,9 +124,7 @@ ROWS = {
   'pixelcnn_pp': Row(two_channels, tiles((1, 2, 2), 3), falls=False, levels=3),
   'made': exact(by_made),
   'eonade': exact(orderless),
-  'bernoulli_mixture': exact(mixed(mixture.bernoullis(), (NUM,), 3), gathers=True),
-  'kde': Row(points, plane(64), falls=False, gathers=True),
-  'gaussian_mixture': Row(
-    mixed(mixture.gaussians(), (2,), 3), plane(64), falls=False, gathers=True
-  ),
+  'bernoulli_mixture': exact(mixed(mixture.bernoullis(), (NUM,), 3)),
+  'kde': Row(points, plane(64), falls=False),
+  'gaussian_mixture': Row(mixed(mixture.gaussians(), (2,), 3), plane(64), falls=False),
 }

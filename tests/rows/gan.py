@@ -97,12 +97,16 @@ def unrolled(fresh, wrap, prior):
 
 
 ROWS = {
-  'gan': Row(plain_gan, plane(64)),
-  'gan_penalized': Row(penalized_gan, plane(128)),
+  'gan': Row(plain_gan, plane(64), structure='two players'),
+  'gan_penalized': Row(penalized_gan, plane(128), structure='slices of a batch'),
   'conditional_gan': Row(conditional_gan, sided(64), conditional=True),
-  'gan_images': Row(image_gan, images(16), falls=False),
+  'gan_images': Row(
+    image_gan, images(16), falls=False, structure='batch statistics, spectral norms'
+  ),
   'gan_images_frugal': Row(frugal_image_gan, images(16), falls=False, rounding=20),
-  'unrolled_gan': Row(functools.partial(unrolled, False), plane(64)),
+  'unrolled_gan': Row(
+    functools.partial(unrolled, False), plane(64), structure='an unrolled player'
+  ),
   'unrolled_gan_fresh': Row(functools.partial(unrolled, True), plane(256)),
   'unrolled_gan_images': Row(unrolled_image_gan, images(16), falls=False),
 }

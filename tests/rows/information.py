@@ -27,6 +27,6 @@ def paired(wrap, prior):
 
 
 ROWS = {
-  'infogan': Row(informed, plane(64), conditional=True),
+  'infogan': Row(informed, plane(64)),
   'bigan': Row(paired, plane(64)),
 }

@@ -71,5 +71,5 @@ ROWS = {
   'wgan_clipped': Row(clipped, plane(128)),
   'ada_gan': Row(adaptive, images(16), falls=False),
   'd2gan': Row(two, plane(64)),
-  'gman': Row(several, plane(64)),
+  'gman': Row(several, plane(64), structure='a group of players'),
 }
