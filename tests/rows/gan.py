@@ -99,7 +99,7 @@ def unrolled(fresh, wrap, prior):
 ROWS = {
   'gan': Row(plain_gan, plane(64), structure='two players'),
   'gan_penalized': Row(penalized_gan, plane(128), structure='slices of a batch'),
-  'conditional_gan': Row(conditional_gan, sided(64), conditional=True),
+  'conditional_gan': Row(conditional_gan, sided(64), structure='a condition'),
   'gan_images': Row(
     image_gan, images(16), falls=False, structure='batch statistics, spectral norms'
   ),
