@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import optax
 
-from gm_jax import base, conditions, players, priors
+from gm_jax import adversaries, base, conditions, players, priors
 from gm_jax.losses import adversarial
 from gm_jax.methods import autoencoder, gan
 from gm_jax.players import DISCRIMINATOR, GENERATOR
@@ -49,7 +49,7 @@ def bigan(
     The method; queries `encode`, `decode`, `reconstruct`.
   """
 
-  d_step = players.stepper(discriminator, d_tx, game)
+  d_step = adversaries.stepper(discriminator, d_tx, game)
 
   def init(key, batch):
     g_key, e_key, d_key, z_key = jax.random.split(key, 4)
@@ -124,6 +124,6 @@ def bigan(
     card=gan.CARD,
     init=init,
     step=step,
-    sample=players.sampler(generator, prior),
+    sample=adversaries.sampler(generator, prior),
     queries={'encode': encode, 'decode': decode, 'reconstruct': reconstruct},
   )

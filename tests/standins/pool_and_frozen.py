@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments.configs.parts import runs
-from gm_jax import base, players, priors
+from gm_jax import adversaries, base, players, priors
 from gm_jax.methods import autoencoder
 from gm_jax.models import mlp
 from gm_jax.players import GENERATOR
@@ -80,7 +80,7 @@ def matcher(encoder, tx):
     state = state._replace(extra={**state.extra, base.LOCAL: pool})
     return players.after_step(state, {GENERATOR: g}), {'loss': loss}
 
-  sample = players.sampler(generator, prior)
+  sample = adversaries.sampler(generator, prior)
   return base.Method(CARD, init, step, sample), enter
 
 
