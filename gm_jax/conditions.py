@@ -95,10 +95,13 @@ def several(*conditions: Condition) -> Condition:
 
 
 def concatenated(condition: Condition) -> Condition:
-  """A condition whose embedding is one `[B, C]` array: leaves flat, side by side."""
+  """A condition whose embedding is one `[B, C]` array: parts flat, side by side."""
 
   def embed(value):
-    leaves = jax.tree.leaves(condition.embed(value))
+    embedding = condition.embed(value)
+    if isinstance(embedding, dict):  # as declared: a tree's leaves are sorted by key
+      embedding = [embedding[name] for name in names(condition)]
+    leaves = jax.tree.leaves(embedding)
     flat = [leaf.reshape(len(leaf), -1).astype(jnp.float32) for leaf in leaves]
     return jnp.concatenate(flat, axis=1)
 

@@ -51,8 +51,8 @@ def test_several_embed_each_its_own_and_side_by_side():
   np.testing.assert_array_equal(embedding['label'], jnp.eye(3)[LABEL].at[2].set(0))
   np.testing.assert_array_equal(embedding['condition'], value['condition'])
   flat = conditions.embedded(conditions.concatenated(both), value)
-  expected = np.concatenate([embedding['condition'], embedding['label']], axis=1)
-  np.testing.assert_array_equal(flat, expected)  # in the order of the keys
+  expected = np.concatenate([embedding['label'], embedding['condition']], axis=1)
+  np.testing.assert_array_equal(flat, expected)  # as declared
 
 
 def test_an_optional_condition_left_out_is_the_nulls_embedding():

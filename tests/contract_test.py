@@ -9,6 +9,7 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -44,7 +45,7 @@ def experiment_of(name):
 
 def config_of(name, arg=None, **changes):
   config = experiment_of(name).get_config(arg)
-  config.update(SMALL | {'ema_decay': 0.5} | changes)
+  config.update(SMALL | {'ema_decay': 0.5, 'keep_checkpoints': 4} | changes)
   return config
 
 
@@ -75,25 +76,16 @@ def runs(tmp_path_factory, request):
   return get
 
 
+@pytest.mark.parametrize('stop', [2, 6])  # in the first phase, and in the second
 @every_standin
-def test_a_resumed_run_ends_as_the_straight_one_bitwise(name, runs, tmp_path):
-  config, _, straight = runs(name)
-  for steps in (
-    2,
-    6,
-    8,
-  ):  # stops inside the first and, where there is one, second phase
-    shorter = config.copy_and_resolve_references()
-    shorter.steps = steps
-    if name == 'growing':
-      shorter.grow_at = config.grow_at
-    if steps < config.steps and name == 'pool_and_frozen':
-      shorter.steps = config.steps  # its phase ends with the run: stopped otherwise
-      continue
-    state = launch.train(experiment_of(name), shorter, tmp_path / 'run')
-    assert state.step == steps or name == 'pool_and_frozen'
-  if name == 'pool_and_frozen':
-    pytest.skip('its resume is in test_a_pool_survives_a_stop')
+def test_a_resumed_run_ends_as_the_straight_one_bitwise(name, stop, runs, tmp_path):
+  config, workdir, straight = runs(name)
+  run = shutil.copytree(workdir, tmp_path / 'run')
+  for path in (run / 'checkpoints').iterdir():
+    if path.name.isdigit() and int(path.name) > stop:
+      shutil.rmtree(path)
+  assert (run / 'checkpoints' / str(stop)).is_dir()
+  state = launch.train(experiment_of(name), config, run)
   chex.assert_trees_all_equal(jax.device_get(state), jax.device_get(straight))
 
 
@@ -208,27 +200,19 @@ def test_a_grown_model_begins_where_the_small_one_ended():
 
 def test_a_frozen_network_is_the_other_runs_and_stays_so(runs, encoder):
   _, workdir, state = runs('pool_and_frozen')
-  given = trained.load(encoder).model
+  other = trained.load(encoder).model
   frozen = state.extra[base.FROZEN]['encoder']
   chex.assert_trees_all_equal(
-    jax.device_get(frozen.params['encoder']), jax.device_get(given.params['encoder'])
+    jax.device_get(frozen.params['encoder']), jax.device_get(other.params['encoder'])
   )
   assert trained.load(workdir).model.extra[base.FROZEN]['encoder'] is not None
 
 
-def test_a_pool_holds_the_newest_samples_and_survives_a_stop(runs, tmp_path):
-  config, workdir, state = runs('pool_and_frozen')
+def test_a_pool_holds_the_newest_samples(runs):
+  config, _, state = runs('pool_and_frozen')
   pool = state.extra[base.LOCAL]
   assert pool['count'] == config.steps * config.batch_size
   assert np.all(np.any(np.asarray(pool['pool']) != 0, axis=1))
-  # Without its last checkpoints, a copy of the run goes on from the middle.
-  import shutil
-
-  shutil.copytree(workdir, tmp_path / 'run')
-  for step in (6, 8):
-    shutil.rmtree(tmp_path / 'run' / 'checkpoints' / str(step), ignore_errors=True)
-  again = launch.train(experiment_of('pool_and_frozen'), config, tmp_path / 'run')
-  chex.assert_trees_all_equal(jax.device_get(again), jax.device_get(state))
 
 
 def test_pmap_refuses_a_pool_by_its_name(runs):
@@ -282,7 +266,11 @@ def test_conditions_and_options_of_the_command_line_reach_the_samples(runs):
     (('12',), {}, '0 to 9'),
     (('sevn',), {}, 'no label'),
     (('missing.npy',), {}, 'No such file'),
-    ((), {'temprature': '1'}, "did you mean 'temperature'? It has: steps, temperature"),
+    (
+      (),
+      {'temprature': '1'},
+      "did you mean 'temperature'? There are: steps, temperature",
+    ),
     ((), {'steps': 'many'}, "steps='many' must be an integer"),
     ((), {'temperature': 'hot'}, "temperature='hot' must be a number"),
   ],
@@ -342,34 +330,104 @@ def test_a_model_without_a_condition_is_the_null_of_an_optional_one(runs):
   np.testing.assert_array_equal(x, 0)  # no class: no mean
 
 
-def test_several_conditions_are_a_dict_by_batch_key(tmp_path):
+def trained_on(tmp_path, condition, data, **changes):
+  """A stand-in with a condition: (draw samples for words, its means, inverse)."""
   experiment = experiment_of('conditional')
-  x = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 1), dtype=np.uint8)
-  y = np.arange(60) % 3
-  shift = np.linspace(-1, 1, 60, dtype=np.float32)[:, None]
-  np.savez(tmp_path / 'a.npz', x=x, y=y, condition=shift)
-  config = config_of(
-    'conditional', 'several',
-    data=f'npz:{tmp_path / "a.npz"}?transform=dequantization', evaluate_every=0,
-  )  # fmt: skip
+  config = config_of('conditional', condition, data=data, evaluate_every=0, **changes)
   state = launch.train(experiment, config, tmp_path / 'run')
-  means = np.asarray(step_lib.model(state).params['means'])
   run = trained.load(tmp_path / 'run')
+
+  def draw(*words, num=1):
+    drawing = launch.Request().drawing._replace(
+      condition=words, options={'temperature': 0.0}
+    )
+    request = launch.Request(num, drawing=drawing)
+    return launch.sample(experiment, config, tmp_path / 'run', request=request)
+
+  means = np.asarray(step_lib.model(state).params['means'])
+  return draw, means, run
+
+
+def npz_of(path, **arrays):
+  x = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 1), dtype=np.uint8)
+  np.savez(path, x=x, **arrays)
+  return f'npz:{path}?transform=dequantization'
+
+
+def test_several_conditions_are_a_dict_by_batch_key(tmp_path):
+  shift = np.linspace(-1, 1, 60, dtype=np.float32)[:, None]
+  data = npz_of(tmp_path / 'a.npz', y=np.arange(60) % 3, condition=shift)
+  draw, means, run = trained_on(tmp_path, 'several', data)
   assert run.method.card.condition == ('label', 'condition')
-  drawing = launch.Request().drawing._replace(
-    condition=('label=2', 'condition=0.25'), options={'temperature': 0.0}
-  )
-  found = launch.sample(
-    experiment, config, tmp_path / 'run', request=launch.Request(2, drawing=drawing)
-  )
-  np.testing.assert_array_equal(
-    found[0], run.data.spec.transform.inverse(means[2] + 0.25)
-  )
+  inverse = run.data.spec.transform.inverse
+  found = draw('label=2', 'condition=0.25')
+  np.testing.assert_array_equal(found[0], inverse(means[2] + 0.25 * means[3]))
   with pytest.raises(setup_lib.UsageError, match='--condition=condition='):
-    launch.sample(
-      experiment, config, tmp_path / 'run',
-      request=launch.Request(drawing=drawing._replace(condition=('label=2',))),
-    )  # fmt: skip
+    draw('label=2')
+  with pytest.raises(setup_lib.UsageError, match='NAME=WORDS, with NAME of label'):
+    draw('2')
+
+
+def test_a_text_is_a_condition(tmp_path):
+  texts = np.array(['a red seven', 'a blue one', 'two'] * 20)
+  draw, means, run = trained_on(
+    tmp_path, 'text', npz_of(tmp_path / 'a.npz', text=texts)
+  )
+  counts = np.bincount(list(b'a red one'), minlength=256)
+  counts[0] = 11 - 9  # padding to the longest text
+  expected = np.einsum('k,k...->...', counts.astype(np.float32), means)
+  found = draw('a red one')
+  inverse = run.data.spec.transform.inverse
+  assert np.abs(found[0] - inverse(expected)).max() <= 1  # a level, where sums round
+  np.testing.assert_array_equal(draw('text=a red one'), found)
+
+
+def test_a_domain_is_a_condition_and_pairs_are_for_evaluation_alone(tmp_path):
+  digits = 'digits?transform=dequantization'
+  name = f'domains?paired=true:{digits}|{digits}'
+  draw, means, run = trained_on(tmp_path, 'domain', name)
+  assert run.method.card.condition == ('domain',)
+  inverse = run.data.spec.transform.inverse
+  both = draw('0', '1', num=2)
+  np.testing.assert_array_equal(both, inverse(means))
+  pairs = run.data.arrays('pairs', 5)['x']
+  assert pairs.shape == (5, 2, 8, 8, 1)
+  np.testing.assert_array_equal(pairs[:, 0], pairs[:, 1])  # one set, twice
+  with pytest.raises(ValueError, match='for evaluation'):
+    next(run.data.batches('pairs', 4, seed=0))
+
+
+# Averages.
+
+
+def test_a_codebook_is_averaged_with_its_decoder_and_a_pool_is_not():
+  card = experiment_of('growing').CARD
+
+  def init(key, batch):
+    del key, batch
+    params = {'decoder': jnp.zeros(2)}
+    extra = {'codebook': {'codes': jnp.zeros(2)}, base.LOCAL: {'pool': jnp.zeros(2)}}
+    return base.State(jnp.zeros((), jnp.int32), params, extra, (), ())
+
+  def step(state, key, batch):
+    del key, batch
+    params, extra = jax.tree.map(lambda x: x + 1, (state.params, state.extra))
+    return state._replace(step=state.step + 1, params=params, extra=extra), {}
+
+  method = base.Method(card, init, step)
+  state = step_lib.init(method, jax.random.key(0), {}, averaged=True)
+  steps = jax.jit(step_lib.train_step(method, ema_decay=0.3))
+  state, _ = steps(state, jax.random.key(1), {'x': jnp.zeros((4, 1))})
+  # The decay warms up to its limit: 1/10, 2/11, 3/12 and then 0.3 (4/13 is above).
+  average = 0.0
+  for value, decay in zip((1, 2, 3, 4), (1 / 10, 2 / 11, 3 / 12, 0.3), strict=True):
+    average = decay * average + (1 - decay) * value
+  model = step_lib.model(state)
+  np.testing.assert_allclose(model.params['decoder'], average, rtol=1e-6)
+  np.testing.assert_allclose(model.extra['codebook']['codes'], average, rtol=1e-6)
+  np.testing.assert_array_equal(model.extra[base.LOCAL]['pool'], 4)
+  raw = step_lib.model(state, averaged=False)
+  np.testing.assert_array_equal(raw.extra['codebook']['codes'], 4)
 
 
 # The launcher, as a user meets it.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from rows.common import Joined
 
 from gm_jax import base, conditions, players, priors
 from gm_jax.losses import adversarial, penalties
@@ -216,15 +217,6 @@ class Deaf(nn.Module):
 
   def __call__(self, x, condition, *, train=False):
     return self.body(x, train=train)
-
-
-class Joined(nn.Module):
-  """A network of its input beside its condition."""
-
-  body: nn.Module
-
-  def __call__(self, x, condition, *, train=False):
-    return self.body(jnp.concatenate([x, condition], axis=1), train=train)
 
 
 def both_games(wrapper, condition):

@@ -3,8 +3,9 @@
   python tests/vocabulary.py
 
 Prints a line for each private word in a name, for each function that is named by a bare
-preposition, participle or pronoun, and for each docstring of the package that begins
-with a fragment. Exit code 1 if there is any. Part of `make lint`.
+preposition, participle or pronoun, for each docstring of the package that begins with a
+fragment, and for each public function of losses and samplers whose docstring lacks Args
+or Returns. Exit code 1 if there is any. Part of `make lint`.
 """
 
 import ast
@@ -32,6 +33,7 @@ BARE = re.compile(
   r'_?(of|by|in|as|to|at|on|from|with|told|given|judged|fooled|worth|everyone|share'
   r'|shares|taken|made|found|kept|drawn|chosen|applied|seen|known|it|this|that)'
 )
+METHODS = ('made',)  # names of methods in the field
 FRAGMENT = re.compile(r'(Of|What|As|For|From|In|With|By|To|At|On) ')
 
 
@@ -59,7 +61,8 @@ def complaints(path: pathlib.Path) -> list[str]:
       word = name.strip('_')
       if word in WORDS:
         found.append(f'{line}: the name {name!r}; say {WORDS[word]}')
-    if isinstance(node, ast.FunctionDef) and package and BARE.fullmatch(node.name):
+    bare = isinstance(node, ast.FunctionDef) and BARE.fullmatch(node.name)
+    if bare and package and node.name not in METHODS:
       found.append(
         f'{line}: {node.name!r} names a function by a word that says nothing'
       )
@@ -69,9 +72,22 @@ def complaints(path: pathlib.Path) -> list[str]:
           found.append(f'{line}: {re.search(phrase, node.value)[0]!r}; say {better}')
     if package and isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
       text = ast.get_docstring(node) or ''
+      if where.parts[1] in ('losses', 'samplers') and node in tree.body:
+        found += [
+          f'{line}: {node.name} says no {part}' for part in _missing(node, text)
+        ]
       if FRAGMENT.match(text):
         found.append(f'{line}: a docstring begins with a fragment, {text[:40]!r}')
   return found
+
+
+def _missing(node: ast.AST, text: str) -> list[str]:
+  """The parts that a public function's docstring lacks."""
+  if not isinstance(node, ast.FunctionDef) or node.name.startswith('_'):
+    return []
+  wanted = ['Args:'] if node.args.args or node.args.kwonlyargs else []
+  wanted += [] if node.name.startswith('check_') else ['Returns:']
+  return [part for part in wanted if part not in text]
 
 
 def main() -> int:

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gm_jax import base, conditions, players, priors
+from gm_jax import adversaries, base, conditions, players, priors
 from gm_jax.losses import adversarial
 from gm_jax.methods import autoencoder
 from gm_jax.methods.autoencoder import DECODER, ENCODER, PAIR, RECONSTRUCTION
@@ -81,7 +81,7 @@ def adversarial_autoencoder(
   """
   num_classes = classes.num if classes else 0
   reconstruction = autoencoder.loss(encoder, decoder)
-  d_step = players.stepper(discriminator, d_tx, game)
+  d_step = adversaries.stepper(discriminator, d_tx, game)
 
   def init(key, batch):
     pair_key, d_key = jax.random.split(key)
@@ -129,7 +129,7 @@ def adversarial_autoencoder(
       code_key, d_key = jax.random.split(key)
       code, model_state = players.apply(encoder, params, model_state, x, key=code_key)
       fake = discriminator_input(code, label, num_classes)
-      loss = players.generator_loss(discriminator, game, d, d_key, real, fake)
+      loss = adversaries.generator_loss(discriminator, game, d, d_key, real, fake)
       return loss, (model_state, {})
 
     e, fooling, _ = players.gradient_step(e_loss, e_tx, e, e_key)

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import optax
 
-from gm_jax import base, conditions, players, priors
+from gm_jax import adversaries, base, conditions, players, priors
 from gm_jax.losses import adversarial
 from gm_jax.methods import autoencoder, gan
 from gm_jax.players import DISCRIMINATOR, GENERATOR
@@ -49,7 +49,7 @@ def bigan(
     The method; queries `encode`, `decode`, `reconstruct`.
   """
 
-  d_step = players.stepper(discriminator, d_tx, game)
+  d_step = adversaries.stepper(discriminator, d_tx, game)
 
   def init(key, batch):
     g_key, e_key, d_key, z_key = jax.random.split(key, 4)
@@ -98,8 +98,8 @@ def bigan(
       z = prior(g_z_key, num)
       real, fake, model_state = pairs(params, model_state, g_pair_key, x, z)
       real_logits, fake_logits = pair_logits(d, g_d_key, real, fake)
-      losses = players.game_loss(game.generator, real_logits, fake_logits)
-      losses += players.game_loss(game.generator, -fake_logits, -real_logits)
+      losses = game.generator(real_logits, fake_logits)
+      losses += game.generator(-fake_logits, -real_logits)
       return losses.mean(), (model_state, {})
 
     both, loss, _ = players.gradient_step(g_loss, g_tx, both)
@@ -124,6 +124,6 @@ def bigan(
     card=gan.CARD,
     init=init,
     step=step,
-    sample=players.sampler(generator, prior),
+    sample=adversaries.sampler(generator, prior),
     queries={'encode': encode, 'decode': decode, 'reconstruct': reconstruct},
   )

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gm_jax import base, players, priors
+from gm_jax import adversaries, base, players, priors
 from gm_jax.methods import gan
 from gm_jax.players import DISCRIMINATOR, GENERATOR
 
@@ -138,6 +138,6 @@ def d2gan(
     card=gan.CARD,
     init=init,
     step=step,
-    sample=players.sampler(generator, prior),
-    queries={'critic': players.critic_query(discriminator)},
+    sample=adversaries.sampler(generator, prior),
+    queries={'critic': adversaries.critic_query(discriminator)},
   )

@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax
 import optax
 
-from gm_jax import base, conditions, gradient, players, priors
+from gm_jax import adversaries, base, conditions, gradient, players, priors
 from gm_jax.losses import adversarial
 from gm_jax.players import DISCRIMINATOR, GENERATOR
 
@@ -72,7 +72,7 @@ def gan(
   """
   if num_critic < 1:
     raise ValueError(f'num_critic must be >= 1, got {num_critic}')
-  d_step = players.stepper(
+  d_step = adversaries.stepper(
     discriminator, d_tx, game, penalty, num_accumulate=num_accumulate
   )
 
@@ -81,7 +81,9 @@ def gan(
     fake, model_state = players.apply(
       generator, params, model_state, z, value, key=g_key
     )
-    loss = players.generator_loss(discriminator, game, critic, d_key, real, fake, value)
+    loss = adversaries.generator_loss(
+      discriminator, game, critic, d_key, real, fake, value
+    )
     return loss, (model_state, {})
 
   def step(state, key, batch):
@@ -114,8 +116,10 @@ def gan(
 
   return base.Method(
     card=CARD._replace(condition=conditions.names(condition)),
-    init=players.initializer(generator, discriminator, g_tx, d_tx, prior, condition),
+    init=adversaries.initializer(
+      generator, discriminator, g_tx, d_tx, prior, condition
+    ),
     step=step,
-    sample=players.sampler(generator, prior, condition),
-    queries={'critic': players.critic_query(discriminator, condition)},
+    sample=adversaries.sampler(generator, prior, condition),
+    queries={'critic': adversaries.critic_query(discriminator, condition)},
   )

@@ -20,7 +20,7 @@ import flax.linen as nn
 import jax
 import optax
 
-from gm_jax import base, players, priors
+from gm_jax import adversaries, base, players, priors
 from gm_jax.losses import adversarial
 from gm_jax.methods import gan
 from gm_jax.players import DISCRIMINATOR, GENERATOR
@@ -81,7 +81,7 @@ def gman(
   """
   if num_discriminators < 1:
     raise ValueError(f'num_discriminators must be >= 1, got {num_discriminators}')
-  d_step = players.stepper(discriminator, d_tx, game)
+  d_step = adversaries.stepper(discriminator, d_tx, game)
 
   def method_init(key, batch):
     g_key, z_key, d_key = jax.random.split(key, 3)
@@ -111,7 +111,7 @@ def gman(
       fake, model_state = players.apply(generator, params, model_state, z, key=g_key)
 
       def loss_against(critic):
-        return players.generator_loss(
+        return adversaries.generator_loss(
           discriminator, game, critic, logits_key, real, fake
         )
 
@@ -121,7 +121,7 @@ def gman(
     metrics = jax.tree.map(lambda m: m.mean(), each) | {'generator_loss': loss}
     return players.after_step(state, {GENERATOR: g, DISCRIMINATOR: critics}), metrics
 
-  one_critic = players.critic_query(discriminator)
+  one_critic = adversaries.critic_query(discriminator)
 
   def critic(model, key, x, *, condition=None):
     def logits_of_one(params, model_state):
@@ -137,6 +137,6 @@ def gman(
     card=gan.CARD,
     init=method_init,
     step=step,
-    sample=players.sampler(generator, prior),
+    sample=adversaries.sampler(generator, prior),
     queries={'critic': critic},
   )

@@ -19,7 +19,7 @@ import flax.linen as nn
 import jax
 import optax
 
-from gm_jax import base, players, priors
+from gm_jax import adversaries, base, players, priors
 from gm_jax.methods import autoencoder
 from gm_jax.methods.autoencoder import DECODER, ENCODER
 from gm_jax.players import GENERATOR
@@ -89,7 +89,7 @@ def gmmn(
     g, loss, _ = players.gradient_step(loss_fn, tx, g, key, real)
     return players.after_step(state, {GENERATOR: g}), {'loss': loss}
 
-  generate = players.sampler(generator, prior)
+  generate = adversaries.sampler(generator, prior)
 
   def sample(model, key, num, *, condition=None):
     x = generate(model, key, num, condition=condition)

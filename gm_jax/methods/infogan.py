@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gm_jax import base, conditions, players, priors
+from gm_jax import adversaries, base, conditions, players, priors
 from gm_jax.losses import adversarial, mutual_information
 from gm_jax.methods import gan
 from gm_jax.players import DISCRIMINATOR, GENERATOR
@@ -136,14 +136,14 @@ def infogan(
     raise ValueError(
       f'codes need num_classes >= 2 and num_continuous >= 0: {codes[1:]}'
     )
-  d_step = players.stepper(discriminator, d_tx, game, penalty)
+  d_step = adversaries.stepper(discriminator, d_tx, game, penalty)
 
   def prior(key, num):
     return draw(codes, key, num).z
 
   def init(key, batch):
     pair_key, q_key = jax.random.split(key)
-    pair = players.initializer(generator, discriminator, g_tx, d_tx, prior)
+    pair = adversaries.initializer(generator, discriminator, g_tx, d_tx, prior)
     q = players.new_player(posterior, q_tx, q_key, batch['x'][:2])
     return players.put(pair(pair_key, batch), POSTERIOR, q)
 
@@ -172,7 +172,7 @@ def infogan(
       x, model_state = players.apply(
         generator, params, model_state, inputs.z, key=g_key
       )
-      loss = players.generator_loss(discriminator, game, d, d_key, real, x)
+      loss = adversaries.generator_loss(discriminator, game, d, d_key, real, x)
       (class_bound, number_bound), _ = bounds(q.params, q.model_state, q_key, x, inputs)
       terms = {
         'generator_loss': loss,
@@ -199,7 +199,7 @@ def infogan(
   def cluster(model, key, x, *, condition=None):
     return infer(model, key, x, condition=condition).logits
 
-  critic = players.critic_query(discriminator)
+  critic = adversaries.critic_query(discriminator)
   return base.Method(
     card=CARD,
     init=init,

@@ -19,7 +19,7 @@ import flax.linen as nn
 import jax
 import optax
 
-from gm_jax import base, gradient, players, priors
+from gm_jax import adversaries, base, gradient, players, priors
 from gm_jax.losses import discrepancy
 from gm_jax.methods import gmmn
 from gm_jax.players import DISCRIMINATOR, GENERATOR
@@ -119,7 +119,7 @@ def mmd_gan(
 
   return base.Method(
     card=CARD,
-    init=players.initializer(generator, critic, g_tx, c_tx, prior),
+    init=adversaries.initializer(generator, critic, g_tx, c_tx, prior),
     step=step,
-    sample=players.sampler(generator, prior),
+    sample=adversaries.sampler(generator, prior),
   )

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gm_jax import base, conditions, players, priors
+from gm_jax import adversaries, base, conditions, players, priors
 from gm_jax.losses import adversarial
 from gm_jax.methods import adversarial_autoencoder, autoencoder
 from gm_jax.methods.autoencoder import DECODER, ENCODER, PAIR, RECONSTRUCTION
@@ -97,7 +97,8 @@ def semi_supervised_aae(
   coder = ClassAndStyle(encoder, num_classes)
   reconstruction = autoencoder.loss(coder, decoder)
   steppers = {
-    name: players.stepper(module, txs[name], game) for name, module in critics.items()
+    name: adversaries.stepper(module, txs[name], game)
+    for name, module in critics.items()
   }
 
   def parts(code):
@@ -155,7 +156,7 @@ def semi_supervised_aae(
       code, model_state = players.apply(coder, params, model_state, x, key=code_key)
       fake, loss = parts(code), 0.0
       for key, (name, module) in zip(keys, critics.items(), strict=True):
-        loss += players.generator_loss(
+        loss += adversaries.generator_loss(
           module, game, new_critics[name], key, real[name], fake[name]
         )
       return loss, (model_state, {})

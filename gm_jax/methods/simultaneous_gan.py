@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import optax
 
-from gm_jax import base, players, priors
+from gm_jax import adversaries, base, players, priors
 from gm_jax import dynamics as dynamics_lib
 from gm_jax.losses import adversarial
 from gm_jax.methods import gan
@@ -40,11 +40,11 @@ def vector_field(
   Returns:
     (params by player, extra, key, real, z) -> (v, (extra, metrics)).
   """
-  d_loss = players.discriminator_loss(discriminator, game, penalty)
+  d_loss = adversaries.discriminator_loss(discriminator, game, penalty)
 
   def g_loss(params, critic, model_state, keys, real, z):
     fake, model_state = players.apply(generator, params, model_state, z, key=keys[0])
-    loss = players.generator_loss(discriminator, game, critic, keys[1], real, fake)
+    loss = adversaries.generator_loss(discriminator, game, critic, keys[1], real, fake)
     return loss, model_state
 
   def field(params, extra, key, real, z):
@@ -114,8 +114,8 @@ def simultaneous_gan(
 
   return base.Method(
     card=gan.CARD,
-    init=players.initializer(generator, discriminator, g_tx, d_tx, prior),
+    init=adversaries.initializer(generator, discriminator, g_tx, d_tx, prior),
     step=step,
-    sample=players.sampler(generator, prior),
-    queries={'critic': players.critic_query(discriminator)},
+    sample=adversaries.sampler(generator, prior),
+    queries={'critic': adversaries.critic_query(discriminator)},
   )

@@ -25,7 +25,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gm_jax import base, conditions, dynamics, gradient, players, priors, unroll
+from gm_jax import (
+  adversaries,
+  base,
+  conditions,
+  dynamics,
+  gradient,
+  players,
+  priors,
+  unroll,
+)
 from gm_jax.losses import adversarial
 from gm_jax.methods import gan
 from gm_jax.players import DISCRIMINATOR, GENERATOR
@@ -89,11 +98,11 @@ def unrolled_gan(
     def objective(real_logits, fake_logits):
       return -game.discriminator(real_logits, fake_logits)
 
-  d_step = players.stepper(discriminator, d_tx, game, num_accumulate=num_accumulate)
+  d_step = adversaries.stepper(discriminator, d_tx, game, num_accumulate=num_accumulate)
 
   def g_loss(critic, model_state, key, real, fake, value):
-    logits = players.pair_logits(discriminator, critic, key, real, fake, value)
-    return players.game_loss(objective, *logits).mean(), (model_state, {})
+    logits = adversaries.pair_logits(discriminator, critic, key, real, fake, value)
+    return players.per_example(objective(*logits)).mean(), (model_state, {})
 
   g_loss = gradient.accumulated(g_loss, num_accumulate)
 
@@ -103,7 +112,7 @@ def unrolled_gan(
     g, critic = players.get(state, GENERATOR), players.get(state, DISCRIMINATOR)
     value = conditions.training_embedding(condition, key, batch)
     slices = gradient.interleaved((batch['x'], value), 1 + num_unroll if fresh else 1)
-    own = real, value = jax.tree.map(lambda x: x[0], slices)
+    real, value = jax.tree.map(lambda x: x[0], slices)
     later = jax.tree.map(lambda x: x[1:], slices)
 
     def generate(params, z_key, key, value):
@@ -116,7 +125,7 @@ def unrolled_gan(
       return d_step(critic, d_key, real, fake, value)
 
     # 1. The discriminator takes one ordinary step on f.
-    critic, metrics = fresh_step(critic, g.params, keys[0], *own)
+    critic, metrics = fresh_step(critic, g.params, keys[0], real, value)
 
     # 2. The generator takes one step on f_k: it looks k steps of the discriminator
     # ahead, which depend on its parameters too and which nothing keeps.
@@ -154,10 +163,12 @@ def unrolled_gan(
 
   return base.Method(
     card=gan.CARD._replace(condition=conditions.names(condition)),
-    init=players.initializer(generator, discriminator, g_tx, d_tx, prior, condition),
+    init=adversaries.initializer(
+      generator, discriminator, g_tx, d_tx, prior, condition
+    ),
     step=step,
-    sample=players.sampler(generator, prior, condition),
-    queries={'critic': players.critic_query(discriminator, condition)},
+    sample=adversaries.sampler(generator, prior, condition),
+    queries={'critic': adversaries.critic_query(discriminator, condition)},
   )
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from gm_jax import base
+from gm_jax import base, statistics
 from gm_jax.training import inference, log, parallel, pictures, trained
 from gm_jax.training import options as options_lib
 from gm_jax.training import setup as setup_lib
@@ -223,6 +223,7 @@ def _splits(setup) -> list[str]:
 def _split_options(task, method, asked) -> tuple[base.Method, dict]:
   """The method with its own options set, and those of the task."""
   own = options_lib.keywords(task)
+  options_lib.check(asked, {**own, **options_lib.method_options(method)})
   for_task = {k: options_lib.read(k, v, own[k]) for k, v in asked.items() if k in own}
   rest = {k: v for k, v in asked.items() if k not in own}
   return options_lib.with_options(method, rest), for_task
@@ -233,7 +234,7 @@ def _usage():
   """Raises UsageError for a condition, an option or a model that does not fit."""
   try:
     yield
-  except ValueError as error:
+  except (ValueError, TypeError) as error:  # the latter of an option's text
     raise setup_lib.UsageError(' '.join(str(error).split())) from error
 
 
@@ -266,17 +267,17 @@ def _report(setup, workdir, name, state, values, kinds, request) -> None:
 
 def flat(metrics: Mapping) -> dict[str, float]:
   """Means, and beside them standard errors where there are several seeds."""
-  flat = {k: float(np.mean(v)) for k, v in metrics.items()}
-  with np.errstate(invalid='ignore'):  # an inf among the seeds: the error is NaN
-    errors = {
-      f'{k}_se': float(np.std(v, ddof=1) / np.sqrt(np.size(v)))
-      for k, v in metrics.items()
-      if np.size(v) > 1
-    }
-  return flat | errors
+  found = {}
+  for name, values in metrics.items():
+    mean, error = statistics.mean_and_error(np.asarray(values), axis=None)
+    found[name] = float(mean)
+    if np.size(values) > 1:
+      found[f'{name}_se'] = float(error)
+  return found
 
 
 def _mean_and_error(value: np.ndarray) -> str:
-  found = flat({'x': value})
-  error = f' +- {found["x_se"]:.2g} (standard error)' if 'x_se' in found else ''
-  return f'{found["x"]:.6g}{error}'
+  mean, error = statistics.mean_and_error(np.asarray(value), axis=None)
+  if np.size(value) == 1:
+    return statistics.text(mean, form='.6g')
+  return f'{mean:.6g} +- {error:.2g} (standard error)'

@@ -7,7 +7,7 @@ defaults; which there are is read from their signatures.
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gm_jax import base
@@ -27,13 +27,7 @@ def with_options(method: base.Method, options: Mapping[str, Any]) -> base.Method
   if not options:
     return method
   known = method_options(method)
-  for name in options:
-    if name not in known:
-      near = difflib.get_close_matches(name, known, 1, 0)
-      guess = f'did you mean {near[0]!r}? It has: {", ".join(known)}' if near else (
-        'it has none'
-      )  # fmt: skip
-      raise ValueError(f'this method has no option {name!r}; {guess}')
+  check(options, known)
   values = {name: read(name, value, known[name]) for name, value in options.items()}
 
   def bind(fn):
@@ -45,6 +39,18 @@ def with_options(method: base.Method, options: Mapping[str, Any]) -> base.Method
     log_prob=bind(method.log_prob),
     queries={name: bind(fn) for name, fn in method.queries.items()},
   )
+
+
+def check(options: Iterable[str], known: Iterable[str]) -> None:
+  """Raises ValueError for a name that is not known; it suggests the nearest."""
+  known = list(known)
+  for name in options:
+    if name not in known:
+      near = difflib.get_close_matches(name, known, 1, 0)
+      there = f'did you mean {near[0]!r}? There are: {", ".join(known)}' if near else (
+        'there is none'
+      )  # fmt: skip
+      raise ValueError(f'no option {name!r}; {there}')
 
 
 def method_options(method: base.Method) -> dict[str, Any]:
@@ -67,18 +73,32 @@ def keywords(fn: Callable) -> dict[str, Any]:
 def read(name: str, value: Any, default: Any) -> Any:
   """An option's value; text is read as the type of the default.
 
+  A tuple is text with + between; where the default is None a number is a number.
+
   Raises:
     ValueError: the text is no such value.
   """
-  if not isinstance(value, str) or isinstance(default, str) or default is None:
+  if not isinstance(value, str) or isinstance(default, str):
     return value
+  if isinstance(default, tuple):
+    return tuple(value.split('+'))
+  if default is None:
+    numbers = (_number(kind, value) for kind in (int, float))
+    return next((number for number in numbers if number is not None), value)
   if isinstance(default, bool):
     if value not in ('true', 'false'):
       raise ValueError(f'option {name}={value!r} must be true or false')
     return value == 'true'
   kind = int if isinstance(default, int) else float
-  try:
-    return kind(value)
-  except ValueError:
+  number = _number(kind, value)
+  if number is None:
     what = 'an integer' if kind is int else 'a number'
-    raise ValueError(f'option {name}={value!r} must be {what}') from None
+    raise ValueError(f'option {name}={value!r} must be {what}')
+  return number
+
+
+def _number(kind, text):
+  try:
+    return kind(text)
+  except ValueError:
+    return None

@@ -10,6 +10,7 @@ from gm_jax.metrics import modes
 ANGLES = 2 * np.pi * np.arange(8) / 8
 RING = jnp.array(np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1), jnp.float32)
 STD = 0.01
+coverage = jax.jit(modes.coverage, static_argnames=('min_hits', 'threshold'))
 
 
 def _at(counts, means=RING):
@@ -18,7 +19,7 @@ def _at(counts, means=RING):
 
 
 def test_all_modes_evenly():
-  result = modes.coverage(_at([25] * 8), RING, STD)
+  result = coverage(_at([25] * 8), RING, STD)
   assert int(result.modes) == 8 and result.modes.dtype == jnp.int32
   assert float(result.high_quality) == 1.0
   np.testing.assert_allclose(result.reverse_kl, 0.0, atol=1e-6)
@@ -27,7 +28,7 @@ def test_all_modes_evenly():
 def test_samples_of_the_mixture_itself():
   rng = np.random.default_rng(0)
   samples = _at([500] * 8) + STD * rng.normal(size=(4000, 2)).astype('f')
-  result = modes.coverage(samples, RING, STD)
+  result = coverage(samples, RING, STD)
   assert int(result.modes) == 8
   # Within 3 standard deviations in the plane: 1 - exp(-9/2), which is 0.98889.
   fraction = 1 - np.exp(-4.5)
@@ -40,33 +41,33 @@ def test_seven_modes_with_one_of_double_weight():
   slip = np.linspace(0, 2 * np.pi, 8)
   means = jnp.array(np.stack([np.cos(slip), np.sin(slip)], axis=1), jnp.float32)
   samples = _at([100] * 8, means)
-  seven = modes.coverage(samples, means[:7], STD)
+  seven = coverage(samples, means[:7], STD)
   assert int(seven.modes) == 7
   # q = (2/8, 1/8 x 6) against 1/7 each.
   q = np.array([2] + [1] * 6) / 8
   np.testing.assert_allclose(seven.reverse_kl, (q * np.log(7 * q)).sum(), rtol=1e-5)
   # Against the true ring only the angle 0 agrees (2 of its samples' 8 shares).
-  eight = modes.coverage(samples, RING, STD)
+  eight = coverage(samples, RING, STD)
   assert int(eight.modes) == 1
   np.testing.assert_allclose(eight.high_quality, 2 / 8)
   np.testing.assert_allclose(eight.reverse_kl, np.log(8), rtol=1e-6)
 
 
 def test_collapse_to_one_mode_is_log_k():
-  result = modes.coverage(_at([200] + [0] * 7), RING, STD)
+  result = coverage(_at([200] + [0] * 7), RING, STD)
   assert int(result.modes) == 1
   np.testing.assert_allclose(result.reverse_kl, np.log(8), rtol=1e-6)
 
 
 def test_a_mode_needs_min_hits():
   samples = _at([19, 20, 21, 0, 0, 0, 0, 0])
-  assert int(modes.coverage(samples, RING, STD).modes) == 2
-  assert int(modes.coverage(samples, RING, STD, min_hits=21).modes) == 1
-  assert int(modes.coverage(samples, RING, STD, min_hits=1).modes) == 3
+  assert int(coverage(samples, RING, STD).modes) == 2
+  assert int(coverage(samples, RING, STD, min_hits=21).modes) == 1
+  assert int(coverage(samples, RING, STD, min_hits=1).modes) == 3
   # Modes with few hits still count in the histogram.
   q = np.array([19, 20, 21]) / 60
   np.testing.assert_allclose(
-    modes.coverage(samples, RING, STD).reverse_kl, (q * np.log(8 * q)).sum(), rtol=1e-5
+    coverage(samples, RING, STD).reverse_kl, (q * np.log(8 * q)).sum(), rtol=1e-5
   )
 
 
@@ -75,16 +76,16 @@ def test_the_threshold_is_a_radius_and_includes_its_edge():
   # Distances 1.5 (edge), 1.5 again, just out, and a corner whose coordinates are
   # each within 3 standard deviations though the distance is not.
   samples = jnp.array([[1.5, 0.0], [100.0, -1.5], [1.5001, 0.0], [1.4, 1.4]])
-  result = modes.coverage(samples, means, std, min_hits=1)
+  result = coverage(samples, means, std, min_hits=1)
   assert float(result.high_quality) == 0.5
   assert int(result.modes) == 2
-  wider = modes.coverage(samples, means, std, min_hits=1, threshold=4.0)
+  wider = coverage(samples, means, std, min_hits=1, threshold=4.0)
   assert float(wider.high_quality) == 1.0
 
 
 def test_each_sample_counts_for_its_nearest_mode_only():
   means = jnp.array([[0.0], [1.0]])  # closer to one another than 3 std
-  result = modes.coverage(jnp.full((30, 1), 0.4), means, 1.0)
+  result = coverage(jnp.full((30, 1), 0.4), means, 1.0)
   assert int(result.modes) == 1
   np.testing.assert_allclose(result.reverse_kl, np.log(2), rtol=1e-6)
 
@@ -92,15 +93,15 @@ def test_each_sample_counts_for_its_nearest_mode_only():
 def test_weights_of_the_modes():
   means = jnp.array([[0.0], [10.0]])
   samples = _at([60, 20], means)
-  even = modes.coverage(samples, means, 1.0, weights=jnp.array([3.0, 1.0]))
+  even = coverage(samples, means, 1.0, weights=jnp.array([3.0, 1.0]))
   np.testing.assert_allclose(even.reverse_kl, 0.0, atol=1e-6)
-  uneven = modes.coverage(samples, means, 1.0, weights=jnp.array([1.0, 3.0]))
+  uneven = coverage(samples, means, 1.0, weights=jnp.array([1.0, 3.0]))
   np.testing.assert_allclose(uneven.reverse_kl, 0.5 * np.log(3), rtol=1e-5)
 
 
 @pytest.mark.parametrize('value', [50.0, np.nan, np.inf])
 def test_no_hits(value):
-  result = modes.coverage(jnp.full((40, 2), value), RING, STD)
+  result = coverage(jnp.full((40, 2), value), RING, STD)
   assert int(result.modes) == 0
   assert float(result.high_quality) == 0.0
   assert float(result.reverse_kl) == np.inf
@@ -156,7 +157,7 @@ def test_labels_outside_count_for_no_mode():
 @pytest.mark.parametrize('num', [25_600, 5_000])
 def test_even_draws_of_finite_number_have_the_known_bias(num):
   draws = np.random.default_rng(0).integers(1000, size=(40, num))
-  result = jax.vmap(modes.stacked_coverage)(jnp.asarray(draws))
+  result = jax.jit(jax.vmap(modes.stacked_coverage))(jnp.asarray(draws))
   # 2 N KL is chi-square of K - 1 degrees, to the next order 1 + (K - 1) / (6 N).
   bias = 999 / (2 * num) * (1 + 999 / (6 * num))
   error = np.sqrt(2 * 999) / (2 * num) / np.sqrt(40)

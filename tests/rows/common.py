@@ -32,6 +32,15 @@ def images(num):
   return lambda key: {'x': jax.random.uniform(key, (num, 8, 8, 1), minval=-1.0)}
 
 
+class Joined(nn.Module):
+  """A network of its input beside its condition."""
+
+  body: nn.Module
+
+  def __call__(self, x, condition, *, train=False):
+    return self.body(jnp.concatenate([x, condition], axis=1), train=train)
+
+
 def players():
   return {
     'generator': mlp.MLP((16, 2), activation=nn.tanh),

@@ -4,8 +4,9 @@ import functools
 
 import jax.numpy as jnp
 import optax
-from rows.common import Row, images, plane, players
+from rows.common import Joined, Row, images, plane, players
 
+from gm_jax import conditions
 from gm_jax.losses import adversarial, penalties
 from gm_jax.methods import gan, unrolled_gan
 from gm_jax.models import dcgan
@@ -69,6 +70,25 @@ def unrolled_image_gan(wrap, prior):
   )
 
 
+def sided(num):
+  """The plane's data, labelled by their side of a line."""
+
+  def batch(key):
+    x = plane(num)(key)['x']
+    return {'x': x, 'label': (x[:, 0] > 1.0).astype(jnp.int32)}
+
+  return batch
+
+
+def conditional_gan(wrap, prior):
+  tx = optax.adam(5e-3, b1=0.5)
+  networks = {name: Joined(network) for name, network in players().items()}
+  return gan.gan(
+    **networks, g_tx=wrap(tx), d_tx=wrap(tx), prior=prior,
+    condition=conditions.optional(conditions.by_class(2), 0.2),
+  )  # fmt: skip
+
+
 def unrolled(fresh, wrap, prior):
   tx = optax.adam(5e-3, b1=0.5, eps_root=1e-8)
   return unrolled_gan.unrolled_gan(
@@ -79,6 +99,7 @@ def unrolled(fresh, wrap, prior):
 ROWS = {
   'gan': Row(plain_gan, plane(64), structure='two players'),
   'gan_penalized': Row(penalized_gan, plane(128), structure='slices of a batch'),
+  'conditional_gan': Row(conditional_gan, sided(64), structure='a condition'),
   'gan_images': Row(
     image_gan, images(16), falls=False, structure='batch statistics, spectral norms'
   ),

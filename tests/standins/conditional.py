@@ -1,6 +1,8 @@
-"""A stand-in with options and two conditions, whose density is an estimate.
+"""A stand-in with options and conditions, whose density is an estimate.
 
-  x | label, condition  ~  N(mu_label + condition, I)
+  x | condition  ~  N(mu + sum over embedded parts, I)
+
+conditioned on the class, on class and a number, on the domain, or on a text.
 
   python experiments/main.py --config=tests/standins/conditional.py --workdir=runs/c
   python experiments/main.py --workdir=runs/c --mode=sample --condition=label=7 \
@@ -13,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.configs import common
+from experiments.configs.parts import runs
 from gm_jax import base, conditions, gradient
 
 CARD = base.Card(
@@ -24,31 +26,44 @@ CARD = base.Card(
 
 
 def get_config(arg=None):
-  """The config; the argument 'several' adds a number to the class."""
-  config = common.run('digits?transform=dequantization', steps=8, batch_size=16)
-  config.several = arg == 'several'
+  """The config; the argument is the condition, one of CONDITIONS."""
+  config = runs.run('digits?transform=dequantization', steps=8, batch_size=16)
+  config.condition = arg or 'label'
   return config
 
 
-def by_class(shape, num_classes, tx, *, several):
-  """A mean image for each class; `several` shifts it by a number, too."""
-  taken = conditions.optional(conditions.by_class(num_classes), 0.1)
-  if several:
-    taken = conditions.several(conditions.by_class(num_classes), conditions.by_value(1))
+def bag_of_tokens(length):
+  """Conditions on how often each of 256 tokens stands in a text."""
+  tokens = conditions.by_tokens(length)
+  return tokens._replace(embed=lambda text: jax.nn.one_hot(text, 256).sum(axis=1))
+
+
+# What a config's `condition` names, from the data's spec.
+CONDITIONS = {
+  'label': lambda spec: conditions.optional(conditions.by_class(spec.num_classes), 0.1),
+  'several': lambda spec: conditions.concatenated(
+    conditions.several(conditions.by_class(spec.num_classes), conditions.by_value(1))
+  ),
+  'domain': lambda spec: conditions.by_class(
+    spec.parts['domain'].num_levels, name='domain'
+  ),
+  'text': lambda spec: bag_of_tokens(*spec.parts['text'].shape),
+}
+
+
+def linear_gaussian(spec, tx, taken):
+  """A Gaussian around a linear function of the embedded condition."""
+  shape = spec.shape
 
   def mean(params, value):
-    if not several:
-      return jnp.einsum('bk,k...->b...', value, params['means'])
-    image = jnp.einsum('bk,k...->b...', value['label'], params['means'])
-    return image + value['condition'][:, :, None, None]
+    return jnp.einsum('bk,k...->b...', value, params['means'])
 
   def init(key, batch):
-    conditions.from_batch(taken, batch)
-    return {'means': 0.1 * jax.random.normal(key, (num_classes, *shape))}, {}
+    value = conditions.embedded(taken, conditions.from_batch(taken, batch))
+    return {'means': 0.1 * jax.random.normal(key, (value.shape[1], *shape))}, {}
 
   def loss_fn(params, extra, key, batch):
-    value = conditions.dropped(taken, key, conditions.from_batch(taken, batch))
-    value = conditions.embedded(taken, value)
+    value = conditions.training_embedding(taken, key, batch)
     loss = jnp.square(batch['x'] - mean(params, value)).sum(axis=(1, 2, 3)).mean()
     return 0.5 * loss, (extra, {})
 
@@ -84,19 +99,21 @@ def by_class(shape, num_classes, tx, *, several):
 
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
-  """The method of the data's shape and classes."""
+  """The method of the data's shape and the condition named."""
   tx = wrap(optax.sgd(0.05))
-  return by_class(spec.shape, spec.num_classes, tx, several=config.several)
+  return linear_gaussian(spec, tx, CONDITIONS[config.condition](spec))
 
 
 def make_evaluation(config, data):
-  """Mean of samples of classes in turn: it depends on the options."""
-  condition = jnp.arange(20) % data.spec.num_classes
-  if config.several:
-    condition = {'label': condition, 'condition': jnp.zeros((20, 1))}
+  """The spread of samples under the test split's conditions; it depends on options."""
+  del config
 
   def evaluation(method, model, key):
-    x = method.sample(model, key, 20, condition=condition)
+    test = data.arrays('test', 20)
+    names = method.card.condition
+    condition = {name: test[name] for name in names}
+    condition = condition if len(names) > 1 else condition[names[0]]
+    x = method.sample(model, key, len(test['x']), condition=condition)
     return {'spread': x.std(axis=(1, 2, 3)).mean()}
 
   return evaluation
