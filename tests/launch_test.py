@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from gm_jax.training import launch, log, setup
+from gm_jax.training import experiment, launch, log, setup
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -64,7 +64,7 @@ def ring(**changes):
   [
     (['--config.num_unrol=3'], 'Did you mean "num_unroll"'),
     (['--config.steps=many'], "invalid literal for int() with base 10: 'many'"),
-    (['--mode=trian'], 'train|evaluate|sample|list'),
+    (['--mode=trian'], "no mode 'trian'; did you mean train? One of: train, evaluate"),
     (['extra'], "unknown argument 'extra'"),
     (['--wrkdir=x'], "Unknown command line flag 'wrkdir'. Did you mean: workdir"),
     (['--config.num_unroll=-1'], 'num_unroll must be >= 0, got -1'),
@@ -148,12 +148,16 @@ def test_train_evaluate_sample_and_what_may_change_on_resume(tmp_path, capsys):
   error = values['high_quality'].std(ddof=1) / np.sqrt(2)
   np.testing.assert_allclose(error, rows[-1]['high_quality_se'])
   assert 'step 60, 2 seed(s)' in capsys.readouterr().out
-  samples = launch.sample(unrolled_gan_ring, ring(seeds=2), workdir, num=300)
+  samples = launch.sample(
+    unrolled_gan_ring, ring(seeds=2), workdir, request=launch.Request(num=300)
+  )
   assert samples.shape == (2, 300, 2)
   assert np.abs(samples[0] - samples[1]).max() > 0.01
   np.testing.assert_array_equal(np.load(workdir / 'samples.npz')['x'], samples)
   with pytest.raises(setup.UsageError, match='num_samples must be at least 1'):
-    launch.sample(unrolled_gan_ring, ring(seeds=2), workdir, num=0)
+    launch.sample(
+      unrolled_gan_ring, ring(seeds=2), workdir, request=launch.Request(num=0)
+    )
 
 
 def test_looking_at_a_run_changes_nothing_in_its_record(tmp_path):
@@ -229,7 +233,9 @@ def test_best_checkpoint_by_a_named_metric_is_kept(tmp_path):
   best = min(rows, key=lambda row: row['frechet'])
   kept = {p.name for p in (tmp_path / 'run' / 'checkpoints').iterdir()}
   assert kept == {str(int(best['step'])), '80'}
-  values = launch.evaluate(gan_digits, config, tmp_path / 'run', best=True)
+  values = launch.evaluate(
+    gan_digits, config, tmp_path / 'run', request=launch.Request(best=True)
+  )
   np.testing.assert_allclose(values['frechet'], best['frechet'], rtol=1e-3)
 
 
@@ -242,9 +248,9 @@ def test_divergence_ends_with_one_line_and_writes_no_bad_checkpoint(tmp_path):
 
 def test_list_names_every_config():
   folder = ROOT / 'experiments' / 'configs'
-  shared = {'common.py', 'explicit.py', '__init__.py'}
-  names = {p.name for p in folder.glob('*.py')} - shared
-  assert {name for name, _ in launch.describe(folder)} == names and len(names) >= 9
+  shared = {'common', 'explicit', '__init__'}
+  names = {p.stem for p in folder.glob('*.py')} - shared
+  assert {name for name, _ in experiment.describe(folder)} == names and len(names) >= 9
   done = call([*MAIN, '--mode=list'])
   assert done.returncode == 0 and all(name in done.stdout for name in names)
 

@@ -8,6 +8,7 @@ from scipy import linalg
 
 from gm_jax.metrics import frechet
 
+distance, between = jax.jit(frechet.frechet_distance), jax.jit(frechet.frechet)
 
 def _covariance(dim, rank, seed):
   factor = np.random.default_rng(seed).normal(size=(dim, rank))
@@ -30,9 +31,7 @@ def test_isotropic_and_diagonal_gaussians():
   arrays = _f32(mean1, np.diag(std1**2), mean2, np.diag(std2**2))
   expected = ((mean1 - mean2) ** 2 + (std1 - std2) ** 2).sum()
   np.testing.assert_allclose(frechet.frechet_distance(*arrays), expected, rtol=1e-5)
-  np.testing.assert_allclose(
-    jax.jit(frechet.frechet_distance)(*arrays), expected, rtol=1e-5
-  )
+  np.testing.assert_allclose(distance(*arrays), expected, rtol=1e-5)
 
 
 def test_covariances_that_do_not_commute():
@@ -41,8 +40,8 @@ def test_covariances_that_do_not_commute():
   arrays = _f32(mean1, cov1, mean2, cov2)
   expected = _by_sqrtm(mean1, cov1, mean2, cov2)
   assert abs(np.linalg.norm(cov1 @ cov2 - cov2 @ cov1)) > 0.1
-  np.testing.assert_allclose(frechet.frechet_distance(*arrays), expected, rtol=1e-4)
-  swapped = frechet.frechet_distance(arrays[2], arrays[3], arrays[0], arrays[1])
+  np.testing.assert_allclose(distance(*arrays), expected, rtol=1e-4)
+  swapped = distance(arrays[2], arrays[3], arrays[0], arrays[1])
   np.testing.assert_allclose(swapped, expected, rtol=1e-4)
 
 
@@ -53,7 +52,7 @@ def test_image_of_a_gaussian_under_its_optimal_map():
   pushed = transport @ cov @ transport
   cost = np.trace((transport - np.eye(5)) @ cov @ (transport - np.eye(5)))
   zero = np.zeros(5)
-  value = frechet.frechet_distance(*_f32(zero, cov, zero, pushed))
+  value = distance(*_f32(zero, cov, zero, pushed))
   np.testing.assert_allclose(value, cost, rtol=1e-4)
 
 
@@ -67,11 +66,11 @@ def test_singular_covariances_in_float32(seed):
   # |B1^T B2|_* is the exact cross term of S = B B^T.
   nuclear = np.linalg.svd(factor[0].T @ factor[1], compute_uv=False).sum()
   expected = np.trace(cov1) + np.trace(cov2) - 2 * nuclear
-  value = frechet.frechet_distance(*_f32(zero, cov1, zero, cov2))
+  value = distance(*_f32(zero, cov1, zero, cov2))
   np.testing.assert_allclose(value, expected, atol=2e-5 * np.trace(cov1))
-  same = frechet.frechet_distance(*_f32(zero, cov1, zero, cov1))
+  same = distance(*_f32(zero, cov1, zero, cov1))
   assert 0.0 <= float(same) < 2e-5 * np.trace(cov1)
-  degenerate = frechet.frechet_distance(*_f32(zero, cov1, zero, np.zeros((32, 32))))
+  degenerate = distance(*_f32(zero, cov1, zero, np.zeros((32, 32))))
   np.testing.assert_allclose(degenerate, np.trace(cov1), rtol=1e-5)
 
 
@@ -86,8 +85,8 @@ def test_features_end_to_end():
   rng = np.random.default_rng(0)
   first, second = rng.normal(size=(60, 8)), 0.5 * rng.normal(size=(20, 8)) + 1.0
   expected = _by_sqrtm(first.mean(0), np.cov(first.T), second.mean(0), np.cov(second.T))
-  np.testing.assert_allclose(frechet.frechet(*_f32(first, second)), expected, rtol=1e-4)
-  shifted = frechet.frechet(*_f32(first, first + 0.25))
+  np.testing.assert_allclose(between(*_f32(first, second)), expected, rtol=1e-4)
+  shifted = between(*_f32(first, first + 0.25))
   np.testing.assert_allclose(shifted, 8 * 0.25**2, rtol=1e-3)
 
 
