@@ -118,8 +118,8 @@ def main(argv):
     _fail(wrong, 2)
   numbers = COMMANDS[argv[1]]()
   if _JSON.value:
-    given = [flags.FLAGS[f.name].serialize() for f in _CHANGING if f.present]
-    line = results.command_line(argv, given, data=_DATA_DIR.present)
+    chosen = [flags.FLAGS[f.name].serialize() for f in _CHANGING if f.present]
+    line = results.command_line(argv, chosen, data=_DATA_DIR.present)
     try:
       results.save(pathlib.Path(_JSON.value), line, numbers.pop('tables'), numbers)
     except (OSError, results.ResultsError) as error:

@@ -22,16 +22,12 @@ from absl import app, flags, logging
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from experiments import results  # noqa: E402
-from experiments.configs import (  # noqa: E402
-  common,
-  gan_digits,
-  gan_ring,
-  unrolled_gan_ring,
-)
-from gm_jax import base  # noqa: E402
+from experiments import quiet, results  # noqa: E402
+from experiments.configs import gan_digits, gan_ring, unrolled_gan_ring  # noqa: E402
+from experiments.configs.parts import evaluations  # noqa: E402
+from gm_jax import statistics  # noqa: E402
 from gm_jax.data import dataset  # noqa: E402
-from gm_jax.training import inference, launch, log, loop, plots, report  # noqa: E402
+from gm_jax.training import inference, launch, log, plots, report  # noqa: E402
 from gm_jax.training import setup as setup_lib  # noqa: E402
 from gm_jax.training import step as step_lib  # noqa: E402
 
@@ -97,10 +93,10 @@ def main(argv):
   path = out / 'report.html'
   report.write(path, 'gm_jax: mode collapse, and a GAN on real digits', sections)
   if _JSON.value:
-    given = [flags.FLAGS['scale'].serialize()] if _SCALE.present else []
+    words = [flags.FLAGS['scale'].serialize()] if _SCALE.present else []
     results.save(
       pathlib.Path(_JSON.value),
-      results.command_line(argv[:1], given, data=False),
+      results.command_line(argv[:1], words, data=False),
       {'ring': found, 'ring, first setting': first, 'digits': images},
       {'gap': gap._asdict(), 'seconds': seconds},
     )
@@ -116,7 +112,7 @@ class Row:
     at: [E] steps of the evaluations.
     scores: by name, [E, S].
     samples: [E, 1000, 2] of the first seed.
-    state, method: after training.
+    state: after training.
   """
 
   def __init__(self, name: str, experiment, **changes):
@@ -128,29 +124,21 @@ class Row:
     config.evaluate_every = config.sample_every = config.log_every
     config.update({'steps_per_dispatch': 10, 'checkpoint_every': 0})
     self.setup = setup = setup_lib.prepare(experiment, config)
-    self.at, self.seconds, self._scores, samples = [], 0.0, [], []
-    self.method = setup.make_phases(0)[0].method
-    score = inference.scorer(setup, self.method)
-    draw = inference.drawer(setup, self.method, 1000)
+    (phase,) = setup.make_phases(0)
+    score, scores = inference.scorer(setup, phase), []
+    draw, samples = inference.drawer(setup, phase, 1000), []
     bar = log.progress(self.steps, name)
-
-    def logged(step, metrics):
-      self.seconds += config.log_every / float(metrics['steps_per_second'])
-      self.at.append(step)
-
-    callbacks = loop.Callbacks(
-      log=logged,
-      evaluate=lambda _, state: self._scores.append(score(state)),
+    trained = quiet.train_config(
+      setup,
+      evaluate=lambda _, state: scores.append(score(state)[0]),
       sample=lambda _, state: samples.append(draw(state)[0]),
       tick=bar.advance_to,
     )
-    phases = (base.Phase(self.method, self.steps, setup.data.spec, None),)
-    self.state = loop.train(
-      lambda attempt: phases, setup_lib.batches(setup), setup.settings, callbacks
-    )
     bar.close()
+    self.state, self.seconds = trained.state, quiet.seconds(trained)
+    self.at = [step for step, _ in trained.logs]
     self.samples = np.stack(samples)
-    self.scores = {k: np.stack([s[k] for s in self._scores]) for k in self._scores[0]}
+    self.scores = {k: np.stack([s[k] for s in scores]) for k in scores[0]}
     print(f'  {name}: {self.steps} steps, {self.seconds:.0f} s', flush=True)
 
   def cells(self, name: str) -> list[str]:
@@ -158,9 +146,7 @@ class Row:
     cells = [name]
     for key, form in (('modes', '.1f'), ('high_quality', '.3f'), ('reverse_kl', '.2f')):
       seeds = self.scores[key][-3:].mean(0)
-      cells.append(f'{seeds.mean():{form}}')
-      if np.isfinite(seeds).all():
-        cells[-1] += f' +- {seeds.std(ddof=1) / np.sqrt(SEEDS):{form}}'
+      cells.append(statistics.text(*statistics.mean_and_error(seeds), form))
     return [*cells, str(SEEDS), str(self.steps), f'{self.seconds:.0f}']
 
 
@@ -237,9 +223,8 @@ def draw_rows(out: pathlib.Path, rows: dict[str, Row]) -> None:
     lines = {}
     for name, row in rows.items():
       value = row.scores[key]
-      error = value.std(1, ddof=1) / np.sqrt(SEEDS)
-      share = np.array(row.at) / row.steps
-      lines[name] = (share, value.mean(1), error)
+      mean, error = statistics.mean_and_error(value, axis=1)
+      lines[name] = (np.array(row.at) / row.steps, mean, error)
     plots.curves(out / f'{key}.png', lines, xlabel='share of training', ylabel=label)
 
 
@@ -250,14 +235,14 @@ def gap_section(out: pathlib.Path, row: Row) -> report.Section:
     config = unrolled_gan_ring.get_config(str(k))
     config.decay_steps = 10**8  # the full rate: decayed to 0, nothing would react
     setup = setup_lib.prepare(unrolled_gan_ring, config)
-    method = setup.make_phases(0)[0].method
+    (phase,) = setup.make_phases(0)
     # Many batches at the same state: the mean of each metric over them.
     keys = jax.random.split(jax.random.key(0), 16)
-    batches = setup_lib.batches(setup)(None, 99, 0)
+    batches = setup_lib.batches(setup)(phase, 99, 0)
     x = jnp.stack([next(batches)['x'] for _ in keys])
     state = jax.tree.map(lambda a: a[0] if a.ndim else a, row.state)
     step = jax.jit(
-      lambda s, keys, x, m=method: jax.lax.map(
+      lambda s, keys, x, m=phase.method: jax.lax.map(
         lambda kx: m.step(s, kx[0], {'x': kx[1]})[1], (keys, x)
       )
     )
@@ -309,12 +294,12 @@ def digits(out: pathlib.Path) -> report.Section:
   workdir = out / 'gan_digits'
   state = launch.train(gan_digits, config, workdir)
   setup = setup_lib.prepare(gan_digits, config)
-  method = setup.make_phases(0)[0].method
-  data, distances = setup.data, common.image_distances(setup.data)
+  (phase,) = setup.make_phases(0)
+  data, distances = setup.data, evaluations.image_distances(setup.data)
   real = dataset.transformed(data.spec, data.arrays('test'))['x']
   num = len(real)
   rows = {
-    'samples': method.sample(step_lib.model(state), jax.random.key(1), num),
+    'samples': phase.method.sample(step_lib.model(state), jax.random.key(1), num),
     'train images (the floor)': dataset.transformed(
       data.spec, data.arrays('train', num)
     )['x'],

@@ -36,7 +36,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # configs import one another as experiments.configs
 
 CONFIGS = ROOT / 'experiments' / 'configs'
-_RECORD = [None]  # what the workdir remembers, where no config is given
+_RECORD = [None]  # what the workdir remembers, where no config is named
 
 
 def _fail(message: str, code: int):
@@ -191,13 +191,13 @@ def _experiment():
 
 def _machine(setup):
   """What depends on the machine: flags, and what they leave out as the run had it."""
-  given = {
+  chosen = {
     'data_dir': _DATA_DIR, 'model_devices': _MODEL_DEVICES, 'split_seeds': _SPLIT_SEEDS
   }  # fmt: skip
   recorded = _RECORD[0]['options'] if _RECORD[0] else {}
   return setup.Options(**{
     name: flag.value if flags.FLAGS[name].present else recorded.get(name, flag.value)
-    for name, flag in given.items()
+    for name, flag in chosen.items()
   })  # fmt: skip
 
 
@@ -217,16 +217,16 @@ def _join():
   """Joins the other processes of the run, if there are any."""
   from gm_jax.training import parallel
 
-  given = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS.value
-  if any(value is not None for value in given):
-    if None in given:
+  chosen = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS.value
+  if any(value is not None for value in chosen):
+    if None in chosen:
       _fail('--coordinator, --num_processes and --process_index belong together', 2)
   elif _DISTRIBUTED.value:
-    given = ()
+    chosen = ()
   else:
     return
   try:
-    parallel.initialize(*given)
+    parallel.initialize(*chosen)
   except ValueError as error:
     _fail(str(error), 2)
 

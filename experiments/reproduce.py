@@ -148,8 +148,8 @@ def _run(command, argv):
   try:
     numbers = command()
     if _JSON.value:
-      given = [flags.FLAGS['budget'].serialize()] if _BUDGET.present else []
-      line = results.command_line(argv, given, data=_DATA_DIR.present)
+      chosen = [flags.FLAGS['budget'].serialize()] if _BUDGET.present else []
+      line = results.command_line(argv, chosen, data=_DATA_DIR.present)
       results.save(pathlib.Path(_JSON.value), line, numbers.pop('tables'), numbers)
       print(f'numbers: {_JSON.value}')
   except setup.UsageError as error:

@@ -186,16 +186,16 @@ def check_target(path: str) -> str | None:
   return None
 
 
-def command_line(argv: Iterable[str], given: Iterable[str], *, data: bool) -> str:
+def command_line(argv: Iterable[str], chosen: Iterable[str], *, data: bool) -> str:
   """Builds the command of a run as it is written down, without paths of a machine.
 
   Args:
     argv: the script and what is no flag.
-    given: the flags that change numbers, such as '--repeats=5'.
-    data: whether `--data_dir` was given.
+    chosen: the flags that change numbers, such as '--repeats=5'.
+    data: whether `--data_dir` was chosen.
   """
   script, *words = argv
-  words = [f'python experiments/{pathlib.Path(script).name}', *words, *given]
+  words = [f'python experiments/{pathlib.Path(script).name}', *words, *chosen]
   return ' '.join([*words, '--data_dir=...'] if data else words)
 
 

@@ -275,28 +275,6 @@ def per_example(values: base.Array) -> base.Array:
   return values.reshape(len(values), -1).mean(axis=1) if values.ndim > 1 else values
 
 
-def game_loss(
-  loss: Callable[[base.Array, base.Array], base.Array],
-  real_logits: base.Array,
-  fake_logits: base.Array,
-) -> base.Array:
-  """A loss of a game for each example, the mean over its patches.
-
-  To the game every patch is an example, so averages over a batch, as in relativistic
-  average games, run over all patches.
-
-  Args:
-    loss: of the game, on logits [N].
-    real_logits: `[B]` or `[B, P]`.
-    fake_logits: likewise.
-
-  Returns:
-    `[B]`.
-  """
-  each = loss(real_logits.reshape(-1), fake_logits.reshape(-1))
-  return per_example(each.reshape(real_logits.shape))
-
-
 def discriminator_loss(
   discriminator: nn.Module, game: base.Game, penalty: Callable | None = None
 ) -> LossFn:
@@ -320,7 +298,7 @@ def discriminator_loss(
     fake_logits, model_state = logits(
       discriminator, params, model_state, fake, condition, key=fake_key
     )
-    loss = game_loss(game.discriminator, real_logits, fake_logits)
+    loss = game.discriminator(real_logits, fake_logits)
     if penalty is not None:
 
       def critic(x):
@@ -368,7 +346,7 @@ def generator_loss(
 ) -> base.Array:
   """The generator's loss against a discriminator, `[]`."""
   both = pair_logits(discriminator, critic, key, real, fake, condition)
-  return game_loss(game.generator, *both).mean()
+  return game.generator(*both).mean()
 
 
 def initializer(

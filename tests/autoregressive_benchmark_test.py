@@ -34,10 +34,10 @@ def test_pytorchs_nade_has_the_same_values_in_every_form_and_its_samples_their_l
   model = step_lib.model(state._replace(params=params))
   ours = method.log_prob(model, None, jnp.asarray(x))
   tensors = peers.tensors(params, torch.device('cpu'))
-  given = torch.tensor(x, dtype=torch.float32)
+  tensor = torch.tensor(x, dtype=torch.float32)
   with torch.no_grad():
     for form in (peers.nade_loop, peers.nade_sums):
-      np.testing.assert_allclose(form(tensors, given).numpy(), ours, rtol=1e-4)
+      np.testing.assert_allclose(form(tensors, tensor).numpy(), ours, rtol=1e-4)
     torch.manual_seed(0)
     drawn = peers.nade_samples(tensors, 20_000).numpy().astype(int)
   frequency = np.bincount(drawn @ [8, 4, 2, 1], minlength=16) / 20_000
@@ -63,7 +63,7 @@ def test_of_pytorchs_forms_the_fastest_is_judged():
   pixels = quiet | {'name': 'gated PixelCNN 28x28, 16 samples', 'times_faster': 80.0}
 
   def verdicts(rows):
-    return [goal['verdict'] for goal in bench.judged(rows)]
+    return [goal['verdict'] for goal in bench.verdicts(rows)]
 
   none = 'not measured'
   assert verdicts([slow, fast, pixels]) == ['NOT MET', none, 'met', none, none]

@@ -61,9 +61,9 @@ def test_wrong_command_is_one_line_and_exit_code_2(args, word):
 def test_goals_are_judged_only_by_what_was_measured():
   quiet = {'step_ms': 20.0, 'step_ms_best': 19.0, 'torch_ms': 40.0}
   quiet |= {'torch_ms_best': 39.0, 'times_faster': 2.0, 'times_floor': 3.4}
-  verdicts = [g['verdict'] for g in goals.judged({10: quiet}, None, 'cpu')]
+  verdicts = [g['verdict'] for g in goals.verdicts({10: quiet}, None, 'cpu')]
   assert verdicts == ['met', 'NOT MET', *['not measured'] * 3]
   noisy = quiet | {'torch_ms_best': 20.0}
-  verdicts = [g['verdict'] for g in goals.judged({10: noisy}, None, 'cpu')]
+  verdicts = [g['verdict'] for g in goals.verdicts({10: noisy}, None, 'cpu')]
   assert verdicts[:2] == ['not judged: noisy', 'NOT MET']
-  assert goals.judged({10: quiet}, None, 'gpu')[-1]['verdict'] == 'NOT MET'
+  assert goals.verdicts({10: quiet}, None, 'gpu')[-1]['verdict'] == 'NOT MET'

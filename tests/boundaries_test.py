@@ -15,7 +15,7 @@ PACKAGE = ROOT / 'gm_jax'
 # from the inside out; a file `gm_jax/<ring>.py` or folder `gm_jax/<ring>/`.
 FOUNDATION = {
   'losses', 'processes', 'models', 'gradient', 'unroll', 'priors', 'dynamics',
-  'augmentation', 'orders', 'conditions', 'model_space',
+  'augmentation', 'orders', 'conditions', 'model_space', 'statistics',
 }  # fmt: skip
 ALLOWED = {
   'base': set(),
@@ -24,12 +24,12 @@ ALLOWED = {
   'unroll': {'base', 'gradient'},
   'players': {'base', 'conditions', 'gradient', 'losses', 'priors'},
   'samplers': {'base', *FOUNDATION},
-  'metrics': {'base', 'losses', 'samplers'},
+  'metrics': {'base', 'losses', 'samplers', 'statistics'},
   'theory': {'losses'},
   'methods': {'base', *FOUNDATION, 'players', 'samplers', 'metrics'},
   'tasks': {'base', *FOUNDATION, 'players', 'samplers', 'metrics'},
   'data': {'base', 'model_space'},
-  'training': {'base', 'gradient', 'model_space'},
+  'training': {'base', 'gradient', 'model_space', 'statistics'},
 }
 ALLOWED_FILES = {
   'training/setup.py': ALLOWED['training'] | {'data'},

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import pathlib
+import re
 import sys
 import types
 
@@ -10,22 +11,22 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from gm_jax import base
 from gm_jax.data import dataset, registry, stacked, transforms
+from gm_jax.tasks import results
 from gm_jax.training import setup
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from experiments.configs import common, gan_ring  # noqa: E402
+from experiments.configs import gan_ring  # noqa: E402
+from experiments.configs.parts import evaluations, optimizers, runs  # noqa: E402
 
-CONFIGS = sorted(
-  path.stem
-  for path in (ROOT / 'experiments' / 'configs').glob('*.py')
-  if path.stem not in ('common', 'explicit')
-)
+CONFIGS = sorted(path.stem for path in (ROOT / 'experiments' / 'configs').glob('*.py'))
+PARTS = sorted((ROOT / 'experiments' / 'configs' / 'parts').glob('*.py'))
 SHAPES = {'digits': (8, 8, 1), 'stacked:digits': (8, 8, 3), 'toy:ring': (2,),
           'tfds:fashion_mnist': (28, 28, 1), 'toy:grid': (2,)}  # fmt: skip
 every_config = pytest.mark.parametrize('name', CONFIGS)
@@ -100,7 +101,7 @@ def cosine(t, start, end):
 )
 @pytest.mark.parametrize('clip', [0.0, 0.7])
 def test_adam_warms_up_decays_and_clips_as_written(changes, rate, clip):
-  tx = common.adam(config_of(clip=clip, **changes), RATE)
+  tx = optimizers.adam(config_of(clip=clip, **changes), RATE)
   grads = gradients(16)
   expected = adam_by_hand(grads, rate, clip or np.inf)
   with jax.enable_x64(True):
@@ -110,7 +111,7 @@ def test_adam_warms_up_decays_and_clips_as_written(changes, rate, clip):
 
 def test_a_critic_of_several_updates_a_step_decays_over_all_of_them():
   config = config_of(warmup_steps=2, decay_steps=6)
-  tx = common.adam(config, RATE, updates=3)
+  tx = optimizers.adam(config, RATE, updates=3)
   grads = gradients(20)
 
   def rate(t):
@@ -122,37 +123,49 @@ def test_a_critic_of_several_updates_a_step_decays_over_all_of_them():
   chex.assert_trees_all_close(updates, expected, rtol=1e-5, atol=1e-9)
 
 
+def test_a_config_without_these_leaves_has_adam_as_published_decayed_over_its_steps():
+  config = runs.learning('digits', steps=12, batch_size=1, rate=RATE)
+  config.clip = 0.7
+  expected = optax.chain(
+    optax.clip_by_global_norm(0.7),
+    optax.adam(optax.cosine_decay_schedule(RATE, 12)),
+  )
+  grads = gradients(16)
+  updates, _ = updates_of(optimizers.plain_adam(config), grads)
+  chex.assert_trees_all_close(updates, updates_of(expected, grads)[0], rtol=1e-6)
+
+
 @pytest.mark.parametrize('name', ['gan_ring', 'wgan_gp_digits', 'mmd_gan_digits'])
 def test_configs_with_critic_steps_stretch_the_critics_decay(name, monkeypatch):
   config = experiment_of(name).get_config()
   config.update({'num_critic': 4, 'decay_steps': 100})
   made = []
-  adam = common.adam
+  adam = optimizers.adam
   monkeypatch.setattr(
-    common, 'adam', lambda *args, updates=1: made.append(updates) or adam(*args)
+    optimizers, 'adam', lambda *args, updates=1: made.append(updates) or adam(*args)
   )
   experiment_of(name).make_method(config, spec_of(config.data))
   assert sorted(made) == [1, 4]
 
 
 def wraps(attempts):
-  """The `wrap` that `make_method` is given in each attempt of a run."""
-  given = []
+  """The `wrap` of `make_method` in each attempt of a run."""
+  found = []
 
   def make_method(config, spec, *, wrap):
-    given.append(wrap)
+    found.append(wrap)
     return gan_ring.make_method(config, spec, wrap=wrap)
 
   experiment = types.SimpleNamespace(make_method=make_method)
   prepared = setup.prepare(experiment, config_of(batch_size=32))
-  given.clear()
+  found.clear()
   for attempt in attempts:
     prepared.make_phases(attempt)
-  return given
+  return found
 
 
 def test_every_attempt_halves_the_update_and_keeps_the_state():
-  tx = common.adam(config_of(clip=0.7, warmup_steps=2), RATE)
+  tx = optimizers.adam(config_of(clip=0.7, warmup_steps=2), RATE)
   grads = gradients(5)
   with jax.enable_x64(True):
     plain, plain_state = updates_of(tx, grads)
@@ -187,11 +200,13 @@ def spec_of(data):
 def test_header_says_how_to_run_it_what_it_costs_and_what_comes_out(name):
   text = ast.get_docstring(importlib_source(name))
   first, blank, command, *rest = text.splitlines()
-  assert first.endswith('.') and not blank
+  assert re.fullmatch(r'[^:]+: .+\.', first) and not blank
   assert command.strip().startswith('python experiments/main.py')
   assert f'--config=experiments/configs/{name}.py' in text
   assert f'--workdir=runs/{name}' in text
-  assert 'CPU core' in ' '.join(rest), 'the cost is missing'
+  assert re.search(r'About \d+ s on two CPU cores', ' '.join(rest)), (
+    'the cost is missing'
+  )
   assert len(text) > 250, 'what to expect is missing'
 
 
@@ -202,8 +217,17 @@ def importlib_source(name):
 @every_config
 def test_config_is_a_short_list_of_numbers_and_names(name):
   config = experiment_of(name).get_config()
-  assert len(config) <= 25
-  assert all(isinstance(leaf, int | float | str) for leaf in config.values())
+  assert len(config.keys() - setup.LEAVES.keys()) <= 25
+  assert all(isinstance(leaf, int | float | str | tuple) for leaf in config.values())
+
+
+def test_what_configs_share_is_cut_by_purpose_and_is_no_config():
+  assert len(PARTS) >= 6
+  for path in PARTS:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 200
+    assert 'def get_config' not in text
+  assert all(hasattr(experiment_of(name), 'get_config') for name in CONFIGS)
 
 
 @every_config
@@ -219,27 +243,32 @@ def test_config_makes_a_method_that_fits_its_data(name, arg):
   phases = [base.Phase(made, 1, spec, None)] if isinstance(made, base.Method) else made
   num = getattr(experiment, 'batch_size', lambda c: c.batch_size)(config)
   batch = {'x': jax.ShapeDtypeStruct((num, *spec.shape), spec.dtype)}
-  given = jnp.zeros(3, jnp.int32) if config.get('condition') else None
+  condition = jnp.zeros(3, jnp.int32) if config.get('condition') else None
   if spec.num_classes:
     batch['label'] = jax.ShapeDtypeStruct((num,), jnp.int32)
   key = jax.random.key(0)
   state = jax.eval_shape(phases[0].method.init, key, batch)
-  for method, _, _, enter in phases:
-    state = jax.eval_shape(enter, key, state, batch) if enter else state
+  for phase in phases:
+    method = phase.method
+    if phase.enter:
+      state = jax.eval_shape(phase.enter, key, state, batch)
     after, _ = jax.eval_shape(method.step, state, key, batch)
     assert jax.tree.structure(after) == jax.tree.structure(state)
   model = base.Model(state.params, state.extra)
   samples = jax.eval_shape(
-    lambda m, k: method.sample(m, k, num=3, condition=given), model, key
+    lambda m, k: method.sample(m, k, num=3, condition=condition), model, key
   )
   assert samples.shape == (3, *spec.shape)
 
 
-@pytest.mark.parametrize('name', [c for c in CONFIGS if 'fashion' in c])
+OF_SIZES = ['dcgan_images', 'unrolled_gan_images']  # whose argument is the data
+
+
+@pytest.mark.parametrize('name', OF_SIZES)
 @pytest.mark.parametrize('shape', [(28, 28, 1), (28, 28, 3), (32, 32, 3)])
-def test_fashion_configs_fit_other_images(name, shape):
+def test_configs_of_fashion_fit_other_images(name, shape):
   experiment = experiment_of(name)
-  config = experiment.get_config()
+  config = experiment.get_config('tfds:fashion_mnist')
   spec = spec_of(config.data)._replace(shape=shape)
   method = experiment.make_method(config, spec)
   batch = {'x': jax.ShapeDtypeStruct((config.batch_size, *shape), spec.dtype)}
@@ -247,10 +276,23 @@ def test_fashion_configs_fit_other_images(name, shape):
   jax.eval_shape(method.step, state, jax.random.key(0), batch)
 
 
+@pytest.mark.parametrize('name', OF_SIZES)
+def test_the_argument_names_the_data_whose_sizes_are_taken(name):
+  experiment = experiment_of(name)
+  for data, sizes in experiment.SIZES.items():
+    config = experiment.get_config(data)
+    assert config.data == data and config.decay_steps == config.steps
+    assert config.g_learning_rate == config.d_learning_rate == sizes['rate']
+    assert sizes.items() - config.items() == {('rate', sizes['rate'])}
+  assert experiment.get_config().data == 'digits'
+  with pytest.raises(ValueError, match="'cifar' is not one of digits, stacked:digits"):
+    experiment.get_config('cifar')
+
+
 def test_bfloat16_and_accumulation_keep_the_states_dtypes():
-  experiment = experiment_of('dcgan_digits')
+  experiment = experiment_of('dcgan_images')
   config = experiment.get_config()
-  config.update({'bfloat16': True, 'accumulate': 4})
+  config.update({'bfloat16': True, 'num_accumulate': 4})
   method = experiment.make_method(config, spec_of('digits'))
   batch = {'x': jnp.zeros((64, 8, 8, 1))}
   state = jax.eval_shape(method.init, jax.random.key(0), batch)
@@ -264,11 +306,11 @@ def test_bfloat16_and_accumulation_keep_the_states_dtypes():
 @pytest.mark.parametrize(
   ('changes', 'word'),
   [({'data': 'toy:ring'}, 'images'), ({'g_features': 0}, 'g_features'),
-   ({'game': 'hing'}, 'hinge'), ({'accumulate': 0}, 'accumulate'),
-   ({'accumulate': 5}, 'divide')],
+   ({'game': 'hing'}, 'hinge'), ({'num_accumulate': 0}, 'num_accumulate'),
+   ({'num_accumulate': 5}, 'divide')],
 )  # fmt: skip
 def test_wrong_leaves_of_a_dcgan_are_one_line(changes, word):
-  experiment = experiment_of('dcgan_digits')
+  experiment = experiment_of('dcgan_images')
   config = experiment.get_config()
   config.update(changes)
   with pytest.raises(setup.UsageError, match=word) as error:
@@ -314,7 +356,7 @@ def test_wrong_leaves_of_a_dcgan_are_one_line(changes, word):
     ('labelled_aae_digits', {'radius': 0.0}, 'must be > 0'),
     ('semi_supervised_aae_digits', {'latent_size': 0}, 'latent_size must be >= 1'),
     ('independent_digits', {'smoothing': -1.0}, 'smoothing must be finite and >= 0'),
-    ('independent_digits', {'data': 'digits'}, 'needs whole ones'),
+    ('independent_digits', {'data': 'digits'}, 'needs integers'),
     ('markov_digits', {'order': 'spiral'}, 'one of columns, random, rows'),
     ('markov_digits', {'memory': 9}, 'too large'),
     ('full_table_digits', {'data': 'dynamic:digits'}, 'too large'),
@@ -328,7 +370,7 @@ def test_wrong_leaves_of_a_dcgan_are_one_line(changes, word):
       {'likelihood': 'normal'},
       'one of bernoulli, categorical, logistics',
     ),
-    ('nade_digits', {'learning_rate': 0.0}, 'learning_rate must be > 0'),
+    ('nade_digits', {'learning_rate': 0.0}, 'learning rates must be > 0'),
     ('nade_digits', {'clip': -1.0}, 'clip must be >= 0'),
     ('made_digits', {'num_orders': 0}, 'num_orders must be >= 1'),
     ('made_digits', {'condition': 'text'}, "one of '', condition, label"),
@@ -338,7 +380,7 @@ def test_wrong_leaves_of_a_dcgan_are_one_line(changes, word):
     ('gated_pixelcnn_digits', {'dropout': 1.0}, r'dropout must be in \[0, 1\)'),
     ('pixelcnn_pp_digits', {'components': 0}, 'components must be >= 1'),
     ('transformer_digits', {'heads': 5}, 'not divisible by heads 5'),
-    ('transformer_melodies', {'data': 'digits'}, 'needs whole ones'),
+    ('transformer_melodies', {'data': 'digits'}, 'needs integers'),
     ('transformer_manual', {'condition': 'label'}, 'has no classes'),
     ('markov_manual', {'memory': 5}, 'too large'),
   ],
@@ -356,7 +398,11 @@ def test_wrong_leaves_are_refused_by_name(name, changes, word):
 
 
 OF_ANY = {'kde_digits', 'gaussian_mixture_digits'}  # whose data may be points
-IMAGES = [name for name in CONFIGS if name.endswith('_digits') and name not in OF_ANY]
+IMAGES = [
+  name
+  for name in CONFIGS
+  if name.endswith(('_digits', '_images')) and name not in OF_ANY
+]
 
 
 @pytest.mark.parametrize('name', IMAGES)
@@ -371,9 +417,9 @@ def test_configs_of_images_refuse_points(name):
 def test_mixture_options_reach_the_evaluation():
   config = types.SimpleNamespace(data='toy:ring?num_modes=12&radius=5')
   data = registry.load(config.data)
-  found = common.modes_evaluation(config, data)(
-    method_that_samples(data.arrays('test', 2500)['x']), None, jax.random.key(0)
-  )
+  evaluation = evaluations.mixture_modes(config, data)
+  method = method_that_samples(data.arrays('test', 2500)['x'])
+  found = results.numbers(evaluation(method, None, jax.random.key(0)))
   assert int(found['modes']) == 12
   assert float(found['high_quality']) > 0.97  # 1 - exp(-9 / 2) = 0.989
   assert float(found['reverse_kl']) < 0.02
@@ -383,26 +429,36 @@ def images_of(data, split):
   return dataset.transformed(data.spec, data.arrays(split))['x']
 
 
+CARD = base.Card(
+  density='none', density_cost='none', measure='none', sampling='exact',
+  sampling_cost='one_pass', training=('adversarial',), latents='continuous',
+  architecture='any',
+)  # fmt: skip
+
+
 def method_that_samples(x):
   """A method whose samples are the rows of x, drawn with replacement."""
 
-  def sample(model, key, num):
+  def sample(model, key, num, *, condition=None):
     return x[jax.random.randint(key, (num,), 0, len(x))]
 
-  return types.SimpleNamespace(sample=sample)
+  return base.Method(CARD, None, None, sample=sample)
 
 
-def test_image_evaluation_orders_images_by_their_distance(monkeypatch):
+def compiled(evaluation, method):
+  """key -> numbers by name."""
+  return jax.jit(lambda key: results.numbers(evaluation(method, None, key)))
+
+
+def test_evaluation_of_images_orders_them_by_their_distance():
   data = registry.load('digits')
   config = types.SimpleNamespace(data='digits')
-  evaluation = common.dcgan_evaluation(config, data)
+  evaluation = evaluations.images_or_stacked(config, data)
   train, noise = images_of(data, 'train'), jax.random.uniform(
     jax.random.key(0), (360, 8, 8, 1), minval=-1.0
   )  # fmt: skip
   good, blurred, bad = (
-    jax.jit(lambda k, x=x: evaluation(method_that_samples(x), None, k))(
-      jax.random.key(1)
-    )
+    compiled(evaluation, method_that_samples(x))(jax.random.key(1))
     for x in (train, 0.7 * train - 0.3, noise)
   )
   assert good.keys() == {'mmd2', 'frechet'}
@@ -416,39 +472,26 @@ def test_images_that_are_all_the_same_are_refused_by_name():
   one = data.arrays('test', 1)['x']
   same = data._replace(arrays=lambda *_: {'x': np.repeat(one, 8, axis=0)})
   same = same._replace(spec=data.spec._replace(num_classes=None))
-  with pytest.raises(dataset.DataError, match='most test images are identical'):
-    common.image_distances(same)
+  with pytest.raises(dataset.DataError, match='digits: most test images are identical'):
+    evaluations.image_distances(same)
 
 
-def test_images_without_classes_have_no_frechet_distance():
-  data = registry.load('digits')
-  data = data._replace(spec=data.spec._replace(num_classes=None))
-  assert common.image_distances(data)(images_of(data, 'test')).keys() == {'mmd2'}
-
-
-def test_stacked_evaluation_finds_all_modes_of_the_data_and_ten_of_gray(
+def test_evaluation_of_stacked_digits_finds_all_modes_of_the_data_and_ten_of_gray(
   monkeypatch, tmp_path, capsys
 ):
   monkeypatch.setenv('GM_JAX_CACHE', str(tmp_path))
   data = registry.load('stacked:digits')
   config = types.SimpleNamespace(data='stacked:digits')
-  evaluation = jax.jit(
-    common.dcgan_evaluation(config, data), static_argnums=0, static_argnames='method'
-  )
+  evaluation = evaluations.images_or_stacked(config, data)
   line = capsys.readouterr().out
   assert line.startswith('classifier digits: 9') and '360 held-out' in line
   assert float(line.split()[2].rstrip('%')) >= 98
   x = dataset.transformed(data.spec, data.arrays('test', 20_000))['x']
-
-  class Method:  # hashable
-    def __init__(self, x):
-      self.sample = method_that_samples(x).sample
-
-  real = evaluation(Method(x), None, jax.random.key(0))
+  real = compiled(evaluation, method_that_samples(x))(jax.random.key(0))
   assert int(real['modes']) == 1000
   assert 0.015 < float(real['reverse_kl']) < 0.1
   gray = jnp.repeat(x[..., :1], 3, axis=-1)  # three times the same digit
-  few = evaluation(Method(gray), None, jax.random.key(0))
+  few = compiled(evaluation, method_that_samples(gray))(jax.random.key(0))
   assert int(few['modes']) == 10
   np.testing.assert_allclose(few['reverse_kl'], np.log(100), atol=0.05)
 

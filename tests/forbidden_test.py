@@ -80,10 +80,10 @@ def _of_call(node, names):
   if shell is not None and not (isinstance(shell, ast.Constant) and not shell.value):
     yield 'shell='
   pickles = keywords.get('allow_pickle')
-  given = 'allow_pickle' in keywords
-  if given and not (isinstance(pickles, ast.Constant) and pickles.value is False):
+  said = 'allow_pickle' in keywords
+  if said and not (isinstance(pickles, ast.Constant) and pickles.value is False):
     yield 'allow_pickle'
-  if _full(node.func, names) in ARRAYS and not given:
+  if _full(node.func, names) in ARRAYS and not said:
     yield 'allow_pickle'
 
 

@@ -38,7 +38,7 @@ def child(job):
 def main():
   sys.path[0] = str(MAIN.parent)
   sys.path.insert(1, str(MAIN.parents[1]))
-  import experiments.configs.common  # noqa: F401, what a run imports
+  import experiments.configs.parts.evaluations  # noqa: F401, what a run imports
   import gm_jax.training.launch  # noqa: F401
 
   print(time.monotonic() - BEGUN, flush=True)

@@ -42,7 +42,7 @@ def test_bound_is_the_entropy_where_samples_show_the_code(sure, expected):
   def encode(model, key, x):
     return infogan.as_posterior(codes, sure * x)
 
-  method = types.SimpleNamespace(sample=sample, queries={'encode': encode})
+  method = types.SimpleNamespace(sample=sample, queries={'posterior': encode})
   model = base.Model({}, {})
   found = infogan_mi.fresh_bound(method, codes, model, jax.random.key(0))
   np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -81,8 +81,8 @@ def test_mode_collapse_runs(monkeypatch, tmp_path):
     ]
     scores = list(zip(*fields, strict=True))  # the median, and each seed
     assert len(scores) == 1 + num
-    for count, share, kl in scores:
-      assert 0 <= count <= 8 and 0 <= share <= 1
+    for count, fraction, kl in scores:
+      assert 0 <= count <= 8 and 0 <= fraction <= 1
       # Infinite where not one sample is of high quality, as after so few steps.
       assert 0 <= kl <= math.log(8) + 1e-3 or kl == math.inf
     assert name != 'data' or (scores[1][0] == 8 and scores[1][1] > 0.97)

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import sys
 
 import numpy as np
 
@@ -22,6 +23,19 @@ def test_python_of_the_readme_runs():
   np.testing.assert_allclose(names['mmd2'], 2 * (3 - kernel), rtol=1e-5)
   np.testing.assert_allclose(names['bits'], 8, rtol=1e-6)
   assert names['state'].step == 1
+
+
+def test_the_table_of_methods_is_that_of_cards_and_configs():
+  sys.path.insert(0, str(ROOT))
+  from experiments import methods_table
+
+  rows = methods_table.rows()
+  files = {p.stem for p in (ROOT / 'gm_jax' / 'methods').glob('*.py')} - {'__init__'}
+  assert [re.match(r'\[(\w+)\]', row[2])[1] for row in rows] == sorted(files)
+  assert methods_table.render(TEXT) == TEXT
+  by_file = {re.match(r'\[(\w+)\]', row[2])[1]: row for row in rows}
+  assert by_file['made'][4:6] == ['exact, one pass', 'exact, per dimension']
+  assert by_file['gan'][4:6] == ['none', 'exact, one pass']
 
 
 def test_files_that_the_readme_names_are_there():

@@ -77,7 +77,7 @@ def test_goals_of_steps_are_judged_only_by_what_was_measured():
   rows = {'gan_dcgan_28': quiet}
 
   def verdicts(rows, platform):
-    return [g['verdict'] for g in goals.steps_judged(rows, platform)]
+    return [g['verdict'] for g in goals.step_verdicts(rows, platform)]
 
   none = 'not measured'
   assert verdicts(rows, 'cpu') == ['NOT MET', none, none]

@@ -95,12 +95,12 @@ def nade_rows(where, repeats: int, scale: int = 1) -> list[dict]:
   more: dict[str, Any] = {}
   if where is not None:
     params = peers.tensors(model.params, where)
-    given = torch.tensor(np.asarray(x), dtype=torch.float32, device=where)
+    tensor = torch.tensor(np.asarray(x), dtype=torch.float32, device=where)
     forms = {'loop': peers.nade_loop, 'sums': peers.nade_sums}
     try:
       compiled = torch.compile(peers.nade_sums)
       with torch.no_grad():
-        compiled(params, given)
+        compiled(params, tensor)
       forms['sums, compiled'] = compiled
     except Exception as error:  # no compiler, or one of many other things
       print(f'torch.compile: {type(error).__name__}')
@@ -111,10 +111,10 @@ def nade_rows(where, repeats: int, scale: int = 1) -> list[dict]:
 
       def theirs(form=form):
         with torch.no_grad():
-          return peers.waiting(lambda: form(params, given), where)()
+          return peers.waiting(lambda: form(params, tensor), where)()
 
       with torch.no_grad():
-        value = form(params, given).cpu().numpy()
+        value = form(params, tensor).cpu().numpy()
       more['difference'] = timing.difference([np.asarray(log_prob(model, x))], [value])
     rows.append(
       _row(
@@ -241,7 +241,7 @@ def step_rows(where, repeats: int, scale: int = 1) -> list[dict]:
   ]
 
 
-def judged(rows: Sequence[dict]) -> list[dict]:
+def verdicts(rows: Sequence[dict]) -> list[dict]:
   """The goals, each with its number and verdict; of PyTorch's forms the fastest."""
   of = {
     'NADE log-likelihood: times faster than the best PyTorch form': ('log p', 1.5),
@@ -269,7 +269,7 @@ def run(*, repeats: int, quick: bool = False) -> dict:
   rows.append(pixelcnn_row(min(repeats, 5), 28 // (2 if quick else 1)))
   rows += step_rows(where, repeats, scale)
   cells = [[row.get(name, '-') for name in COLUMNS.values()] for row in rows]
-  found, table = judged(rows), report.Table(list(COLUMNS), cells)
+  found, table = verdicts(rows), report.Table(list(COLUMNS), cells)
   numbers = {
     'tables': {'times': table, 'goals': goals.table(found)},
     'rows': rows,

@@ -12,7 +12,7 @@ def noisy(row: dict, *names: str) -> bool:
   return any(row.get(f'{n}_ms', 0) > NOISY * row.get(f'{n}_ms_best', 0) for n in names)
 
 
-def judged(rows: dict, plain_mb: float | None, platform: str) -> list[dict]:
+def verdicts(rows: dict, plain_mb: float | None, platform: str) -> list[dict]:
   """The goals, each with its number (None: not measured) and verdict."""
   ten = rows.get(10, {})
   here = {'cpu': platform == 'cpu', 'accelerator': platform != 'cpu', 'any': True}
@@ -46,8 +46,8 @@ def judged(rows: dict, plain_mb: float | None, platform: str) -> list[dict]:
   return found
 
 
-def steps_judged(rows: dict, platform: str) -> list[dict]:
-  """The goals of `steps`, judged as by `judged`; `rows` by name."""
+def step_verdicts(rows: dict, platform: str) -> list[dict]:
+  """The goals of `steps`, judged as by `verdicts`; `rows` by name."""
   plain, half = rows.get('gan_dcgan_28', {}), rows.get('gan_dcgan_28_bf16', {})
   what = "DCGAN 28x28, {}: our time / PyTorch's"
   wanted = [

@@ -69,7 +69,7 @@ class Setting(NamedTuple):
 
 
 def ring(num_unroll: int | None) -> Setting:
-  """The perceptrons of the ring of Gaussians (`configs/common.py`)."""
+  """The perceptrons of the ring of Gaussians (`configs/parts/networks.py`)."""
   g, d = (256, 128, 128, 2), (2, 128, 1)
 
   def peer():
@@ -281,10 +281,10 @@ def operations(setting: Setting) -> int:
   return flops.unrolled(setting.num_unroll, *setting.products, setting.batch_size)
 
 
-def tables(rows: Sequence[dict], judged: Sequence[dict]) -> dict[str, report.Table]:
+def tables(rows: Sequence[dict], verdicts: Sequence[dict]) -> dict[str, report.Table]:
   """Builds the tables of the steps and of the goals."""
   cells = [[row.get(name, '-') for name in COLUMNS.values()] for row in rows]
-  return {'steps': report.Table(list(COLUMNS), cells), 'goals': goals.table(judged)}
+  return {'steps': report.Table(list(COLUMNS), cells), 'goals': goals.table(verdicts)}
 
 
 def show(rates: Mapping[str, Sequence[float]], numbers: dict) -> None:
@@ -327,14 +327,14 @@ def run(names: Sequence[str], *, repeats: int) -> dict:
     fastest = max(rates['bfloat16' if setting.half else 'float32'])
     row['percent_product'] = 1e5 * row['flops'] / row['step_ms'] / fastest
     rows.append(row)
-  judged = goals.steps_judged({row['name']: row for row in rows}, platform)
+  verdicts = goals.step_verdicts({row['name']: row for row in rows}, platform)
   numbers = {
-    'tables': tables(rows, judged),
+    'tables': tables(rows, verdicts),
     'rows': rows,
     'not_measured': left_out,
     'matmul_flops_per_second': {n: timing.named(found) for n, found in rates.items()},
     'conditions': timing.conditions(where),
-    'goals': judged,
+    'goals': verdicts,
   }
   show(rates, numbers)
   return numbers

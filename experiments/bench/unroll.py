@@ -154,10 +154,10 @@ def add_floor(row: dict, rates: Sequence[float]) -> None:
   row['times_own_floor'] = row['step_ms'] * rates[0] / row['flops'] / 1e3
 
 
-def tables(rows: Sequence[dict], judged: Sequence[dict]) -> dict[str, report.Table]:
+def tables(rows: Sequence[dict], verdicts: Sequence[dict]) -> dict[str, report.Table]:
   """Builds the tables of the steps and of the goals."""
   cells = [[row.get(name, '-') for name in COLUMNS.values()] for row in rows]
-  return {'steps': report.Table(list(COLUMNS), cells), 'goals': goals.table(judged)}
+  return {'steps': report.Table(list(COLUMNS), cells), 'goals': goals.table(verdicts)}
 
 
 def show(rates: Sequence[float], numbers: dict) -> None:
@@ -207,14 +207,14 @@ def run(ks: Sequence[int], *, repeats: int) -> dict:
   if 50 in ks:
     plain = timing.compiled(make_method(50, plain_scan).step, args)[0]
     plain_mb = timing.temporary_megabytes(plain)
-  judged = goals.judged({row['k']: row for row in rows}, plain_mb, platform)
+  verdicts = goals.verdicts({row['k']: row for row in rows}, plain_mb, platform)
   numbers = {
-    'tables': tables(rows, judged),
+    'tables': tables(rows, verdicts),
     'rows': rows,
     'matmul_flops_per_second': timing.named(rates),
     'plain_scan_mb': plain_mb,
     'conditions': timing.conditions(where),
-    'goals': judged,
+    'goals': verdicts,
   }
   show(rates, numbers)
   return numbers

@@ -1,4 +1,4 @@
-"""A GAN that augments as much as it needs, on digits.
+"""ADA: a GAN that augments as much as it needs, on digits.
 
   python experiments/main.py --config=experiments/configs/ada_gan_digits.py \
       --workdir=runs/ada_gan_digits
@@ -10,17 +10,17 @@ test split). `strength`, the probability, stays near 0 for half of the run and r
 R1 it rose to 0.6, and the samples were fewer kinds of digits (Frechet 65).
 """
 
-from experiments.configs import common
+from experiments.configs.parts import evaluations, games, networks, optimizers, runs
 from gm_jax.methods import ada_gan
 from gm_jax.models import remedies
 
 ANOTHER = 'cutout'  # argument that tests try
-make_evaluation = common.image_evaluation
+make_evaluation = evaluations.images
 
 
 def get_config(arg=None):
   """The config; the argument is color, translation, cutout or everything."""
-  config = common.small_images()
+  config = runs.small_images()
   config.augmentation = arg or 'translation'
   config.r1_gamma = 1.0
   config.target = 0.6
@@ -31,14 +31,11 @@ def get_config(arg=None):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """The networks of gan_digits.py; the probability starts at 0."""
-  parts = common.small_networks(config, spec)
-  augment = common.choose(common.AUGMENTATIONS, config.augmentation, 'augmentation')
-  critic = remedies.AdaptivelyAugmented(parts['discriminator'], augment)
   return ada_gan.ada_gan(
-    **{**parts, 'discriminator': critic},
-    **common.adams(config, wrap),
+    **networks.augmented_networks(config, spec, remedies.AdaptivelyAugmented),
+    **optimizers.adams(config, wrap),
     target=config.target,
     rate=config.rate,
-    penalty=common.r1(config.r1_gamma),
-    game=common.choose(common.GAMES, config.game, 'game'),
+    penalty=games.r1(config.r1_gamma),
+    game=games.game(config),
   )

@@ -1,4 +1,4 @@
-"""A mixture of Bernoulli images, fitted by expectation maximization.
+"""Mixture of Bernoullis: binary images, fitted by expectation maximization.
 
   python experiments/main.py --config=experiments/configs/bernoulli_mixture_digits.py \
       --workdir=runs/bernoulli_mixture_digits
@@ -8,16 +8,16 @@ each. The argument is the number of components. 23.5 +- 0.2 nats an image of the
 split, exact. What is seen are digits with frayed edges.
 """
 
-from experiments.configs import common, explicit
+from experiments.configs.parts import evaluations, likelihoods, runs
 from gm_jax.methods import mixture
 
 ANOTHER = '7'
-make_evaluation = explicit.evaluation
+make_evaluation = evaluations.likelihoods
 
 
 def get_config(arg=None):
   """The config; the argument is the number of components."""
-  config = explicit.counting('dynamic:digits', steps=90, batch_size=419)
+  config = runs.counting('dynamic:digits', steps=90, batch_size=419)
   config.steps_per_epoch = 3  # 1257 = 3 x 419
   config.steps_per_dispatch = 3
   config.log_every = 30
@@ -27,8 +27,8 @@ def get_config(arg=None):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """One iteration of EM an epoch."""
-  explicit.check_binary(config, spec)
-  common.check_sizes(config, 'components')
+  likelihoods.check_binary(config, spec)
+  runs.check_sizes(config, 'components')
   components = mixture.bernoullis()
   return mixture.mixture(
     components, spec.shape, config.components, steps_per_epoch=config.steps_per_epoch

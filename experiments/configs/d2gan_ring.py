@@ -1,4 +1,4 @@
-"""D2GAN on a ring of eight Gaussians: a critic for each direction of KL.
+"""D2GAN: a critic for each direction of KL, on a ring of eight Gaussians.
 
   python experiments/main.py --config=experiments/configs/d2gan_ring.py \
       --workdir=runs/d2gan_ring
@@ -10,18 +10,16 @@ one blob beside the ring, and an ordinary GAN with these rates finds all modes t
 (docs/results/mode_collapse.md).
 """
 
-from experiments.configs import common
+from experiments.configs.parts import evaluations, networks, optimizers, runs
 from gm_jax.methods import d2gan
 
 ANOTHER = '0.1'  # argument that tests try
-make_evaluation = common.modes_evaluation
+make_evaluation = evaluations.mixture_modes
 
 
 def get_config(arg=None):
   """The config; the argument is alpha, KL(p || q)'s weight."""
-  config = common.run('toy:ring', steps=10_000, batch_size=128)
-  common.add_adam(config, generator=1e-3, discriminator=4e-3, b1=0.5, extras=False)
-  config.decay_steps = 10_000
+  config = runs.ring(generator=1e-3, discriminator=4e-3)
   config.alpha = float(arg or 0.2)
   config.beta = 0.1
   return config
@@ -29,12 +27,12 @@ def get_config(arg=None):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """The ring's networks, two critics of the same kind."""
-  parts = common.ring_networks()
+  parts = networks.ring_networks()
   return d2gan.d2gan(
     **parts,
     reverse_discriminator=parts['discriminator'],
-    **common.adams(config, wrap),
-    reverse_tx=wrap(common.adam(config, config.d_learning_rate)),
+    **optimizers.adams(config, wrap),
+    reverse_tx=wrap(optimizers.adam(config, config.d_learning_rate)),
     alpha=config.alpha,
     beta=config.beta,
   )

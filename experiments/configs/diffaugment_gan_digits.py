@@ -1,4 +1,4 @@
-"""Differentiable augmentation of all that the critic sees, on digits.
+"""DiffAugment: a GAN whose critic sees everything augmented, on digits.
 
   python experiments/main.py --config=experiments/configs/diffaugment_gan_digits.py \
       --workdir=runs/diffaugment_gan_digits
@@ -10,17 +10,17 @@ and 0.0010 without, after twice the steps (gan_digits.py): 1,257 images are few,
 this is what it is for.
 """
 
-from experiments.configs import common
+from experiments.configs.parts import evaluations, games, networks, optimizers, runs
 from gm_jax.methods import gan
 from gm_jax.models import remedies
 
 ANOTHER = 'cutout'  # argument that tests try
-make_evaluation = common.image_evaluation
+make_evaluation = evaluations.images
 
 
 def get_config(arg=None):
-  """The config; the argument is color, translation, cutout, everything or none."""
-  config = common.small_images()
+  """The config; the argument is color, translation, cutout or everything."""
+  config = runs.small_images()
   config.r1_gamma = 1.0
   config.augmentation = arg or 'translation'
   config.game = 'non_saturating'
@@ -30,12 +30,9 @@ def get_config(arg=None):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """The networks of gan_digits.py, the critic behind the augmentation."""
-  parts = common.small_networks(config, spec)
-  augment = common.choose(common.AUGMENTATIONS, config.augmentation, 'augmentation')
-  parts['discriminator'] = remedies.Augmented(parts['discriminator'], augment)
   return gan.gan(
-    **parts,
-    **common.adams(config, wrap),
-    penalty=common.r1(config.r1_gamma),
-    game=common.game(config),
+    **networks.augmented_networks(config, spec, remedies.Augmented),
+    **optimizers.adams(config, wrap),
+    penalty=games.r1(config.r1_gamma),
+    game=games.game(config),
   )

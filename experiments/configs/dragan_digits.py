@@ -1,4 +1,4 @@
-"""DRAGAN, a gradient penalty around the data only, on digits.
+"""DRAGAN: a gradient penalty around the data only, on digits.
 
   python experiments/main.py --config=experiments/configs/dragan_digits.py \
       --workdir=runs/dragan_digits
@@ -8,16 +8,16 @@ Frechet 13.7, MMD^2 0.0013 (one seed, the test split), behind gan_digits.py with
 its steps. The neighborhood here is Gaussian; its width, 0.3, was not tuned.
 """
 
-from experiments.configs import common
+from experiments.configs.parts import evaluations, games, networks, optimizers, runs
 from gm_jax.losses import penalties
 from gm_jax.methods import gan
 
-make_evaluation = common.image_evaluation
+make_evaluation = evaluations.images
 
 
 def get_config(arg=None):
   """The config; the argument is the name of the game."""
-  config = common.small_images()
+  config = runs.small_images()
   config.penalty_weight = 1.0
   config.noise = 0.3  # standard deviation of the neighborhood, of pixels in [-1, 1]
   config.game = arg or 'non_saturating'
@@ -35,8 +35,8 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
     return penalties.dragan(critic, key, real, scale=config.noise)
 
   return gan.gan(
-    **common.small_networks(config, spec),
-    **common.adams(config, wrap),
-    penalty=common.weighted(penalty, config.penalty_weight, 'penalty_weight'),
-    game=common.game(config),
+    **networks.small_networks(config, spec),
+    **optimizers.adams(config, wrap),
+    penalty=games.weighted(penalty, config.penalty_weight, 'penalty_weight'),
+    game=games.game(config),
   )

@@ -13,18 +13,18 @@ import math
 
 import numpy as np
 
-from experiments.configs import common, explicit
+from experiments.configs.parts import evaluations, likelihoods, optimizers, runs
 from gm_jax import orders
 from gm_jax.methods import eonade
 from gm_jax.models import mlp
 
 ANOTHER = '2'
-make_evaluation = explicit.evaluation
+make_evaluation = evaluations.likelihoods
 
 
 def get_config(arg=None):
   """The config; the argument is the number of orders in the ensemble."""
-  config = explicit.learning('dynamic:digits', steps=8000, batch_size=64, rate=2e-3)
+  config = runs.learning('dynamic:digits', steps=8000, batch_size=64, rate=2e-3)
   config.num_orders = int(arg or 8)
   config.hidden = 256
   return config
@@ -32,13 +32,13 @@ def get_config(arg=None):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """Two hidden layers; the ensemble's orders drawn by the seed."""
-  explicit.check_binary(config, spec)
-  common.check_sizes(config, 'num_orders', 'hidden')
+  likelihoods.check_binary(config, spec)
+  runs.check_sizes(config, 'num_orders', 'hidden')
   rng, rows = np.random.default_rng(config.seed), orders.rows(spec.shape)
   return eonade.eonade(
     mlp.MLP((config.hidden, config.hidden, math.prod(spec.shape))),
-    wrap(explicit.adam(config)),
+    wrap(optimizers.plain_adam(config)),
     shape=spec.shape,
     ensemble=[rng.permutation(rows) for _ in range(config.num_orders)],
-    condition=explicit.condition(config, spec),
+    condition=likelihoods.condition(config, spec),
   )

@@ -1,4 +1,4 @@
-"""A GAN for any f-divergence, on digits.
+"""f-GAN: a GAN for any f-divergence, on digits.
 
   python experiments/main.py --config=experiments/configs/f_gan_digits.py \
       --workdir=runs/f_gan_digits
@@ -9,16 +9,16 @@ lowest of the GANs here. Without R1 any of these divergences may run off: exp of
 critic that is sure, in KL.
 """
 
-from experiments.configs import common
+from experiments.configs.parts import evaluations, games, networks, optimizers, runs
 from gm_jax.methods import f_gan
 
 ANOTHER = 'alpha_0.5'  # argument that tests try
-make_evaluation = common.image_evaluation
+make_evaluation = evaluations.images
 
 
 def get_config(arg=None):
   """The config; the argument is the name of the divergence."""
-  config = common.small_images()
+  config = runs.small_images()
   config.r1_gamma = 1.0
   config.divergence = arg or 'pearson'
   config.generator = 'trick'  # or saddle
@@ -27,11 +27,11 @@ def get_config(arg=None):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """The networks and the penalty of gan_digits.py."""
-  generator_loss = common.choose(common.F_GENERATORS, config.generator, 'generator')
+  generator_loss = games.f_generator(config)
   return f_gan.f_gan(
-    **common.small_networks(config, spec),
-    **common.adams(config, wrap),
-    divergence=common.divergence(config),
+    **networks.small_networks(config, spec),
+    **optimizers.adams(config, wrap),
+    divergence=games.divergence(config),
     generator_loss=generator_loss,
-    penalty=common.r1(config.r1_gamma),
+    penalty=games.r1(config.r1_gamma),
   )

@@ -9,21 +9,21 @@ fair coin a pixel has 11.09. The table has learned the training images by heart,
 nothing else: the samples are such blots.
 """
 
-from experiments.configs import explicit
+from experiments.configs.parts import evaluations, likelihoods, runs
 from gm_jax.methods import tables
 
 ANOTHER = '1.0'
-make_evaluation = explicit.evaluation
+make_evaluation = evaluations.likelihoods
 
 
 def get_config(arg=None):
   """The config; the argument is the smoothing. One epoch of the digits' middle."""
-  config = explicit.counting('dynamic:digits?crop=4', steps=3, batch_size=419)
+  config = runs.counting('dynamic:digits?crop=4', steps=3, batch_size=419)
   config.smoothing = float(arg or 0.01)
   return config
 
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """2^16 frequencies."""
-  explicit.check_whole(config, spec)
+  likelihoods.check_integers(config, spec)
   return tables.full_table(spec.shape, spec.num_levels, smoothing=config.smoothing)

@@ -1,4 +1,4 @@
-"""GAN with R1 on scikit-learn's digits, real 8x8 images that come with the package.
+"""GAN: the ordinary one with R1, on digits, real 8x8 images of scikit-learn.
 
   python experiments/main.py --config=experiments/configs/gan_digits.py \
       --workdir=runs/gan_digits [--config.game=hinge]
@@ -8,15 +8,15 @@ a single convolution at 8x8, and did worse) were chosen by the numbers that
 --mode=evaluate prints, on the test split.
 """
 
-from experiments.configs import common
+from experiments.configs.parts import evaluations, games, networks, optimizers, runs
 from gm_jax.methods import gan
 
-make_evaluation = common.image_evaluation
+make_evaluation = evaluations.images
 
 
 def get_config(arg=None):
   """The config; the argument is the name of the game."""
-  config = common.small_images(steps=8000)
+  config = runs.small_images(steps=8000)
   config.r1_gamma = 1.0
   config.game = arg or 'non_saturating'
   config.label_smoothing = 0.0
@@ -26,8 +26,8 @@ def get_config(arg=None):
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """A DCGAN generator of the data's size, and a small dense discriminator."""
   return gan.gan(
-    **common.small_networks(config, spec),
-    **common.adams(config, wrap),
-    penalty=common.r1(config.r1_gamma),
-    game=common.game(config),
+    **networks.small_networks(config, spec),
+    **optimizers.adams(config, wrap),
+    penalty=games.r1(config.r1_gamma),
+    game=games.game(config),
   )

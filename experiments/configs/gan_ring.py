@@ -1,4 +1,4 @@
-"""GAN on a ring of eight Gaussians: the ordinary one, seen to collapse.
+"""GAN: the ordinary one, seen to collapse on a ring of eight Gaussians.
 
   python experiments/main.py --config=experiments/configs/gan_ring.py \
       --workdir=runs/gan_ring [--config.num_critic=6] [--config.seeds=8]
@@ -8,18 +8,18 @@ The control of unrolled_gan_ring.py: the same networks, optimizers and data. Abo
 around the ring.
 """
 
-from experiments.configs import common
+from experiments.configs.parts import evaluations, games, networks, optimizers, runs
 from gm_jax.methods import gan
 
-batch_size = common.several_critic_steps
-make_evaluation = common.modes_evaluation
+batch_size = runs.several_critic_steps
+make_evaluation = evaluations.mixture_modes
 
 
 def get_config(arg=None):
   """The config; the argument is the name of the game."""
-  config = common.run('toy:ring', steps=10_000, batch_size=128)
-  common.add_adam(config, generator=2e-3, discriminator=2e-3, b1=0.5)
-  config.decay_steps = 10_000
+  config = runs.ring()
+  config.warmup_steps = 0
+  config.clip = 0.0  # of the gradient's global norm; 0 for none
   config.num_critic = 1
   config.game = arg or 'minimax'
   config.label_smoothing = 0.0
@@ -29,8 +29,8 @@ def get_config(arg=None):
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """The ring's networks and a GAN."""
   return gan.gan(
-    **common.ring_networks(),
-    **common.adams(config, wrap),
+    **networks.ring_networks(),
+    **optimizers.adams(config, wrap),
     num_critic=config.num_critic,
-    game=common.game(config),
+    game=games.game(config),
   )

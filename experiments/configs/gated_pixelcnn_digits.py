@@ -9,17 +9,17 @@ digits. 1,257 images are soon known by heart: 3,000 steps with dropout 0.2 ended
 nats. `condition` = label draws a class a column.
 """
 
-from experiments.configs import explicit
+from experiments.configs.parts import evaluations, likelihoods, runs
 from gm_jax.models import pixelcnn
 
 ANOTHER = 'dynamic:digits'
-make_evaluation = explicit.evaluation
+make_evaluation = evaluations.likelihoods
 
 
 def get_config(arg=None):
   """The config; the argument is the data set, of one channel."""
   data = arg or 'digits?transform=levels'
-  config = explicit.learning(data, steps=1000, batch_size=32, rate=3e-3)
+  config = runs.learning(data, steps=1000, batch_size=32, rate=3e-3)
   config.features = 32
   config.layers = 4
   config.radius = 2
@@ -29,4 +29,4 @@ def get_config(arg=None):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """Logits of a pixel's levels."""
-  return explicit.pixels(pixelcnn.GatedPixelCNN, config, spec, wrap)
+  return likelihoods.pixels(pixelcnn.GatedPixelCNN, config, spec, wrap)

@@ -1,4 +1,4 @@
-"""A mixture of Gaussian images, fitted by expectation maximization.
+"""Mixture of Gaussians: noisy images, fitted by expectation maximization.
 
   python experiments/main.py --config=experiments/configs/gaussian_mixture_digits.py \
       --workdir=runs/gaussian_mixture_digits
@@ -9,18 +9,16 @@ the pixels. The samples are blurred digits, pixels of a component independent of
 other.
 """
 
-from experiments.configs import common, explicit
+from experiments.configs.parts import evaluations, likelihoods, runs
 from gm_jax.methods import mixture
 
 ANOTHER = '7'
-make_evaluation = explicit.evaluation
+make_evaluation = evaluations.likelihoods
 
 
 def get_config(arg=None):
   """The config; the argument is the number of components."""
-  config = explicit.counting(
-    'digits?transform=dequantization', steps=90, batch_size=419
-  )
+  config = runs.counting('digits?transform=dequantization', steps=90, batch_size=419)
   config.steps_per_epoch = 3  # 1257 = 3 x 419
   config.steps_per_dispatch = 3
   config.log_every = 30
@@ -30,8 +28,8 @@ def get_config(arg=None):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """One iteration of EM an epoch."""
-  explicit.check_real(config, spec)
-  common.check_sizes(config, 'components')
+  likelihoods.check_real(config, spec)
+  runs.check_sizes(config, 'components')
   components = mixture.gaussians(least_std=0.05)
   return mixture.mixture(
     components, spec.shape, config.components, steps_per_epoch=config.steps_per_epoch

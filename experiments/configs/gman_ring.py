@@ -1,4 +1,4 @@
-"""GMAN on a ring of eight Gaussians: a generator against several critics.
+"""GMAN: a generator against several critics, on a ring of eight Gaussians.
 
   python experiments/main.py --config=experiments/configs/gman_ring.py \
       --workdir=runs/gman_ring
@@ -9,18 +9,16 @@ Softmax: all eight modes with bridges between neighbors, high quality 0.79, reve
 at equal rates samples were one blob beside the ring.
 """
 
-from experiments.configs import common
+from experiments.configs.parts import evaluations, games, networks, optimizers, runs
 from gm_jax.methods import gman
 
 ANOTHER = 'max'  # argument that tests try
-make_evaluation = common.modes_evaluation
+make_evaluation = evaluations.mixture_modes
 
 
 def get_config(arg=None):
   """The config; the argument is max, mean or softmax."""
-  config = common.run('toy:ring', steps=10_000, batch_size=128)
-  common.add_adam(config, generator=1e-3, discriminator=4e-3, b1=0.5, extras=False)
-  config.decay_steps = 10_000
+  config = runs.ring(generator=1e-3, discriminator=4e-3)
   config.combine = arg or 'softmax'
   config.strength = 1.0  # of softmax; 0 is mean
   config.num_discriminators = 3
@@ -37,9 +35,9 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
     'softmax': gman.softmax_weighted(config.strength),
   }
   return gman.gman(
-    **common.ring_networks(),
-    **common.adams(config, wrap),
+    **networks.ring_networks(),
+    **optimizers.adams(config, wrap),
     num_discriminators=config.num_discriminators,
-    combine=common.choose(combinations, config.combine, 'combine'),
-    game=common.game(config),
+    combine=runs.choose(combinations, config.combine, 'combine'),
+    game=games.game(config),
   )

@@ -1,4 +1,4 @@
-"""Moment matching in the codes of an auto-encoder, trained before it, on digits.
+"""GMMN in codes: moment matching behind an auto-encoder, on digits.
 
   python experiments/main.py --config=experiments/configs/gmmn_code_digits.py \
       --workdir=runs/gmmn_code_digits
@@ -15,14 +15,14 @@ import math
 import flax.linen as nn
 import optax
 
-from experiments.configs import common
+from experiments.configs.parts import evaluations, networks, runs
 from gm_jax import base, priors
 from gm_jax.losses import discrepancy
 from gm_jax.methods import autoencoder, gmmn
 from gm_jax.models import mlp
 
 ANOTHER = '6'  # argument that tests try
-make_evaluation = common.image_evaluation
+make_evaluation = evaluations.images
 
 
 class Squashed(nn.Module):
@@ -37,7 +37,7 @@ class Squashed(nn.Module):
 
 def get_config(arg=None):
   """The config; the argument is the size of the code."""
-  config = common.run('digits', steps=5000, batch_size=500)
+  config = runs.run('digits', steps=5000, batch_size=500)
   config.autoencoder_steps = 2000
   config.learning_rate = 2e-3
   config.ema_decay = 0.99
@@ -49,12 +49,12 @@ def get_config(arg=None):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """Two phases: the auto-encoder, then the generator of its codes."""
-  common.check_sizes(config, 'latent_size', 'code_size')
+  runs.check_sizes(config, 'latent_size', 'code_size')
   if not 0 < config.autoencoder_steps < config.steps:
     raise ValueError(
       f'autoencoder_steps must be in (0, steps), got {config.autoencoder_steps}'
     )
-  codes = gmmn.Codes(Squashed(config.code_size), common.small_generator(config, spec))
+  codes = gmmn.Codes(Squashed(config.code_size), networks.small_generator(config, spec))
   width = math.sqrt(config.code_size) / 4  # a typical distance between codes
   kernel = discrepancy.gaussian_mixture(stds=[width * s for s in (0.25, 0.5, 1, 2)])
   second = gmmn.gmmn(

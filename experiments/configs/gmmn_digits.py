@@ -1,4 +1,4 @@
-"""Generative moment matching on digits: a kernel in the place of a critic.
+"""GMMN: moment matching, a kernel in the place of a critic, on digits.
 
   python experiments/main.py --config=experiments/configs/gmmn_digits.py \
       --workdir=runs/gmmn_digits
@@ -12,21 +12,19 @@ Batches of 500 are needed: the estimate is of the batch.
 
 import functools
 
-import optax
-
-from experiments.configs import common
+from experiments.configs.parts import evaluations, networks, optimizers, runs
 from gm_jax import priors
 from gm_jax.losses import discrepancy
 from gm_jax.methods import gmmn
 
 ANOTHER = '3'  # argument that tests try
-make_evaluation = common.image_evaluation
+make_evaluation = evaluations.images
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the widths, times `width`
 
 
 def get_config(arg=None):
   """The config; the argument is the kernel's middle width, of [-1, 1] pixels."""
-  config = common.run('digits', steps=3000, batch_size=500)
+  config = runs.run('digits', steps=3000, batch_size=500)
   config.learning_rate = 2e-3
   config.ema_decay = 0.99
   config.latent_size = 10
@@ -45,11 +43,10 @@ def root_mmd(width):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """The generator of gan_digits.py, z uniform as in the paper."""
-  common.check_sizes(config, 'latent_size')
-  schedule = optax.cosine_decay_schedule(config.learning_rate, max(1, config.steps))
+  runs.check_sizes(config, 'latent_size')
   return gmmn.gmmn(
-    common.small_generator(config, spec),
-    wrap(optax.adam(schedule)),
+    networks.small_generator(config, spec),
+    wrap(optimizers.plain_adam(config)),
     prior=priors.uniform(config.latent_size),
     discrepancy=root_mmd(config.width),
   )

@@ -9,21 +9,21 @@ uniform has 4.09); the samples are fog with the digits' outline. One epoch of st
 the fit: `steps` times `batch_size` must be whole epochs.
 """
 
-from experiments.configs import explicit
+from experiments.configs.parts import evaluations, likelihoods, runs
 from gm_jax.methods import tables
 
 ANOTHER = 'dynamic:digits'
-make_evaluation = explicit.evaluation
+make_evaluation = evaluations.likelihoods
 
 
 def get_config(arg=None):
   """The config; the argument is the data set. One epoch, 1257 = 3 x 419."""
-  config = explicit.counting(arg or 'digits?transform=levels', steps=3, batch_size=419)
+  config = runs.counting(arg or 'digits?transform=levels', steps=3, batch_size=419)
   config.smoothing = 0.1
   return config
 
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """A table of K frequencies for each pixel."""
-  explicit.check_whole(config, spec)
+  likelihoods.check_integers(config, spec)
   return tables.independent(spec.shape, spec.num_levels, smoothing=config.smoothing)

@@ -1,4 +1,4 @@
-"""Least-squares GAN, on digits.
+"""LSGAN: a least-squares game, on digits.
 
   python experiments/main.py --config=experiments/configs/lsgan_digits.py \
       --workdir=runs/lsgan_digits
@@ -9,15 +9,15 @@ MMD^2 0.0032, against 9.8 and 0.0010 there (one seed, the test split, the same p
 half the steps).
 """
 
-from experiments.configs import common
+from experiments.configs.parts import evaluations, games, networks, optimizers, runs
 from gm_jax.methods import gan
 
-make_evaluation = common.image_evaluation
+make_evaluation = evaluations.images
 
 
 def get_config(arg=None):
   """The config; the argument is the name of the game."""
-  config = common.small_images()
+  config = runs.small_images()
   config.r1_gamma = 1.0
   config.game = arg or 'least_squares'
   config.label_smoothing = 0.0
@@ -27,8 +27,8 @@ def get_config(arg=None):
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """The networks and the penalty of gan_digits.py."""
   return gan.gan(
-    **common.small_networks(config, spec),
-    **common.adams(config, wrap),
-    penalty=common.r1(config.r1_gamma),
-    game=common.game(config),
+    **networks.small_networks(config, spec),
+    **optimizers.adams(config, wrap),
+    penalty=games.r1(config.r1_gamma),
+    game=games.game(config),
   )

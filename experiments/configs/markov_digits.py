@@ -1,4 +1,4 @@
-"""A Markov chain through an image: every pixel given the one before it.
+"""Markov chain: every pixel by the one before it, on digits.
 
   python experiments/main.py --config=experiments/configs/markov_digits.py \
       --workdir=runs/markov_digits
@@ -10,16 +10,16 @@ needs data that digits do not have: 17^2 contexts a pixel already have fewer tha
 examples each.
 """
 
-from experiments.configs import explicit
+from experiments.configs.parts import evaluations, likelihoods, runs
 from gm_jax.methods import tables
 
 ANOTHER = 'columns'
-make_evaluation = explicit.evaluation
+make_evaluation = evaluations.likelihoods
 
 
 def get_config(arg=None):
   """The config; the argument is the order: rows, columns or random."""
-  config = explicit.counting('digits?transform=levels', steps=3, batch_size=419)
+  config = runs.counting('digits?transform=levels', steps=3, batch_size=419)
   config.order = arg or 'rows'
   config.memory = 1  # pixels before, that are looked at
   config.smoothing = 0.1
@@ -28,11 +28,11 @@ def get_config(arg=None):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """A table of K x K frequencies for each pixel."""
-  explicit.check_whole(config, spec)
+  likelihoods.check_integers(config, spec)
   return tables.chain(
     spec.shape,
     spec.num_levels,
     memory=config.memory,
-    order=explicit.order(config, spec),
+    order=likelihoods.order(config, spec),
     smoothing=config.smoothing,
   )

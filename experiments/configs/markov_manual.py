@@ -1,4 +1,4 @@
-"""A Markov chain over characters of text: each by the two before it.
+"""Markov chain: every character of a text by the two before it.
 
   python experiments/main.py --config=experiments/configs/markov_manual.py \
       --workdir=runs/markov_manual
@@ -8,16 +8,16 @@ two 2.46 bits a character of the test part, exact (109.3 +- 2.2 nats a window of
 What is seen are syllables, and some short words.
 """
 
-from experiments.configs import explicit
+from experiments.configs.parts import evaluations, likelihoods, runs
 from gm_jax.methods import tables
 
 ANOTHER = '1'
-make_evaluation = explicit.evaluation
+make_evaluation = evaluations.likelihoods
 
 
 def get_config(arg=None):
   """The config; the argument is the memory, 0 for single characters."""
-  config = explicit.counting('manual', steps=100, batch_size=4096)
+  config = runs.counting('manual', steps=100, batch_size=4096)
   config.memory = 2 if arg is None else int(arg)
   config.smoothing = 0.5
   return config
@@ -25,7 +25,7 @@ def get_config(arg=None):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """One table for all places; the counts are of windows, as many as there are."""
-  explicit.check_whole(config, spec)
+  likelihoods.check_integers(config, spec)
   return tables.chain(
     spec.shape,
     spec.num_levels,

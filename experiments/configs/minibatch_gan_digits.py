@@ -1,4 +1,4 @@
-"""A critic that sees how alike the samples of a batch are, on digits.
+"""Minibatch GAN: a critic that sees how alike a batch's samples are, on digits.
 
   python experiments/main.py --config=experiments/configs/minibatch_gan_digits.py \
       --workdir=runs/minibatch_gan_digits
@@ -9,7 +9,7 @@ split, stddev). On digits of 8x8 the ordinary GAN with R1 loses no class either,
 nothing is gained here; the laboratory has the tasks where it matters.
 """
 
-from experiments.configs import common
+from experiments.configs.parts import evaluations, games, networks, optimizers, runs
 from gm_jax.methods import gan
 from gm_jax.models import mlp, remedies
 
@@ -19,12 +19,12 @@ STATISTICS = {
 }
 
 ANOTHER = 'discrimination'  # argument that tests try
-make_evaluation = common.image_evaluation
+make_evaluation = evaluations.images
 
 
 def get_config(arg=None):
   """The config; the argument is stddev or discrimination."""
-  config = common.small_images()
+  config = runs.small_images()
   config.r1_gamma = 1.0
   config.statistic = arg or 'stddev'
   config.game = 'non_saturating'
@@ -34,12 +34,12 @@ def get_config(arg=None):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """The networks of gan_digits.py, the critic's last layer with the statistic."""
-  parts = common.small_networks(config, spec)
-  statistic = common.choose(STATISTICS, config.statistic, 'statistic')
+  parts = networks.small_networks(config, spec)
+  statistic = runs.choose(STATISTICS, config.statistic, 'statistic')
   parts['discriminator'] = remedies.WithStatistics(mlp.MLP((256, 256)), statistic)
   return gan.gan(
     **parts,
-    **common.adams(config, wrap),
-    penalty=common.r1(config.r1_gamma),
-    game=common.game(config),
+    **optimizers.adams(config, wrap),
+    penalty=games.r1(config.r1_gamma),
+    game=games.game(config),
   )

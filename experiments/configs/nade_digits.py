@@ -11,16 +11,16 @@ logistics; `condition` = label gives p(x | class).
 
 import math
 
-from experiments.configs import common, explicit
+from experiments.configs.parts import evaluations, likelihoods, runs
 from gm_jax.models import nade
 
 ANOTHER = 'columns'
-make_evaluation = explicit.evaluation
+make_evaluation = evaluations.likelihoods
 
 
 def get_config(arg=None):
   """The config; the argument is the order: rows, columns or random."""
-  config = explicit.learning('dynamic:digits', steps=4000, batch_size=64, rate=3e-3)
+  config = runs.learning('dynamic:digits', steps=4000, batch_size=64, rate=3e-3)
   config.order = arg or 'rows'
   config.likelihood = 'bernoulli'  # or categorical, logistics, of data with more levels
   config.hidden = 128
@@ -29,9 +29,9 @@ def get_config(arg=None):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """One hidden layer."""
-  common.check_sizes(config, 'hidden')
-  output = explicit.output_distribution(config, spec)
+  runs.check_sizes(config, 'hidden')
+  output = likelihoods.output_distribution(config, spec)
   module = nade.NADE(
     math.prod(spec.shape), config.hidden, spec.num_levels, output.pop('outputs')
   )
-  return explicit.sequence(module, config, spec, wrap, **output)
+  return likelihoods.sequence(module, config, spec, wrap, **output)

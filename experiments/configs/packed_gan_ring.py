@@ -1,4 +1,4 @@
-"""PacGAN on a ring of eight Gaussians: a critic of several examples at once.
+"""PacGAN: a critic of several examples at once, on a ring of eight Gaussians.
 
   python experiments/main.py --config=experiments/configs/packed_gan_ring.py \
       --workdir=runs/packed_gan_ring
@@ -9,19 +9,17 @@ modes. The ordinary GAN of gan_ring.py ends as one blob. Eight seeds, and m = 3 
 are in docs/results/mode_collapse.md.
 """
 
-from experiments.configs import common
+from experiments.configs.parts import evaluations, games, networks, optimizers, runs
 from gm_jax.methods import gan
 from gm_jax.models import remedies
 
 ANOTHER = '4'  # argument that tests try
-make_evaluation = common.modes_evaluation
+make_evaluation = evaluations.mixture_modes
 
 
 def get_config(arg=None):
   """The config; the argument is how many are packed, m."""
-  config = common.run('toy:ring', steps=10_000, batch_size=128)
-  common.add_adam(config, generator=2e-3, discriminator=2e-3, b1=0.5, extras=False)
-  config.decay_steps = 10_000
+  config = runs.ring()
   config.num_packed = int(arg or 2)
   config.game = 'minimax'
   config.label_smoothing = 0.0
@@ -30,15 +28,15 @@ def get_config(arg=None):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """The ring's networks, the critic seeing m examples side by side."""
-  common.check_sizes(config, 'num_packed')
+  runs.check_sizes(config, 'num_packed')
   if config.batch_size % config.num_packed:
     raise ValueError(
       f'num_packed = {config.num_packed} must divide batch_size = {config.batch_size}'
     )
-  parts = common.ring_networks()
+  parts = networks.ring_networks()
   critic = remedies.Packed(parts['discriminator'], config.num_packed)
   return gan.gan(
     **{**parts, 'discriminator': critic},
-    **common.adams(config, wrap),
-    game=common.game(config),
+    **optimizers.adams(config, wrap),
+    game=games.game(config),
   )

@@ -9,17 +9,17 @@ test split, exact; readable digits. Five logistics where PixelCNN has 17 logits:
 levels it is no better, of 256 it needs far fewer outputs.
 """
 
-from experiments.configs import explicit
+from experiments.configs.parts import evaluations, likelihoods, runs
 from gm_jax.models import pixelcnn
 
 ANOTHER = 'stacked:digits?transform=levels'
-make_evaluation = explicit.evaluation
+make_evaluation = evaluations.likelihoods
 
 
 def get_config(arg=None):
   """The config; the argument is the data set, of any number of channels."""
   data = arg or 'digits?transform=levels'
-  config = explicit.learning(data, steps=1000, batch_size=32, rate=3e-3)
+  config = runs.learning(data, steps=1000, batch_size=32, rate=3e-3)
   config.features = 32
   config.layers = 4
   config.radius = 2
@@ -30,4 +30,4 @@ def get_config(arg=None):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """The gated network; the paper's down-sampling and shortcuts are left out."""
-  return explicit.pixels(pixelcnn.GatedPixelCNN, config, spec, wrap)
+  return likelihoods.pixels(pixelcnn.GatedPixelCNN, config, spec, wrap)

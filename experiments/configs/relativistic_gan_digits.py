@@ -8,15 +8,15 @@ strokes: Frechet 9.6, MMD^2 0.0004 (one seed, the test split), as good as gan_di
 in half the steps, with its penalty.
 """
 
-from experiments.configs import common
+from experiments.configs.parts import evaluations, games, networks, optimizers, runs
 from gm_jax.methods import gan
 
-make_evaluation = common.image_evaluation
+make_evaluation = evaluations.images
 
 
 def get_config(arg=None):
   """The config; the argument is the name of the game."""
-  config = common.small_images()
+  config = runs.small_images()
   config.r1_gamma = 1.0
   config.game = arg or 'relativistic'
   config.label_smoothing = 0.0
@@ -26,8 +26,8 @@ def get_config(arg=None):
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """The networks and the penalty of gan_digits.py."""
   return gan.gan(
-    **common.small_networks(config, spec),
-    **common.adams(config, wrap),
-    penalty=common.r1(config.r1_gamma),
-    game=common.game(config),
+    **networks.small_networks(config, spec),
+    **optimizers.adams(config, wrap),
+    penalty=games.r1(config.r1_gamma),
+    game=games.game(config),
   )

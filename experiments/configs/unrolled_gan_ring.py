@@ -1,4 +1,4 @@
-"""Unrolled GAN on a ring of eight Gaussians.
+"""Unrolled GAN: a generator that looks k critic steps ahead, on a ring.
 
   python experiments/main.py --config=experiments/configs/unrolled_gan_ring.py \
       --workdir=runs/unrolled_gan_ring [--config.num_unroll=10] [--config.seeds=8]
@@ -9,18 +9,18 @@ of the samples of high quality (`make demo`). The rate and its decay were chosen
 looking at seeds 0 to 3.
 """
 
-from experiments.configs import common
+from experiments.configs.parts import evaluations, games, networks, optimizers, runs
 from gm_jax.methods import unrolled_gan
 
 ANOTHER = '2'  # argument that tests try
-make_evaluation = common.modes_evaluation
+make_evaluation = evaluations.mixture_modes
 
 
 def get_config(arg=None):
   """The config; the argument is the number of unrolled steps."""
-  config = common.run('toy:ring', steps=10_000, batch_size=128)
-  common.add_adam(config, generator=2e-3, discriminator=2e-3, b1=0.5)
-  config.decay_steps = 10_000
+  config = runs.ring()
+  config.warmup_steps = 0
+  config.clip = 0.0  # of the gradient's global norm; 0 for none
   config.num_unroll = 5 if arg is None else int(arg)
   config.unroll_fn = 'full'
   config.fresh = False
@@ -37,12 +37,12 @@ def batch_size(config):
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """The ring's networks and an unrolled GAN."""
   return unrolled_gan.unrolled_gan(
-    **common.ring_networks(),
-    g_tx=wrap(common.adam(config, config.g_learning_rate)),
-    d_tx=wrap(common.adam(config, config.d_learning_rate)),
+    **networks.ring_networks(),
+    g_tx=wrap(optimizers.adam(config, config.g_learning_rate)),
+    d_tx=wrap(optimizers.adam(config, config.d_learning_rate)),
     num_unroll=config.num_unroll,
-    game=common.choose(common.GAMES, config.game, 'game'),
-    unroll_fn=common.choose(common.UNROLLS, config.unroll_fn, 'unroll_fn'),
+    game=games.game(config),
+    unroll_fn=games.unrolling(config),
     fresh=config.fresh,
     diagnostics=config.diagnostics,
   )

@@ -1,4 +1,4 @@
-"""Wasserstein GAN with clipped weights, on digits.
+"""WGAN: a Wasserstein GAN with clipped weights, on digits.
 
   python experiments/main.py --config=experiments/configs/wgan_digits.py \
       --workdir=runs/wgan_digits
@@ -12,19 +12,19 @@ of the run and samples were no digits (Frechet 534).
 
 import optax
 
-from experiments.configs import common
+from experiments.configs.parts import evaluations, networks, runs
 from gm_jax import gradient
 from gm_jax.losses import adversarial
 from gm_jax.methods import gan
 
 ANOTHER = '0.05'  # argument that tests try
-make_evaluation = common.image_evaluation
-batch_size = common.several_critic_steps
+make_evaluation = evaluations.images
+batch_size = runs.several_critic_steps
 
 
 def get_config(arg=None):
   """The config; the argument is the bound of the critic's weights."""
-  config = common.small_images(steps=2000)
+  config = runs.small_images(steps=2000)
   config.num_critic = 5
   config.limit = float(arg or 0.03)
   config.g_learning_rate = config.d_learning_rate = 5e-4
@@ -34,14 +34,14 @@ def get_config(arg=None):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """The networks of gan_digits.py, RMSprop as in the paper, and the clip last."""
-  common.check_sizes(config, 'num_critic', 'decay_steps')
+  runs.check_sizes(config, 'num_critic', 'decay_steps')
   steps = config.decay_steps
   g_rate = optax.cosine_decay_schedule(config.g_learning_rate, steps)
   d_rate = optax.cosine_decay_schedule(
     config.d_learning_rate, steps * config.num_critic
   )
   return gan.gan(
-    **common.small_networks(config, spec),
+    **networks.small_networks(config, spec),
     g_tx=wrap(optax.rmsprop(g_rate)),
     d_tx=wrap(optax.chain(optax.rmsprop(d_rate), gradient.clip_weights(config.limit))),
     game=adversarial.WASSERSTEIN,

@@ -175,10 +175,10 @@ def fitted(method, steps: int, players_before=None):
     slices = jax.vmap(lambda key: draw(key, BATCH))(jax.random.split(key, NUM_CRITIC))
     return {'x': jnp.moveaxis(slices, 0, 1).reshape(-1, 1)}
 
-  def begin(state):
+  def begin(state, seed):
     if players_before is None:
       return state
-    return state._replace(params=players_before.params, ema=players_before.ema)
+    return state._replace(params=jax.tree.map(lambda x: x[seed], players_before.params))
 
   state, _, metrics, _ = seeds.train(
     method,
@@ -194,7 +194,7 @@ def fitted(method, steps: int, players_before=None):
   return state, {
     'mean': np.asarray(params['mean']),
     'std': np.exp(np.asarray(params['log_std'])),
-    'estimate': -np.asarray(metrics['discriminator_loss']).mean(axis=0),
+    'estimate': -metrics['discriminator_loss'],
   }
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.configs import common
+from experiments.configs.parts import games, networks, optimizers, runs
 from experiments.ledger import seeds as seeds_lib
 from gm_jax.data import dataset, registry
 from gm_jax.methods import infogan
@@ -84,19 +84,19 @@ def matched_accuracy(
 
 def make(weight: float, data: dataset.Dataset, steps: int, base_features: int):
   """The method of infogan_digits.py, by its categorical code alone."""
-  config = common.small_images(steps=steps)
+  config = runs.small_images(steps=steps)
   config.base_features = base_features
-  txs = common.adams(config, lambda tx: tx)
-  parts = common.small_networks(config, data.spec)
+  txs = optimizers.adams(config, lambda tx: tx)
+  parts = networks.small_networks(config, data.spec)
   codes = infogan.Codes(parts.pop('prior'), K)
   return codes, infogan.infogan(
     **parts,
     posterior=mlp.MLP((256, 256, K)),
     **txs,
-    q_tx=common.adam(config, config.d_learning_rate),
+    q_tx=optimizers.adam(config, config.d_learning_rate),
     codes=codes,
     information_weight=weight,
-    penalty=common.r1(1.0),
+    penalty=games.r1(1.0),
   )
 
 
@@ -104,7 +104,7 @@ def fresh_bound(method, codes: infogan.Codes, model, key) -> jax.Array:
   """The bound of the class on fresh samples, [] nats; all code values equally often."""
   label = jnp.arange(FRESH) % K
   x = method.sample(model, key, FRESH, condition=label)
-  posterior = method.queries['encode'](model, None, x)
+  posterior = method.queries['posterior'](model, None, x)
   drawn = infogan.draw(codes, key, FRESH, label)
   return infogan.information(posterior, drawn)[0].mean()
 
@@ -131,7 +131,7 @@ def _row(name: str, data: dataset.Dataset, budget: Budget) -> tuple[Row, np.ndar
 
   def score(model, key):
     clusters = {
-      split: method.queries['classify'](model, None, arrays['x']).argmax(axis=1)
+      split: method.queries['cluster'](model, None, arrays['x']).argmax(axis=1)
       for split, arrays in splits.items()
     }
     return {'bound': fresh_bound(method, codes, model, key), **clusters}

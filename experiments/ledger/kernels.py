@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gm_jax import statistics
 from gm_jax.data import registry
 from gm_jax.methods import kde
 from gm_jax.training import plots, report
@@ -48,8 +49,8 @@ def window(data: str, samples: str, points, validation, test, stds=STDS) -> Wind
   points, validation, test = (jnp.asarray(a) for a in (points, validation, test))
   std, _ = kde.bandwidth(points, validation, stds)
   nats = jax.jit(lambda x: kde.log_density(points, x, std, len(points)))(test)
-  error = float(nats.std(ddof=1)) / np.sqrt(len(test))
-  return Window(data, samples, len(points), std, float(nats.mean()), error)
+  mean, error = map(float, statistics.mean_and_error(nats))
+  return Window(data, samples, len(points), std, mean, error)
 
 
 def centroids(x: np.ndarray, num: int, *, iterations: int = 100) -> np.ndarray:
@@ -95,18 +96,18 @@ def _images(data, num: int, held: int, iterations: int) -> list[Window]:
 
 
 def _known(data) -> tuple[list[Window], float]:
-  """Fresh draws of a known law and centroids of others; the law's own score."""
-  law = Known(jnp.asarray(flat(data, 'train', COMPONENTS)))
+  """Fresh draws of a known distribution and centroids of others; its own score."""
+  truth = Known(jnp.asarray(flat(data, 'train', COMPONENTS)))
   keys = jax.random.split(jax.random.key(0), 4)
   train, fresh, validation, test = (
-    np.asarray(law.draw(key, num))
+    np.asarray(truth.draw(key, num))
     for key, num in zip(keys, (5000, NUM, 1000, 2000), strict=True)
   )
   name = f'{COMPONENTS} Gaussians'
   code = centroids(train, NUM)
   rows = [('fresh draws of the law', fresh), ('k-means centroids', code)]
   found = [window(name, *row, validation, test) for row in rows]
-  return found, float(jax.jit(law.log_prob)(jnp.asarray(test)).mean())
+  return found, float(jax.jit(truth.log_prob)(jnp.asarray(test)).mean())
 
 
 def _cells(row: Window) -> list[str]:
@@ -180,7 +181,8 @@ def excess(key: jax.Array, dim: int, num: int) -> tuple[float, float, float]:
   estimate = jax.jit(lambda x: kde.log_density(points, x, std, num))(test)
   exact = -0.5 * (jnp.square(test).sum(1) + dim * np.log(2 * np.pi))
   gap = np.asarray(exact - estimate, float)
-  return float(gap.mean()), float(gap.std(ddof=1) / np.sqrt(len(gap))), std
+  mean, error = map(float, statistics.mean_and_error(gap))
+  return mean, error, std
 
 
 def dimension(*, out: pathlib.Path) -> dict[str, Any]:

@@ -9,13 +9,12 @@ import pathlib
 import time
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
+from experiments import quiet
 from experiments.configs import (
   bernoulli_mixture_digits,
   eonade_digits,
-  explicit,
   gated_pixelcnn_digits,
   gaussian_mixture_digits,
   independent_digits,
@@ -30,8 +29,10 @@ from experiments.configs import (
   transformer_manual,
   transformer_melodies,
 )
+from gm_jax import statistics
 from gm_jax.data import melodies, registry
-from gm_jax.training import inference, loop, plots, report
+from gm_jax.tasks import density, results
+from gm_jax.training import inference, plots, report
 from gm_jax.training import setup as setup_lib
 
 FIRST_SEED = 500
@@ -238,28 +239,21 @@ def _config(fit: Fit, seeds: int, part: float):
 def _row(fit: Fit, budget: Budget, seeds: int, options: setup_lib.Options) -> Row:
   module, config = _config(fit, seeds, budget.part)
   setup = setup_lib.prepare(module, config, options)
-  method, logged = setup.make_phases(0)[0].method, []
-  began = time.perf_counter()
-  state = loop.train(
-    setup.make_phases,
-    setup_lib.batches(setup),
-    setup.settings,
-    loop.Callbacks(log=lambda step, metrics: logged.append(metrics)),
-  )
-  jax.block_until_ready(state)
-  seconds = time.perf_counter() - began
+  (phase,) = setup.make_phases(0)
+  state, _, seconds = quiet.train_config(setup)
   data, limit = setup.data, fit.evaluated
   arrays = data.arrays('test', limit if budget.part == 1 else 50)
 
   def evaluation(method, model, key):
-    return explicit.scores(method, model, key, arrays, data.spec)
+    found = density.density(method, model, key, {'test': arrays}, data.spec)
+    return results.numbers(found)
 
   scored = setup._replace(evaluation=evaluation)
-  found = inference.scorer(scored, method)(state)
+  found, _ = inference.scorer(scored, phase)(state)
   name = next(k for k in found if k.startswith('nll') and not k.endswith('_error'))
   samples = None
   if len(data.spec.shape) == 3:
-    drawn = inference.drawer(setup, method, PICTURE)(state)
+    drawn = inference.drawer(setup, phase, PICTURE)(state)
     samples = (drawn if seeds == 1 else drawn[0]) / (data.spec.num_levels - 1) * 2 - 1
   return Row(
     fit=fit,
@@ -292,12 +286,12 @@ def in_order(rows: list[Row], names: tuple[str, ...]) -> list[tuple[str, str, fl
   return [(a, b, by_name[b] - by_name[a]) for a, b in pairs]
 
 
-def _law_of_tunes() -> tuple[list[str], dict]:
+def _distribution_of_tunes() -> tuple[list[str], dict]:
   nats = -melodies.log_prob(registry.load('melodies').arrays('test')['x'])
-  error = nats.std(ddof=1) / np.sqrt(len(nats))
-  bits = nats.mean() / melodies.LENGTH / np.log(2)
-  line = ['the law itself', f'{nats.mean():.2f} +- {error:.2f}', f'{bits:.3f}']
-  numbers = {'name': line[0], 'nats': float(nats.mean()), 'bits': float(bits)}
+  nats, error = statistics.mean_and_error(nats)
+  bits = nats / melodies.LENGTH / np.log(2)
+  line = ['the law itself', statistics.text(nats, error, '.2f'), f'{bits:.3f}']
+  numbers = {'name': line[0], 'nats': float(nats), 'bits': float(bits)}
   return [*line, 'exact', '', '', ''], numbers
 
 
@@ -313,9 +307,9 @@ def _task(
     print(f'  {" | ".join(cells(rows[-1]))}', flush=True)
   lines, numbers = [cells(row) for row in rows], [_numbers(row) for row in rows]
   if task.data == 'melodies':
-    line, law = _law_of_tunes()
+    line, exact = _distribution_of_tunes()
     lines.append(line)
-    numbers.append(law)
+    numbers.append(exact)
   table = report.Table(HEADER, lines)
   print('\n' + report.text_table(*table))
   gaps = in_order(rows, task.ordered)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.configs import common
+from experiments.configs.parts import evaluations
 from experiments.ledger import seeds as seeds_lib
 from gm_jax import augmentation, dynamics, priors, unroll
 from gm_jax.data import dataset, registry, stacked, toy
@@ -37,6 +37,7 @@ from gm_jax.methods import (
 )
 from gm_jax.metrics import modes
 from gm_jax.models import dcgan, mlp, remedies
+from gm_jax.tasks import quality, results
 from gm_jax.training import plots, report
 
 FIRST_SEED, DISPATCH, K = 100, 50, 5
@@ -74,7 +75,7 @@ class Task(NamedTuple):
   generator: Callable  # () -> module
   critic: Callable  # (width of its last layer) -> module
   prior: priors.Prior
-  tx: Callable  # (share of the rate, adam=optax.adam, updates=1)
+  tx: Callable  # (scale of the rate, adam=optax.adam, updates=1)
   batch: int
   score: Callable  # (method, model, key) -> {name: []}
   images: bool
@@ -280,8 +281,8 @@ def _stacked(data_dir: str | None) -> Task:
   """Stacked digits, or stacked MNIST where its data are: 1,000 modes."""
   name = 'stacked:tfds:mnist' if data_dir else 'stacked:digits'
   data = registry.load(name, data_dir=data_dir)
-  classify = common.stacked_classify(data)
-  counted = common.stacked_counter(classify)
+  classify = evaluations.stacked_classifier(data)
+  counted = evaluations.bound(quality.stacked_modes, data, {}, classify=classify)
   arrays = stacked.unstacked(data.arrays('train', 20_000))
   base_images = dataset.transformed(data.spec, arrays)['x']
   size = base_images.shape[1]
@@ -291,7 +292,7 @@ def _stacked(data_dir: str | None) -> Task:
     return jnp.concatenate([base_images[i] for i in index], axis=-1)
 
   def score(method, model, key):
-    return counted(method, model, key)
+    return results.numbers(counted(method, model, key))
 
   return Task(
     name=name,
@@ -307,10 +308,10 @@ def _stacked(data_dir: str | None) -> Task:
     protocol=(
       f'{name}, {size}x{size}; DCGAN generator of 32 channels, discriminator of 8,'
       ' without batch normalization; z 64, normal; Adam 1e-3 for both, b1 0.5, cosine'
-      f' decay to 0; batch 48; minimax game. {common.STACKED_SAMPLES:,} samples after'
+      f' decay to 0; batch 48; minimax game. {quality.STACKED_SAMPLES:,} samples after'
       ' the last step, each channel classified; a mode is found by one sample; reverse'
-      ' KL to the uniform law in nats, of which 0.020 is what the number of samples'
-      ' gives by itself.'
+      ' KL to the uniform distribution in nats, of which 0.020 is what the number of'
+      ' samples gives by itself.'
     ),
     papers=STACKED_PAPERS,
   )
@@ -319,8 +320,8 @@ def _stacked(data_dir: str | None) -> Task:
 def with_optimizer(task: Task, steps: int) -> Task:
   rate = 1e-3 if task.images else 2e-3
 
-  def tx(share, adam=optax.adam, updates=1):  # updates a step
-    schedule = optax.cosine_decay_schedule(share * rate, steps * updates)
+  def tx(scale, adam=optax.adam, updates=1):  # updates a step
+    schedule = optax.cosine_decay_schedule(scale * rate, steps * updates)
     return adam(schedule, b1=0.5, eps_root=1e-8)
 
   return task._replace(tx=tx)

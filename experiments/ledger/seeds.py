@@ -1,7 +1,5 @@
 """What laboratories share: many seeds trained at once on data drawn on the device."""
 
-import functools
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gm_jax import base
+from experiments import quiet
+from gm_jax import base, statistics
+from gm_jax.training import loop
 from gm_jax.training import step as step_lib
 
 
@@ -18,7 +18,7 @@ class Trained(NamedTuple):
 
   state: base.State  # with a leading axis of seeds S, but for `step`
   keys: base.Array  # [S], the seeds' own
-  metrics: dict[str, Any]  # of the last dispatch, [dispatch, S]
+  metrics: dict[str, Any]  # means over the last dispatch, [S]
   seconds: float  # of training alone, at the rate of its second half
 
 
@@ -31,68 +31,55 @@ def train(
   steps: int,
   dispatch: int,
   ema_decay: float = 0.0,
-  begin: Callable[[base.State], base.State] | None = None,
+  begin: Callable[[base.State, base.Array], base.State] | None = None,
 ) -> Trained:
   """Trains a method from many seeds at once, each on data of its own, by vmap.
+
+  A step that gives a number that is not finite is undone: a seed that runs off stands
+  still, and the others go on.
 
   Args:
     method: what is trained.
     draw: key -> batch; a seed's i-th batch is drawn by its key folded with i.
     seeds: S.
     first_seed: the others follow it.
-    steps: a multiple of `dispatch`.
+    steps: a multiple of twice `dispatch`.
     dispatch: steps in one call of a compiled function.
     ema_decay: of the parameters' average; 0 for none.
-    begin: what the state becomes before the first step, or None.
+    begin: (state, number of the seed) -> the state before the first step, or None.
 
   Raises:
     ValueError: `steps` is not a multiple of twice `dispatch`.
+    loop.Diverged: no seed had a finite step for a whole dispatch.
   """
   if steps < 1 or steps % (2 * dispatch):
     raise ValueError(f'steps must be a multiple of {2 * dispatch}, got {steps}')
-  keys = jax.vmap(jax.random.key)(first_seed + jnp.arange(seeds))
-  init = functools.partial(step_lib.init, method, averaged=ema_decay > 0)
-  blank = jax.tree.map(
-    lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(draw, keys[0])
+  settings = loop.Settings(
+    steps,
+    seed=first_seed,
+    num_seeds=seeds,
+    steps_per_dispatch=dispatch,
+    log_every=dispatch,
+    ema_decay=ema_decay,
+    on_nan='skip',
   )
-  start = jax.jit(jax.vmap(init, (0, None), step_lib.OVER_SEEDS))
-  state = start(keys, blank)
-  state = begin(state) if begin else state
-  several = step_lib.over_seeds(step_lib.train_step(method, ema_decay=ema_decay))
-
-  @functools.partial(jax.jit, donate_argnums=0)
-  def advance(state):
-    def drawn(i):
-      return jax.vmap(lambda key: draw(jax.random.fold_in(key, i)))(keys)
-
-    return several(state, keys, jax.lax.map(drawn, state.step + jnp.arange(dispatch)))
-
-  state, metrics = jax.block_until_ready(advance(jax.tree.map(jnp.copy, state)))
-  num, began = steps // dispatch, 0.0
-  for i in range(1, num):
-    if i == num // 2:
-      jax.block_until_ready(state)
-      began = time.perf_counter()
-    state, metrics = advance(state)
-  jax.block_until_ready(state)
-  seconds = 2.0 * (time.perf_counter() - began)
-  return Trained(state, keys, jax.device_get(metrics), seconds)
+  trained = quiet.train_on_draws(method, draw, settings, begin=begin)
+  metrics = {name: np.atleast_1d(v) for name, v in trained.logs[-1][1].items()}
+  seconds = 2.0 * quiet.seconds(trained, after=steps // 2)
+  keys = jax.vmap(jax.random.key)(first_seed + jnp.arange(seeds))
+  return Trained(quiet.by_seed(trained.state, seeds), keys, metrics, seconds)
 
 
 def scored(trained: Trained, score: Callable) -> dict[str, np.ndarray]:
   """`score(model, key) -> {name: []}` of every seed, [S], by keys of their own."""
-  keys = jax.vmap(lambda key: jax.random.split(key, 3)[2])(trained.keys)
+  keys = jax.vmap(lambda key: step_lib.streams(key).inference)(trained.keys)
   model = step_lib.model(trained.state)
   return jax.device_get(jax.jit(jax.vmap(score))(model, keys))
 
 
 def mean_and_error(values: np.ndarray, form: str) -> str:
   """'mean +- standard error' over seeds; the mean alone of one, or where infinite."""
-  values = np.atleast_1d(values)
-  mean = f'{values.mean():{form}}'
-  if len(values) < 2 or not np.isfinite(values).all():
-    return mean
-  return f'{mean} +- {values.std(ddof=1) / np.sqrt(len(values)):{form}}'
+  return statistics.text(*statistics.mean_and_error(np.atleast_1d(values)), form)
 
 
 def drawn(trained: Trained, method: base.Method, num: int) -> np.ndarray:

@@ -19,12 +19,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.configs import common, unrolled_gan_stacked_digits
+from experiments import quiet
+from experiments.configs import unrolled_gan_images
+from experiments.configs.parts import evaluations, games, networks, optimizers
 from experiments.ledger import seeds
 from gm_jax.data import dataset, registry
 from gm_jax.methods import gan
 from gm_jax.metrics import modes
-from gm_jax.training import inference, loop, plots, report
+from gm_jax.tasks import quality
+from gm_jax.training import inference, plots, report
 from gm_jax.training import setup as setup_lib
 
 FIRST_SEED = 100
@@ -123,7 +126,7 @@ def protocol(budget: Budget) -> str:
     ' half or a quarter of that after the first halving, without batch normalization;'
     f' z of size {b.latent_size}, normal; Adam {b.rate:g} for both, b1 0.5, without'
     f' decay; batch {b.batch_size}, {b.steps:,} steps; minimax game; inner steps on the'
-    f" generator's own batch. {common.STACKED_SAMPLES:,} samples after the last step,"
+    f" generator's own batch. {quality.STACKED_SAMPLES:,} samples after the last step,"
     ' each channel classified; a mode is found by one sample; reverse KL is'
     ' KL(model || uniform) over modes, in nats; truly even modes would give 0.020 by'
     ' the finite number of samples alone. Mean +- standard error over seeds. Seconds'
@@ -149,16 +152,17 @@ def run(budget_name: str, *, data_dir: str | None, out: pathlib.Path) -> dict[st
   budget, began = BUDGETS[budget_name], time.perf_counter()
   print(protocol(budget), budget.tried, sep='\n', flush=True)
   data = registry.load(budget.data, data_dir=data_dir)
-  classify = common.stacked_classify(data)
+  classify = evaluations.stacked_classifier(data)
   floor = _of_data(data, classify)
   options = setup_lib.Options(data_dir)
   rows = []
+  evaluation = evaluations.bound(quality.stacked_modes, data, {}, classify=classify)
   for divisor in PAPER:
-    rows += _rows(budget, options, common.stacked_counter(classify), divisor)
+    rows += _rows(budget, options, evaluation, divisor)
   table = report.Table(HEADER, [_cells(row) for row in rows])
   print('\n' + report.text_table(*table))
   print(
-    f'\n{common.STACKED_SAMPLES:,} test examples: {int(floor.modes)} modes,'
+    f'\n{quality.STACKED_SAMPLES:,} test examples: {int(floor.modes)} modes,'
     f' reverse KL {float(floor.reverse_kl):.3f}.'
     "\nThe papers' columns are of another protocol (stacked MNIST, 28x28)."
   )
@@ -189,8 +193,8 @@ def _rows(budget, options, evaluation, divisor):
   rows = [train(f'k = {k}', k, num_unroll=k) for k in KS]
   if divisor == max(PAPER):
     plain, ahead = rows[KS.index(0)], rows[KS.index(5)]
-    share = ahead.seconds / plain.seconds
-    steps = max(1, round(budget.steps * share / (2 * DISPATCH))) * 2 * DISPATCH
+    ratio = ahead.seconds / plain.seconds
+    steps = max(1, round(budget.steps * ratio / (2 * DISPATCH))) * 2 * DISPATCH
     rows += [
       train('k = 0, seconds of k = 5', steps=steps, num_unroll=0),
       train('k = 0, 6 critic steps', make_method=_more_critic_steps),
@@ -202,10 +206,10 @@ def _rows(budget, options, evaluation, divisor):
 def _more_critic_steps(config, spec, *, wrap):
   """The ordinary GAN whose discriminator takes six steps, on data of their own."""
   return gan.gan(
-    **common.dcgan_networks(config, spec, normalize=False),
-    g_tx=wrap(common.adam(config, config.g_learning_rate)),
-    d_tx=wrap(common.adam(config, config.d_learning_rate, updates=6)),
-    game=common.GAMES['minimax'],
+    **networks.dcgan_networks(config, spec, normalize=False),
+    g_tx=wrap(optimizers.adam(config, config.g_learning_rate)),
+    d_tx=wrap(optimizers.adam(config, config.d_learning_rate, updates=6)),
+    game=games.GAMES['minimax'],
     num_critic=6,
   )
 
@@ -214,7 +218,7 @@ def _train(
   budget, options, evaluation, divisor, name, k, steps, make_method, **changes
 ) -> Row:
   """One row. The evaluation is made once for all rows."""
-  config = unrolled_gan_stacked_digits.get_config()
+  config = unrolled_gan_images.get_config('stacked:digits')
   config.update({name: getattr(budget, name) for name in ('data', 'seeds', 'batch_size',
                  'latent_size', 'g_features')})  # fmt: skip
   config.update(
@@ -226,21 +230,15 @@ def _train(
   config.evaluate_every = config.sample_every = 0  # both at the end, below
   config.log_every = steps // 2
   experiment = types.SimpleNamespace(
-    make_method=make_method or common.unrolled_method,
+    make_method=make_method or unrolled_gan_images.make_method,
     make_evaluation=lambda config, data: evaluation,
     batch_size=lambda c: c.batch_size * (6 if make_method else 1),
   )
   setup = setup_lib.prepare(experiment, config, options)
-  method = setup.make_phases(0)[0].method
-  logged = []
-  state = loop.train(
-    setup.make_phases,
-    setup_lib.batches(setup),
-    setup.settings,
-    loop.Callbacks(log=lambda step, metrics: logged.append(metrics)),
-  )
-  scores = inference.scorer(setup, method)(state)
-  samples = inference.drawer(setup, method, SHOWN)(state)
+  (phase,) = setup.make_phases(0)
+  trained = quiet.train_config(setup)
+  scores, _ = inference.scorer(setup, phase)(trained.state)
+  samples = inference.drawer(setup, phase, SHOWN)(trained.state)
   samples = samples if setup.settings.num_seeds == 1 else samples[0]
   return Row(
     divisor=divisor,
@@ -249,20 +247,20 @@ def _train(
     modes=np.atleast_1d(scores['modes']),
     reverse_kl=np.atleast_1d(scores['reverse_kl']),
     steps=steps,
-    seconds=steps / float(logged[-1]['steps_per_second']),
+    seconds=2.0 * quiet.seconds(trained, after=steps // 2),
     samples=_shown(setup.data.spec, samples),
   )
 
 
 def _of_data(data, classify) -> modes.StackedCoverage:
   """The scores of the data's own test examples: the best that can be had."""
-  arrays = data.arrays('test', common.STACKED_SAMPLES)
+  arrays = data.arrays('test', quality.STACKED_SAMPLES)
   x = dataset.transformed(data.spec, arrays)['x']
 
   def labels(x):
     return modes.stacked_labels(classify, x[None])[0]
 
-  return modes.stacked_coverage(jax.lax.map(labels, x, batch_size=common.CHUNK))
+  return modes.stacked_coverage(jax.lax.map(labels, x, batch_size=quality.CHUNK))
 
 
 def _shown(spec, raw) -> np.ndarray:

@@ -128,24 +128,24 @@ DISCREPANCIES = {
 
 
 def axioms() -> list[list[str]]:
-  """A row a discrepancy: 'holds', or the counter-example, a law."""
+  """A row a discrepancy: 'holds', or the counter-example, an axiom."""
   rows = []
   with jax.enable_x64(True):
     tables = jnp.array(TABLES)
     for name, one in DISCREPANCIES.items():
       pairs = jax.vmap(jax.vmap(one, (None, 0)), (0, None))
       found = theory.axioms(jax.jit(pairs)(tables, tables))
-      laws = zip(theory.Axioms._fields, found, strict=True)
-      rows.append([name, *(_law(law, failure) for law, failure in laws)])
+      named = zip(theory.Axioms._fields, found, strict=True)
+      rows.append([name, *(_verdict(axiom, failure) for axiom, failure in named)])
   return rows
 
 
-def _law(law, failure) -> str:
+def _verdict(axiom, failure) -> str:
   if failure is None:
     return 'holds'
   *where, size = failure
   tables = ' '.join(''.join(map(str, TABLES[i])) for i in where)
-  if law == 'identity' and where[0] != where[1]:
+  if axiom == 'identity' and where[0] != where[1]:
     return f'fails, D = 0: {tables}'
   return f'fails by {size:.3g}: {tables}'
 

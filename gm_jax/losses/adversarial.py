@@ -12,7 +12,8 @@ Example i of the real batch and example i of the fake batch share entry i; only
 
 Every loss has the same two arguments, real_logits and fake_logits: the critic's raw
 outputs, never passed through a sigmoid. A generator that ignores real_logits takes
-them all the same, so that all games are called alike.
+them all the same, so that all games are called alike. A critic of P patches gives
+`[B, P]` (any trailing axes): then every loss is the mean over patches, still `[B]`.
 
   >>> import jax.numpy as jnp
   >>> from gm_jax.losses import adversarial
@@ -35,6 +36,7 @@ from gm_jax.losses import shapes
 Array = jax.Array
 
 
+@shapes.over_patches
 def cross_entropy_discriminator(real_logits: Array, fake_logits: Array) -> Array:
   """The binary cross entropy of a classifier of real against fake.
 
@@ -54,12 +56,13 @@ def cross_entropy_discriminator(real_logits: Array, fake_logits: Array) -> Array
     `[B]` nats.
 
   Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+    ValueError: a scalar, or two shapes.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return jax.nn.softplus(-real_logits) + jax.nn.softplus(fake_logits)
 
 
+@shapes.over_patches
 def minimax_generator(real_logits: Array, fake_logits: Array) -> Array:
   """The zero-sum generator loss, which saturates where the critic is sure.
 
@@ -78,12 +81,13 @@ def minimax_generator(real_logits: Array, fake_logits: Array) -> Array:
     `[B]` nats.
 
   Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+    ValueError: a scalar, or two shapes.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return -jax.nn.softplus(fake_logits)
 
 
+@shapes.over_patches
 def non_saturating_generator(real_logits: Array, fake_logits: Array) -> Array:
   """The generator loss with the label flipped, which does not saturate.
 
@@ -105,12 +109,13 @@ def non_saturating_generator(real_logits: Array, fake_logits: Array) -> Array:
     `[B]` nats.
 
   Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+    ValueError: a scalar, or two shapes.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return jax.nn.softplus(-fake_logits)
 
 
+@shapes.over_patches
 def least_squares_discriminator(real_logits: Array, fake_logits: Array) -> Array:
   """Regresses the critic on the target 1 for data and 0 for samples.
 
@@ -130,12 +135,13 @@ def least_squares_discriminator(real_logits: Array, fake_logits: Array) -> Array
     `[B]` logits squared.
 
   Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+    ValueError: a scalar, or two shapes.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return jnp.square(real_logits - 1.0) + jnp.square(fake_logits)
 
 
+@shapes.over_patches
 def least_squares_generator(real_logits: Array, fake_logits: Array) -> Array:
   """Pulls the critic's output on samples to the target of real data.
 
@@ -154,12 +160,13 @@ def least_squares_generator(real_logits: Array, fake_logits: Array) -> Array:
     `[B]` logits squared.
 
   Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+    ValueError: a scalar, or two shapes.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return jnp.square(fake_logits - 1.0)
 
 
+@shapes.over_patches
 def hinge_discriminator(real_logits: Array, fake_logits: Array) -> Array:
   """The margin loss of a support vector machine between data and samples.
 
@@ -178,12 +185,13 @@ def hinge_discriminator(real_logits: Array, fake_logits: Array) -> Array:
     `[B]` logits.
 
   Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+    ValueError: a scalar, or two shapes.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return jax.nn.relu(1.0 - real_logits) + jax.nn.relu(1.0 + fake_logits)
 
 
+@shapes.over_patches
 def wasserstein_discriminator(real_logits: Array, fake_logits: Array) -> Array:
   """The critic's side of the Kantorovich-Rubinstein dual, negated.
 
@@ -202,12 +210,13 @@ def wasserstein_discriminator(real_logits: Array, fake_logits: Array) -> Array:
     `[B]` logits, in the unit of the data where the critic is 1-Lipschitz.
 
   Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+    ValueError: a scalar, or two shapes.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return fake_logits - real_logits
 
 
+@shapes.over_patches
 def linear_generator(real_logits: Array, fake_logits: Array) -> Array:
   """Raises the critic's output on samples: the Wasserstein and hinge generator.
 
@@ -224,12 +233,13 @@ def linear_generator(real_logits: Array, fake_logits: Array) -> Array:
     `[B]` logits.
 
   Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+    ValueError: a scalar, or two shapes.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return -fake_logits
 
 
+@shapes.over_patches
 def relativistic_discriminator(real_logits: Array, fake_logits: Array) -> Array:
   """The cross entropy of a classifier that picks the real one of a pair.
 
@@ -248,12 +258,13 @@ def relativistic_discriminator(real_logits: Array, fake_logits: Array) -> Array:
     `[B]` nats.
 
   Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+    ValueError: a scalar, or two shapes.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return jax.nn.softplus(fake_logits - real_logits)
 
 
+@shapes.over_patches
 def relativistic_generator(real_logits: Array, fake_logits: Array) -> Array:
   """The relativistic discriminator's loss with the two roles exchanged.
 
@@ -270,12 +281,13 @@ def relativistic_generator(real_logits: Array, fake_logits: Array) -> Array:
     `[B]` nats.
 
   Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+    ValueError: a scalar, or two shapes.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   return jax.nn.softplus(real_logits - fake_logits)
 
 
+@shapes.over_patches
 def relativistic_average_discriminator(real_logits: Array, fake_logits: Array) -> Array:
   """The cross entropy of each side against the average logit of the other.
 
@@ -294,7 +306,7 @@ def relativistic_average_discriminator(real_logits: Array, fake_logits: Array) -
     `[B]` nats.
 
   Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+    ValueError: a scalar, or two shapes.
   """
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   # No stop_gradient on the means: the game is of all logits of both batches.
@@ -303,6 +315,7 @@ def relativistic_average_discriminator(real_logits: Array, fake_logits: Array) -
   return jax.nn.softplus(-real_margin) + jax.nn.softplus(fake_margin)
 
 
+@shapes.over_patches
 def relativistic_average_generator(real_logits: Array, fake_logits: Array) -> Array:
   """The relativistic average discriminator's loss with the roles exchanged.
 
@@ -321,7 +334,7 @@ def relativistic_average_generator(real_logits: Array, fake_logits: Array) -> Ar
     `[B]` nats.
 
   Raises:
-    ValueError: a rank other than 1, or two batch sizes.
+    ValueError: a scalar, or two shapes.
   """
   # The loss is symmetric under exchanging the roles together with the labels.
   return relativistic_average_discriminator(fake_logits, real_logits)

@@ -360,9 +360,10 @@ def saddle_generator(divergence: Divergence) -> Callable:
 
   Returns:
     A loss (real_logits `[B]`, ignored, fake_logits `[B]`) -> `[B]` in the divergence's
-    unit, which raises ValueError for a rank other than 1, or two batch sizes.
+    unit; of `[B, P]` the mean over patches. It raises ValueError for two shapes.
   """
 
+  @shapes.over_patches
   def generator(real_logits: Array, fake_logits: Array) -> Array:
     shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
     return -divergence.conjugate_of_activation(fake_logits)
@@ -386,9 +387,10 @@ def trick_generator(divergence: Divergence) -> Callable:
 
   Returns:
     A loss (real_logits `[B]`, ignored, fake_logits `[B]`) -> `[B]` in the divergence's
-    unit, which raises ValueError for a rank other than 1, or two batch sizes.
+    unit; of `[B, P]` the mean over patches. It raises ValueError for two shapes.
   """
 
+  @shapes.over_patches
   def generator(real_logits: Array, fake_logits: Array) -> Array:
     shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
     return -divergence.activation(fake_logits)
@@ -418,6 +420,7 @@ def f_gan(
     The game; both losses give `[B]` in the divergence's unit.
   """
 
+  @shapes.over_patches
   def discriminator(real_logits: Array, fake_logits: Array) -> Array:
     shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
     on_fake = divergence.conjugate_of_activation(fake_logits)

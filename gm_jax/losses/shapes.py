@@ -5,11 +5,37 @@ Shapes and dtypes are static and are checked under `jax.jit` too; values are che
 where they are concrete, and pass where they are traced.
 """
 
+import functools
+from collections.abc import Callable
+
 import chex
 import jax
 import jax.numpy as jnp
 
 Array = jax.Array
+
+
+def over_patches(loss: Callable[[Array, Array], Array]) -> Callable:
+  """Extends a loss of logits `[B]` to critics that give a logit a patch.
+
+  To the loss every patch is an example, so that averages over a batch, as of
+  relativistic average games, run over all patches.
+
+  Args:
+    loss: (real_logits `[N]`, fake_logits `[N]`) -> `[N]`.
+
+  Returns:
+    The same for `[B]`, or for `[B, ...]` of one shape: then `[B]`, means over patches.
+  """
+
+  @functools.wraps(loss)
+  def extended(real_logits: Array, fake_logits: Array) -> Array:
+    if jnp.ndim(real_logits) < 2 or jnp.shape(real_logits) != jnp.shape(fake_logits):
+      return loss(real_logits, fake_logits)  # which says what is wrong, if anything
+    flat = (jnp.ravel(logits) for logits in (real_logits, fake_logits))
+    return loss(*flat).reshape(len(real_logits), -1).mean(axis=1)
+
+  return extended
 
 
 def check_examples(**values: Array) -> None:
@@ -22,7 +48,7 @@ def check_examples(**values: Array) -> None:
     ValueError: a rank other than 1, or two batch sizes.
   """
   for name, value in values.items():
-    message = f'{name} must be [B], one number an example'
+    message = f'{name} must be [B], one number an example, or [B, P] like the other'
     chex.assert_rank(value, 1, custom_message=message, exception_type=ValueError)
   chex.assert_equal_shape(
     list(values.values()),

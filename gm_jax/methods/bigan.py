@@ -98,8 +98,8 @@ def bigan(
       z = prior(g_z_key, num)
       real, fake, model_state = pairs(params, model_state, g_pair_key, x, z)
       real_logits, fake_logits = pair_logits(d, g_d_key, real, fake)
-      losses = players.game_loss(game.generator, real_logits, fake_logits)
-      losses += players.game_loss(game.generator, -fake_logits, -real_logits)
+      losses = game.generator(real_logits, fake_logits)
+      losses += game.generator(-fake_logits, -real_logits)
       return losses.mean(), (model_state, {})
 
     both, loss, _ = players.gradient_step(g_loss, g_tx, both)

@@ -93,7 +93,7 @@ def unrolled_gan(
 
   def g_loss(critic, model_state, key, real, fake, value):
     logits = players.pair_logits(discriminator, critic, key, real, fake, value)
-    return players.game_loss(objective, *logits).mean(), (model_state, {})
+    return players.per_example(objective(*logits)).mean(), (model_state, {})
 
   g_loss = gradient.accumulated(g_loss, num_accumulate)
 

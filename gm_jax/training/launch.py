@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from gm_jax import base
+from gm_jax.tasks import density, quality
 from gm_jax.training import experiment as experiment_lib
 from gm_jax.training import inference, log, loop, modes, pictures
 from gm_jax.training import setup as setup_lib
@@ -160,7 +161,7 @@ def use_compilation_cache(folder: str = '') -> None:
 
 
 # Functions as `gm_jax.tasks` describes; each is a mode.
-TASKS: Mapping[str, Callable] = {}
+TASKS: Mapping[str, Callable] = {'density': density.density, 'quality': quality.quality}
 MODES: Mapping[str, Callable] = {
   'train': lambda *args: train(*args[:4]),
   'evaluate': evaluate,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from gm_jax import base
+from gm_jax import base, statistics
 from gm_jax.training import inference, log, parallel, pictures, trained
 from gm_jax.training import options as options_lib
 from gm_jax.training import setup as setup_lib
@@ -266,17 +266,17 @@ def _report(setup, workdir, name, state, values, kinds, request) -> None:
 
 def flat(metrics: Mapping) -> dict[str, float]:
   """Means, and beside them standard errors where there are several seeds."""
-  flat = {k: float(np.mean(v)) for k, v in metrics.items()}
-  with np.errstate(invalid='ignore'):  # an inf among the seeds: the error is NaN
-    errors = {
-      f'{k}_se': float(np.std(v, ddof=1) / np.sqrt(np.size(v)))
-      for k, v in metrics.items()
-      if np.size(v) > 1
-    }
-  return flat | errors
+  found = {}
+  for name, values in metrics.items():
+    mean, error = statistics.mean_and_error(np.asarray(values), axis=None)
+    found[name] = float(mean)
+    if np.size(values) > 1:
+      found[f'{name}_se'] = float(error)
+  return found
 
 
 def _mean_and_error(value: np.ndarray) -> str:
-  found = flat({'x': value})
-  error = f' +- {found["x_se"]:.2g} (standard error)' if 'x_se' in found else ''
-  return f'{found["x"]:.6g}{error}'
+  mean, error = statistics.mean_and_error(np.asarray(value), axis=None)
+  if np.size(value) == 1:
+    return statistics.text(mean, form='.6g')
+  return f'{mean:.6g} +- {error:.2g} (standard error)'

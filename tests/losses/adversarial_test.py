@@ -124,6 +124,20 @@ def test_extreme_logits_give_finite_values_and_gradients(name, side, real, fake)
 
 
 @pytest.mark.parametrize(('name', 'side'), LOSSES)
+def test_logits_of_patches_give_the_mean_over_them(name, side):
+  loss = getattr(GAMES[name], side)
+  r, f = np.random.default_rng(0).normal(size=(2, 4, 3, 2)).astype(np.float32)
+  # To the game every patch is an example: averages over the batch are over patches too.
+  expected = loss(r.ravel(), f.ravel()).reshape(4, 6).mean(axis=1)
+  np.testing.assert_allclose(loss(r, f), expected, rtol=1e-6)
+  np.testing.assert_allclose(
+    loss(r.reshape(4, 6), f.reshape(4, 6)), expected, rtol=1e-6
+  )
+  column = loss(r[:, 0, :1], f[:, 0, :1])
+  np.testing.assert_allclose(column, loss(r[:, 0, 0], f[:, 0, 0]), rtol=1e-6)
+
+
+@pytest.mark.parametrize(('name', 'side'), LOSSES)
 def test_wrong_shapes_raise_and_name_the_argument(name, side):
   loss = getattr(GAMES[name], side)
   good = jnp.zeros(3)

@@ -437,7 +437,7 @@ def test_game_is_the_variational_bound(name):
   trick = D.f_gan(divergence, generator=D.trick_generator)
   np.testing.assert_allclose(-trick.generator(r, f), t_f, rtol=1e-12)
   with pytest.raises(ValueError, match=r'\[B\]'):
-    game.discriminator(r[:, None], f[:, None])
+    game.discriminator(r[:, None], f)
   with pytest.raises(ValueError, match='same B'):
     trick.generator(r, f[:-1])
 

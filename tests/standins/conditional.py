@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.configs import common
+from experiments.configs.parts import runs
 from gm_jax import base, conditions, gradient
 
 CARD = base.Card(
@@ -25,7 +25,7 @@ CARD = base.Card(
 
 def get_config(arg=None):
   """The config; the argument 'several' adds a number to the class."""
-  config = common.run('digits?transform=dequantization', steps=8, batch_size=16)
+  config = runs.run('digits?transform=dequantization', steps=8, batch_size=16)
   config.several = arg == 'several'
   return config
 

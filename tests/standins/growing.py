@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.configs import common
+from experiments.configs.parts import runs
 from gm_jax import base, conditions, gradient
 
 CARD = base.Card(
@@ -19,7 +19,7 @@ CARD = base.Card(
 
 def get_config(arg=None):
   """The config; the argument is the step at which the model grows."""
-  config = common.run('digits', steps=8, batch_size=8)
+  config = runs.run('digits', steps=8, batch_size=8)
   config.grow_at = int(arg or 4)
   return config
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.configs import common
+from experiments.configs.parts import runs
 from gm_jax import base, players, priors
 from gm_jax.methods import autoencoder
 from gm_jax.models import mlp
@@ -27,7 +27,7 @@ CARD = base.Card(
 
 def get_config(arg=None):
   """The config; the argument 'encoder' trains what the other run freezes."""
-  config = common.run('toy:ring', steps=8, batch_size=16)
+  config = runs.run('toy:ring', steps=8, batch_size=16)
   config.role = arg or 'generator'
   config.encoder = ''  # workdir of the run with the encoder
   return config

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.configs import common
+from experiments.configs.parts import runs
 from gm_jax import base, players
 from gm_jax.models import mlp
 
@@ -23,7 +23,7 @@ CARD = base.Card(
 def get_config(arg=None):
   """The config; the argument is the name of the data."""
   data = arg or 'unpaired:digits|digits?crop=4'
-  return common.run(data, steps=8, batch_size=16)
+  return runs.run(data, steps=8, batch_size=16)
 
 
 class Linear:

@@ -1,0 +1,124 @@
+"""Evaluations of configs: tasks bound to data, what is slow prepared once.
+
+Each is a `make_evaluation`, (config, data) -> (method, model, key) -> `base.Result`.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+
+from gm_jax import base
+from gm_jax.data import dataset, registry, stacked
+from gm_jax.metrics import features
+from gm_jax.tasks import density, quality, results
+
+Evaluation = Callable[[base.Method, base.Model, base.Array], base.Result]
+HELD_OUT = {'test': 2000, 'validation': 2000}  # examples of a split, at most
+STACKED = {'train': 20_000, 'test': 10_000}  # for the classifier of channels
+
+
+def splits_of(data: dataset.Dataset, sizes: dict[str, int | None]) -> dict[str, dict]:
+  """Raw arrays of splits, at most so many examples; without those that are not there.
+
+  Raises:
+    ValueError: there is no test split.
+  """
+  found = {}
+  for split, num in sizes.items():
+    try:
+      found[split] = data.arrays(split, num)
+    except ValueError:
+      if split == 'test':
+        raise
+  return found
+
+
+def bound(task: Callable, data: dataset.Dataset, splits: dict, **options) -> Evaluation:
+  """A task of these arrays, as (method, model, key) -> Result."""
+
+  def evaluation(method, model, key):
+    return task(method, model, key, splits, data.spec, **options)
+
+  return evaluation
+
+
+def merged(*evaluations: Evaluation) -> Evaluation:
+  """The numbers of several evaluations, from the same key."""
+
+  def evaluation(*args):
+    return results.merged(*(each(*args) for each in evaluations))
+
+  return evaluation
+
+
+def likelihoods(config, data) -> Evaluation:
+  """`density` of the test split and, as validation_..., of the validation split."""
+  splits = splits_of(data, HELD_OUT)
+  if any(len(arrays['x']) < 2 for arrays in splits.values()):
+    raise dataset.DataError(f'{data.name}: a split has a single example')
+  return bound(density.density, data, splits)
+
+
+def mixture_modes(config, data) -> Evaluation:
+  """Mode coverage of a mixture: 2,500 samples, 3 standard deviations, 20 hits."""
+  mixture = registry.toy_density(config.data)
+  if mixture is None or mixture.means is None or mixture.std is None:
+    raise ValueError(
+      f'data = {config.data!r} has no modes to count; use toy:ring or toy:grid'
+    )
+  splits = splits_of(data, {'test': quality.TEST})
+  options = {'means': mixture.means, 'std': mixture.std}
+  return bound(quality.mode_coverage, data, splits, **options)
+
+
+def image_distances(data: dataset.Dataset) -> Callable:
+  """`quality.image_distances` of a data set.
+
+  Raises:
+    DataError: most test images are identical.
+  """
+  splits = splits_of(data, {'test': quality.TEST, 'train': quality.TRAIN})
+  try:
+    return quality.image_distances(splits, data.spec)
+  except ValueError as error:
+    raise dataset.DataError(f'{data.name}: {error}') from error
+
+
+def images(config, data) -> Evaluation:
+  """Distances of as many samples as test images, at most 2,000."""
+  splits = splits_of(data, {'test': quality.TEST})
+  return bound(quality.quality, data, splits, distances=image_distances(data))
+
+
+def reconstructed_images(config, data) -> Evaluation:
+  """Distances of samples, and the error of reconstructions of the test split."""
+  splits = splits_of(data, {'test': quality.TEST})
+  return merged(images(config, data), bound(quality.reconstruction, data, splits))
+
+
+def stacked_classifier(data: dataset.Dataset, key: base.Array | None = None):
+  """A classifier of a stacked set's channels: [B, H, W, 1] -> [B, 10] logits.
+
+  Trained on the examples in 20,000 stacked ones, kept in a cache; it prints its
+  accuracy.
+  """
+  pairs = []
+  for split, num in STACKED.items():
+    arrays = stacked.unstacked(data.arrays(split, num))
+    pairs.append((dataset.transformed(data.spec, arrays)['x'], arrays['label']))
+  classifier = features.cached_classifier(
+    jax.random.key(0) if key is None else key,
+    data.name.removeprefix('stacked:'),
+    *pairs,
+    num_classes=stacked.CLASSES,
+  )
+  return functools.partial(classifier.logits, classifier.params)
+
+
+def images_or_stacked(config, data) -> Evaluation:
+  """Modes of 1,000 and reverse KL of stacked sets, distances of other images."""
+  if not config.data.startswith('stacked:'):
+    return images(config, data)
+  splits, classify = splits_of(data, {'test': quality.TEST}), stacked_classifier(data)
+  return bound(quality.stacked_modes, data, splits, classify=classify)

@@ -1,0 +1,74 @@
+"""Optimizers made of a config's leaves."""
+
+from collections.abc import Callable
+
+import optax
+
+# Keeps the derivative of an update finite, which unrolling needs; of every game here.
+EPS_ROOT = 1e-8
+
+
+def adam(
+  config, learning_rate: float, *, updates: int = 1, eps_root: float = EPS_ROOT
+) -> optax.GradientTransformation:
+  """Adam with cosine decay to 0 and, if the config has these, warm-up and a clip.
+
+  Leaves: `b1`, 0.9 where there is none; `decay_steps`, 0 for no decay, all the steps
+  where there is none; `warmup_steps`; `clip`, of the gradient's global norm.
+
+  Args:
+    config: whose leaves are read.
+    learning_rate: at the peak.
+    updates: that are made a training step, by which the config counts: a critic that
+      moves several times in each has its schedule stretched by them.
+    eps_root: added under the root; 0 is Adam as published.
+
+  Raises:
+    ValueError: a leaf out of range.
+  """
+  b1, clip = config.get('b1', 0.9), config.get('clip', 0.0)
+  warmup_steps = config.get('warmup_steps', 0)
+  decay_steps = config.get('decay_steps', max(1, config.steps))
+  for name in ('warmup_steps', 'decay_steps', 'clip'):
+    if config.get(name, 0) < 0:
+      raise ValueError(f'{name} must be >= 0, got {config[name]}')
+  if not 0 <= b1 < 1:
+    raise ValueError(f'b1 must be in [0, 1), got {b1}')
+  if learning_rate <= 0:
+    raise ValueError(f'learning rates must be > 0, got {learning_rate}')
+  schedule = learning_rate
+  if decay_steps:
+    if decay_steps <= warmup_steps:
+      raise ValueError('decay_steps must be above warmup_steps')
+    schedule = optax.warmup_cosine_decay_schedule(
+      0.0, learning_rate, updates * warmup_steps, updates * decay_steps
+    )
+  elif warmup_steps:
+    schedule = optax.linear_schedule(0.0, learning_rate, updates * warmup_steps)
+  tx = optax.adam(schedule, b1=b1, eps_root=eps_root)
+  return optax.chain(optax.clip_by_global_norm(clip), tx) if clip else tx
+
+
+def plain_adam(config) -> optax.GradientTransformation:
+  """Adam as published, at `learning_rate`, for a fit without a game."""
+  return adam(config, config.learning_rate, eps_root=0.0)
+
+
+def adams(config, wrap: Callable) -> dict[str, optax.GradientTransformation]:
+  """Both players' `adam`; the discriminator makes `num_critic` updates a step."""
+  updates = config.get('num_critic', 1)
+  if updates < 1:
+    raise ValueError(f'num_critic must be >= 1, got {updates}')
+  return {
+    'g_tx': wrap(adam(config, config.g_learning_rate)),
+    'd_tx': wrap(adam(config, config.d_learning_rate, updates=updates)),
+  }
+
+
+def autoencoder_adams(
+  config, wrap: Callable
+) -> dict[str, optax.GradientTransformation]:
+  """`adam` of the reconstruction, of the discriminator, of the encoder against it."""
+  rates = {'r': config.learning_rate, 'd': config.adversarial_rate}
+  rates['e'] = config.adversarial_rate
+  return {f'{name}_tx': wrap(adam(config, rate)) for name, rate in rates.items()}
