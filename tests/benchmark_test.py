@@ -42,11 +42,16 @@ def test_pytorch_computes_the_same_gradient(k):
 @pytest.mark.parametrize(
   ('args', 'word'),
   [
-    (['unrol'], 'unrol'),
-    ([], 'unroll'),
     (['unroll', '--ks=1,x'], '--ks'),
-    (['unroll', '--kss=1'], 'kss'),
-    (['unroll', '--quick', '--json=/none/such/file'], 'no such folder'),
+    *(
+      pytest.param(*row, marks=pytest.mark.drill)
+      for row in (
+        (['unrol'], 'unrol'),
+        ([], 'unroll'),
+        (['unroll', '--kss=1'], 'kss'),
+        (['unroll', '--quick', '--json=/none/such/file'], 'no such folder'),
+      )
+    ),
   ],
 )
 def test_wrong_command_is_one_line_and_exit_code_2(args, word):

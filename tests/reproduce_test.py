@@ -21,13 +21,18 @@ REPRODUCE = [sys.executable, str(ROOT / 'experiments' / 'reproduce.py')]
 @pytest.mark.parametrize(
   ('args', 'word'),
   [
-    ([], 'stacked'),
     (['stackd'], 'stackd'),
-    (['stacked', 'more'], 'one comparison'),
-    (['stacked', '--budget=large'], 'budget'),
-    (['stacked', '--budgt=full'], 'budgt'),
-    (['stacked', '--json=/none/such/file'], 'no such folder'),
-    (['stacked', '--out=/dev/null/folder'], '--out'),
+    *(
+      pytest.param(*row, marks=pytest.mark.drill)
+      for row in (
+        ([], 'stacked'),
+        (['stacked', 'more'], 'one comparison'),
+        (['stacked', '--budget=large'], 'budget'),
+        (['stacked', '--budgt=full'], 'budgt'),
+        (['stacked', '--json=/none/such/file'], 'no such folder'),
+        (['stacked', '--out=/dev/null/folder'], '--out'),
+      )
+    ),
   ],
 )
 def test_wrong_command_is_one_line_and_exit_code_2(args, word):
@@ -38,6 +43,7 @@ def test_wrong_command_is_one_line_and_exit_code_2(args, word):
   assert word in done.stderr
 
 
+@pytest.mark.drill
 def test_missing_data_are_one_line_and_exit_code_1(tmp_path):
   args = ['stacked', '--budget=full', f'--data_dir={tmp_path}', f'--out={tmp_path}/out']
   done = subprocess.run(
@@ -81,7 +87,6 @@ def test_every_k_stands_beside_a_row_of_the_paper():
   assert quarter == sorted(quarter) and all(np.less(quarter, half))
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_all_rows_train_and_their_numbers_are_json(monkeypatch, tmp_path, capsys):
   monkeypatch.setenv('GM_JAX_CACHE', str(tmp_path / 'cache'))
