@@ -7,13 +7,14 @@ import subprocess
 import sys
 
 import chex
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from gm_jax.data import registry
 from gm_jax.metrics import features
-from gm_jax.training import launch, log, setup
+from gm_jax.training import launch, log, parallel, setup
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -39,10 +40,12 @@ def config_of(data):
 
 
 @pytest.fixture(autouse=True)
-def brief_classifier(monkeypatch):
+def brief_classifier_on_one_device(monkeypatch):
   """What distances are measured in is trained for a step: any features will do."""
   brief = functools.partial(features.train_classifier, steps=1)
   monkeypatch.setattr(features, 'train_classifier', brief)
+  mesh = functools.partial(parallel.device_mesh, jax.devices()[:1])
+  monkeypatch.setattr(parallel, 'device_mesh', mesh)
 
 
 @pytest.fixture(scope='module')

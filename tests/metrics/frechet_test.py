@@ -9,10 +9,7 @@ from scipy import linalg
 from gm_jax.metrics import frechet
 
 distance, between = jax.jit(frechet.frechet_distance), jax.jit(frechet.frechet)
-<<<<<<< HEAD
-=======
 
->>>>>>> main
 
 def _covariance(dim, rank, seed):
   factor = np.random.default_rng(seed).normal(size=(dim, rank))

@@ -35,9 +35,7 @@ def test_chunked_is_direct(kernel, chunk):
   x, y = _samples(37, 0.0, 1.0), _samples(23, 0.7, 0.6, seed=1)
   chunked = jax.jit(functools.partial(kernel_distance.mmd2_unbiased, chunk=chunk),
                     static_argnums=0)  # fmt: skip
-  np.testing.assert_allclose(
-    chunked(kernel, x, y), _direct(kernel)(x, y), atol=5e-7
-  )
+  np.testing.assert_allclose(chunked(kernel, x, y), _direct(kernel)(x, y), atol=5e-7)
 
 
 def test_value_on_gaussians_is_the_closed_form():
