@@ -191,13 +191,13 @@ def test_a_step_of_the_gan_moves_both_players_from_the_same_point():
     return jnp.mean(jnp.log(real) + jnp.log(1 - fake))
 
   old = state.params['generator'], state.params['discriminator']
-  worth, (g_grads, d_grads) = jax.jit(jax.value_and_grad(v, (0, 1)))(*old)
+  value, (g_grads, d_grads) = jax.jit(jax.value_and_grad(v, (0, 1)))(*old)
   expected = {
     'generator': jax.tree.map(lambda p, g: p - 0.3 * g, old[0], g_grads),
     'discriminator': jax.tree.map(lambda p, g: p + 0.2 * g, old[1], d_grads),
   }
   chex.assert_trees_all_close(new.params, expected, atol=1e-6)
-  np.testing.assert_allclose(-metrics['discriminator_loss'], worth, rtol=1e-5)
+  np.testing.assert_allclose(-metrics['discriminator_loss'], value, rtol=1e-5)
 
 
 def test_consensus_of_the_gan_descends_the_fields_norm_too():

@@ -69,14 +69,14 @@ def test_a_short_run_of_melodies_stands_beside_their_law(tmp_path, monkeypatch, 
 
 
 def test_a_known_law_scores_as_its_formula_and_above_its_windows():
-  law = kernels.Known(jax.numpy.array([[0.0, 0.0], [1.0, 1.0]]))
+  known = kernels.Known(jax.numpy.array([[0.0, 0.0], [1.0, 1.0]]))
   x = np.array([[0.1, 0.0], [0.5, 0.5], [1.0, 0.9]])
   squares = ((x[:, None] - np.array([[0.0, 0.0], [1.0, 1.0]])) ** 2).sum(-1)
   p = np.exp(-squares / (2 * kernels.SPREAD**2)).mean(1)
   p /= 2 * np.pi * kernels.SPREAD**2
-  found = jax.jit(law.log_prob)(jax.numpy.asarray(x))
+  found = jax.jit(known.log_prob)(jax.numpy.asarray(x))
   np.testing.assert_allclose(found, np.log(p), rtol=1e-4)
-  draws = law.draw(jax.random.key(0), 20_000)
+  draws = known.draw(jax.random.key(0), 20_000)
   np.testing.assert_allclose(draws.mean(0), [0.5, 0.5], atol=0.02)
   near = np.minimum(np.abs(draws), np.abs(draws - 1))
   np.testing.assert_allclose(np.sqrt((near**2).mean()), kernels.SPREAD, rtol=0.02)

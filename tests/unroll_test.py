@@ -121,8 +121,19 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize('fresh', [False, True])
-@pytest.mark.parametrize('name', OPTIMIZERS)
+# Each with an input of its own every step and without; the rest is slow.
+@pytest.mark.parametrize(
+  ('name', 'fresh'),
+  [
+    ('sgd', True),
+    ('momentum', False),
+    ('adam', True),
+    *(
+      pytest.param(*row, marks=pytest.mark.slow)
+      for row in (('sgd', False), ('momentum', True), ('adam', False))
+    ),
+  ],
+)
 def test_full_gradient_equals_finite_differences(name, fresh):
   theta, h = jnp.asarray([0.7, -0.4]), 1e-5
   loss, popular = (
@@ -136,7 +147,7 @@ def test_full_gradient_equals_finite_differences(name, fresh):
   assert np.abs(partial - exact).max() > 1e-3  # the popular form is another number
 
 
-@pytest.mark.parametrize('fresh', [False, True])
+@pytest.mark.parametrize('fresh', [pytest.param(False, marks=pytest.mark.slow), True])
 def test_truncation_at_k_is_full_and_at_zero_is_partial(fresh):
   theta, tx, k = jnp.asarray([0.7, -0.4]), OPTIMIZERS['adam'](), 4
 
@@ -163,7 +174,7 @@ def test_truncation_sees_the_last_steps_only():
   )
 
 
-@pytest.mark.parametrize('m', [1, 3])
+@pytest.mark.parametrize('m', [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_truncation_on_fresh_inputs_is_full_after_a_constant_head(m):
   theta, tx, k = jnp.asarray([0.7, -0.4]), OPTIMIZERS['adam'](), 5
 
@@ -391,16 +402,24 @@ def outer_of(unroll_fn, step, start, k):
   return outer
 
 
-def temporary_bytes(unroll_fn, k, step=wide_step, start=WIDE):
+def program(unroll_fn, k, step=wide_step, start=WIDE):
+  """The lowered gradient of k steps in theta."""
   outer = outer_of(unroll_fn, step, jax.tree.map(jnp.asarray, start), k)
-  compiled = jax.jit(jax.grad(outer)).lower(1.0).compile()
+  return jax.jit(jax.grad(outer)).lower(1.0)
+
+
+def temporary_bytes(compiled):
   return compiled.memory_analysis().temp_size_in_bytes
+
+
+def growth(unroll_fn):
+  short, long = (temporary_bytes(program(unroll_fn, k).compile()) for k in (10, 40))
+  return (long - short) / 30
 
 
 def test_memory_grows_by_one_inner_state_a_step():
   state_bytes = 8 * (64 + 64 * 64)
-  grown = (temporary_bytes(unroll.full, 40) - temporary_bytes(unroll.full, 10)) / 30
-  plain = (temporary_bytes(plain_scan, 40) - temporary_bytes(plain_scan, 10)) / 30
+  grown, plain = growth(unroll.full), growth(plain_scan)
   assert grown < 1.5 * state_bytes
   assert plain > 10 * grown  # what rematerialization saves
 
@@ -412,22 +431,25 @@ def test_kept_gradient_saves_products_and_costs_its_own_size():
     for take_step in (gradient.gradient_step, unnamed_gradient_step)
   )
 
-  def outer(step):
-    return jax.grad(outer_of(unroll.full, step, start, 4))
+  lowered = {
+    (step, k): program(unroll.full, k, step, start)
+    for step in (named, unnamed)
+    for k in (4, 40)
+  }
+  compiled = {key: each.compile() for key, each in lowered.items()}
 
   def products(step):
-    return jax.jit(outer(step)).lower(1.0).as_text().count('stablehlo.dot_general')
+    return lowered[step, 4].as_text().count('stablehlo.dot_general')
 
-  values = [jax.jit(outer(step))(1.0) for step in (named, unnamed)]
-  np.testing.assert_allclose(*values, rtol=1e-12)
+  np.testing.assert_allclose(
+    compiled[named, 4](1.0), compiled[unnamed, 4](1.0), rtol=1e-12
+  )
   # One product for the gradient of each weight, of the backward pass's.
   assert products(named) == products(unnamed) - len(WIDE)
 
   def grown(step):
-    return (
-      temporary_bytes(unroll.full, 40, step, start)
-      - temporary_bytes(unroll.full, 10, step, start)
-    ) / 30
+    short, long = (temporary_bytes(compiled[step, k]) for k in (4, 40))
+    return (long - short) / 36
 
   weights = 8 * (64 + 64 * 64)  # the state: them and two moments
   assert 3 * weights <= grown(unnamed) < 3.2 * weights

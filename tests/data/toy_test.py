@@ -26,6 +26,8 @@ PLANAR = {
   'pinwheel': (toy.pinwheel, 6.0),
 }
 
+PLAIN = ('moons', 'swiss_roll', 'checkerboard', 'pinwheel')  # as their default is
+
 
 @functools.cache
 def planar(name):
@@ -163,7 +165,7 @@ def _spiral(t):
 @pytest.mark.parametrize(
   ('make', 'curves', 'std'),
   [(toy.moons, _moons, 0.05), (toy.moons, _moons, 0.3),
-   (toy.swiss_roll, _spiral, 0.1), (toy.swiss_roll, _spiral, 0.3)],
+   (toy.swiss_roll, _spiral, 0.15), (toy.swiss_roll, _spiral, 0.3)],
 )  # fmt: skip
 def test_curve_density_against_simpson(make, curves, std):
   distribution = jitted(make(std=std))
@@ -233,7 +235,7 @@ def test_funnel():
 
 @pytest.mark.parametrize('name', toy.TOYS)
 def test_every_toy_by_name(name):
-  distribution = jitted(toy.TOYS[name]())
+  distribution = planar(name) if name in PLAIN else jitted(toy.TOYS[name]())
   assert distribution.name == name
   x = distribution.sample(jax.random.key(0), 50)
   other = distribution.sample(jax.random.key(1), 50)
