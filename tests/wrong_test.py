@@ -95,7 +95,8 @@ FLAGS = [
   wrong('no config', config=None, says=('--config is missing', '--mode=list')),
   wrong('no workdir', workdir=None, says=('--workdir is missing', 'folder')),
   wrong('empty workdir', workdir='', says=('--workdir is missing', 'folder')),
-  wrong('unknown mode', '--mode=trian', says=("no mode 'trian'", 'did you mean train', 'One of')),
+  wrong('unknown mode', '--mode=trian',
+        says=("no mode 'trian'", 'did you mean train', 'One of')),
   wrong('unknown flag', '--wrkdir=x', says=("'wrkdir'", 'Did you mean: workdir')),
   wrong('an argument', 'extra', says=("'extra'", 'begin with --')),
   wrong('flag file not there', '--flagfile=@/no.txt', says='no.txt'),
@@ -564,8 +565,9 @@ CONFIG_FILES = [
   wrong('config a folder', config='@', says=('no Python file', '--mode=list')),
   wrong('config a folder named .py', config='@/c.py', files=lambda at:
         (at / 'c.py').mkdir(), says=('no Python file', '--mode=list')),
-  config('get_config disagrees', 'def get_config(arg=None):\n'
-         '  raise ValueError("no such size")\n', 'flag --config=', 'ValueError: no such size'),
+  config('get_config disagrees',
+         'def get_config(arg=None):\n  raise ValueError("no such size")\n',
+         'flag --config=', 'ValueError: no such size'),
   config('syntax', 'def get_config(:\n  pass\n', 'config', 'invalid syntax'),
   config('binary', bytes(range(256)), 'config'),
   config('raises', 'raise RuntimeError("boom\\nbang")\n', 'config', 'boom'),
