@@ -132,10 +132,12 @@ def _parse(argv):
   sys.stdout.reconfigure(errors='backslashreplace')  # paths may hold any byte
   for signum in (signal.SIGINT, signal.SIGTERM):
     signal.signal(signum, _interrupted)
+  from gm_jax.training import experiment as experiment_lib
+
   try:
     argv, _RECORD[0] = _define_config(argv)
     return flags.FLAGS(argv)
-  except ValueError as error:  # of --config and of what the workdir remembers
+  except experiment_lib.NotFound as error:
     _fail(str(error), 2)
   except flags.Error as error:
     lines = str(error).strip().splitlines()
