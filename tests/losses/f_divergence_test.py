@@ -398,9 +398,7 @@ def test_alpha_keeps_its_digits_next_to_its_limits():
   for a in (0.0, 0.3, 0.64, 0.8, 0.9, 0.95, 0.99, 1.0, 1.01, 1.2):
     zero = jnp.zeros(1, jnp.float32)
     game = D.f_gan(D.alpha(a))
-    assert (
-      game.discriminator(zero, zero) == 0
-    )  # an untrained critic sees nothing
+    assert game.discriminator(zero, zero) == 0  # an untrained critic sees nothing
 
 
 def test_bounded_divergences_of_disjoint_tables():
