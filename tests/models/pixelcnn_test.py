@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import weights
 
 from gm_jax.losses import likelihood
 from gm_jax.models import pixelcnn
@@ -18,22 +19,13 @@ PLAIN = pixelcnn.PixelCNN(H, W, LEVELS, features=4, num_layers=4, radius=1)
 both = pytest.mark.parametrize('module', [MODULE, PLAIN], ids=['gated', 'plain'])
 
 
-@functools.cache
 def variables(module, features=0):
-  """Weights far from their start, of a module on so many conditioning numbers."""
+  """Of a module on so many conditioning numbers."""
   pixel = () if module.channels is None else (module.channels,)
-  x = jnp.zeros((2, module.height * module.width, *pixel), jnp.int32)
-  condition = jnp.zeros((2, features)) if features else None
-
-  @jax.jit
-  def start(key):
-    keys = iter(jax.random.split(key, 80))
-    start = module.init(jax.random.key(0), x, condition)
-    return jax.tree.map(
-      lambda p: p + 0.5 * jax.random.normal(next(keys), p.shape), start
-    )
-
-  return start(jax.random.key(1))
+  x = np.zeros((2, module.height * module.width, *pixel), np.int32)
+  return weights.drawn(
+    module, x, np.zeros((2, features)) if features else None, std=0.6
+  )
 
 
 def applied(module, x, *args):
@@ -136,12 +128,12 @@ def test_pixels_of_three_channels_from_the_cache_are_the_naive_ones(network):
 
 def test_dropout_is_of_training_alone():
   module = pixelcnn.PixelCNN(H, W, LEVELS, features=8, dropout=0.5)
-  weights, x = variables(module), jnp.zeros((2, H * W), jnp.int32)
+  values, x = variables(module), jnp.zeros((2, H * W), jnp.int32)
   rngs = {'dropout': jax.random.key(0)}
 
   @functools.partial(jax.jit, static_argnames='train')
   def apply(rngs, train=False):
-    return module.apply(weights, x, train=train, rngs=rngs)
+    return module.apply(values, x, train=train, rngs=rngs)
 
   plain = apply(None)
   np.testing.assert_array_equal(plain, apply(rngs))
@@ -152,17 +144,18 @@ def test_taps_are_a_convolution():
   x = jax.random.normal(jax.random.key(0), (2, 5, 6, 3))
   offsets = tuple(itertools.product((-1, 0, 1), (-1, 0, 1)))
   taps = pixelcnn.Taps(offsets, 4)
-  weights = jax.jit(taps.init)(jax.random.key(1), x)
-  kernel = weights['params']['kernel'].reshape(3, 3, 3, 4)
+  variables = weights.drawn(taps, x, std=0.2)
+  kernel = variables['params']['kernel'].reshape(3, 3, 3, 4)
   expected = jax.lax.conv_general_dilated(
     x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
   )
+  expected += variables['params']['bias']
   apply = jax.jit(taps.apply)
-  full = apply(weights, x)
+  full = apply(variables, x)
   np.testing.assert_allclose(full, expected, rtol=1e-4, atol=1e-5)
-  one = apply(weights, x, jnp.array(3), jnp.array(4))
+  one = apply(variables, x, jnp.array(3), jnp.array(4))
   np.testing.assert_allclose(one[:, 0, 0], full[:, 3, 4], rtol=1e-4, atol=1e-5)
-  row = apply(weights, x, jnp.array(2))
+  row = apply(variables, x, jnp.array(2))
   np.testing.assert_allclose(row[:, 0], full[:, 2], rtol=1e-4, atol=1e-5)
 
 

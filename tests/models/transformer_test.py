@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import weights
 
 from gm_jax.losses import likelihood
 from gm_jax.methods import autoregressive
@@ -20,20 +21,10 @@ MODULE = transformer.Transformer(T, LEVELS, width=8, heads=2)
 EVERY = jnp.array(list(itertools.product(range(LEVELS), repeat=T)))
 
 
-@functools.cache
 def variables(features=0):
-  """Weights far from their start, of the module on so many conditioning numbers."""
-  condition = jnp.zeros((2, features)) if features else None
-
-  @jax.jit
-  def start(key):
-    keys = iter(jax.random.split(key, 60))
-    start = MODULE.init(jax.random.key(0), EVERY[:2], condition)
-    return jax.tree.map(
-      lambda p: p + 0.5 * jax.random.normal(next(keys), p.shape), start
-    )
-
-  return start(jax.random.key(1))
+  """Of the module on so many conditioning numbers."""
+  condition = np.zeros((2, features)) if features else None
+  return weights.drawn(MODULE, EVERY[:2], condition, std=0.6)
 
 
 def test_outputs_depend_on_all_before_and_on_nothing_else():
@@ -111,18 +102,14 @@ def test_attention_by_parts_is_softmax_over_all_that_is_not_later(length):
 def test_a_block_is_the_formula():
   block = transformer.Block(4, 2)
   x = jax.random.normal(jax.random.key(0), (1, 3, 4))
-  rng = np.random.default_rng(1)
-  weights = jax.tree.map(
-    lambda p: rng.normal(size=p.shape).astype(np.float32),
-    jax.eval_shape(block.init, jax.random.key(0), x)['params'],
-  )
+  params = weights.drawn(block, x)['params']
 
   def norm(v, w):
     v = (v - v.mean(-1, keepdims=True)) / np.sqrt(v.var(-1, keepdims=True) + 1e-6)
     return v * w['scale'] + w['bias']
 
   h = np.asarray(x[0], float)
-  q, k, v = np.split(norm(h, weights['norms_0']) @ weights['to_qkv']['kernel'], 3, 1)
+  q, k, v = np.split(norm(h, params['norms_0']) @ params['to_qkv']['kernel'], 3, 1)
   heads = []
   for j in (slice(0, 2), slice(2, 4)):
     out = []
@@ -131,15 +118,13 @@ def test_a_block_is_the_formula():
       out.append(scores / scores.sum() @ v[: t + 1, j])
     heads.append(out)
   merged = np.concatenate(heads, 1)
-  h = h + merged @ weights['from_heads']['kernel'] + weights['from_heads']['bias']
-  up = norm(h, weights['norms_1']) @ weights['up']['kernel'] + weights['up']['bias']
+  h = h + merged @ params['from_heads']['kernel'] + params['from_heads']['bias']
+  up = norm(h, params['norms_1']) @ params['up']['kernel'] + params['up']['bias']
   h = (
-    h
-    + np.asarray(jax.nn.gelu(up)) @ weights['down']['kernel']
-    + weights['down']['bias']
+    h + np.asarray(jax.nn.gelu(up)) @ params['down']['kernel'] + params['down']['bias']
   )
   np.testing.assert_allclose(
-    jax.jit(block.apply)({'params': weights}, x)[0], h, rtol=1e-3, atol=1e-3
+    jax.jit(block.apply)({'params': params}, x)[0], h, rtol=1e-3, atol=1e-3
   )
 
 
