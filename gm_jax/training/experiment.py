@@ -10,6 +10,7 @@ import importlib.util
 import json
 import pathlib
 import sys
+import zlib
 from types import ModuleType
 from typing import Any
 
@@ -78,11 +79,18 @@ def module(path: str | pathlib.Path) -> ModuleType:
   root = next((p.parent for p in path.parents if p.name == 'experiments'), None)
   if root and str(root) not in sys.path:
     sys.path.insert(0, str(root))
-  spec = importlib.util.spec_from_file_location(path.stem, path)
+  # A name of its own, by the whole path; dataclasses look their module up by it.
+  name = f'config_{zlib.crc32(str(path).encode()):08x}_{path.stem}'
+  spec = importlib.util.spec_from_file_location(name, path)
   if spec is None or spec.loader is None:
     raise NotFound(f'{path} is no Python file')
   made = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(made)
+  sys.modules[name] = made
+  try:
+    spec.loader.exec_module(made)
+  except BaseException:
+    del sys.modules[name]
+    raise
   return made
 
 

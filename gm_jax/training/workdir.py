@@ -24,7 +24,14 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, not the command
 LOCK = '.lock'  # held by the one run that trains here
 # What may differ when a run goes on: how long, and how often it looks up.
 CHANGEABLE = frozenset(
-  ('steps', 'log_every', 'evaluate_every', 'sample_every', 'checkpoint_every')
+  (
+    'steps',
+    'decay_steps',
+    'log_every',
+    'evaluate_every',
+    'sample_every',
+    'checkpoint_every',
+  )  # fmt: skip
 )
 
 
