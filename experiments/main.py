@@ -184,11 +184,13 @@ def _main(argv):
     _fail('--workdir is missing: the folder that the run is kept in', 2)
   if any('\ud800' <= letter <= '\udfff' for letter in _WORKDIR.value or ''):
     _fail(f'--workdir={_WORKDIR.value!r} is no UTF-8 text; give it such a name', 2)
-  if _LOCAL.value > 1:
-    from experiments import processes
+  from experiments import processes
 
+  if _LOCAL.value > 1:
     again = [sys.executable, *sys.argv, '--local_processes=1']
     sys.exit(processes.start(again, _LOCAL.value))
+  if processes.STARTER in os.environ:
+    processes.end_with_starter()
   if _DATA.value is not None:
     try:
       config.data = _DATA.value

@@ -94,12 +94,19 @@ def module(path: str | pathlib.Path) -> ModuleType:
   return made
 
 
-def record(experiment: Any, options: Any) -> dict:
-  """The record that a run's folder holds beside its config."""
+def record(experiment: Any, options: Any, data: Any) -> dict:
+  """The record that a run's folder holds beside its config.
+
+  Args:
+    experiment: its module.
+    options: of the machine.
+    data: its `Dataset`, whose fingerprint a resumed run compares.
+  """
   path = getattr(experiment, '__file__', None)
   return {
     'experiment': path and str(pathlib.Path(path).absolute()),
     'options': options._asdict(),
+    'data': data.fingerprint,
   }
 
 
@@ -125,7 +132,8 @@ def recorded(workdir: pathlib.Path) -> tuple[dict, ml_collections.ConfigDict] | 
   config = ml_collections.ConfigDict(
     {k: tuple(v) if isinstance(v, list) else v for k, v in leaves.items()}
   )
-  return {'experiment': path, 'options': options}, config
+  known = {'experiment': path, 'options': options, 'data': found.get('data')}
+  return known, config
 
 
 def recorded_path(workdir: pathlib.Path, path: str | None, folder: pathlib.Path) -> str:

@@ -5,6 +5,7 @@ folder as `training.workdir` does. The same command again goes on where the last
 one stopped. A task joins by one row of `TASKS`.
 """
 
+import json
 import os
 import pathlib
 import warnings
@@ -17,7 +18,7 @@ import numpy as np
 from gm_jax import base, caches
 from gm_jax.tasks import density, quality
 from gm_jax.training import experiment as experiment_lib
-from gm_jax.training import inference, log, loop, modes, pictures
+from gm_jax.training import inference, log, loop, modes, parallel, pictures
 from gm_jax.training import setup as setup_lib
 from gm_jax.training import workdir as workdir_lib
 
@@ -54,7 +55,14 @@ def train(
   """
   setup = setup_lib.prepare(experiment, config, options)
   workdir = pathlib.Path(workdir)
-  with workdir_lib.claimed(workdir, config, experiment_lib.record(experiment, options)):
+  record = experiment_lib.record(experiment, options, setup.data)
+  ours = json.dumps([config.to_dict(), record['data'], jax.process_count()])
+  if not parallel.same_everywhere(ours):
+    raise setup_lib.UsageError(
+      'the processes of this run differ in config or data; start all of them with the'
+      ' same command, and the same data'
+    )
+  with workdir_lib.claimed(workdir, config, record):
     try:
       return _train(setup, config, workdir)
     except BrokenPipeError:  # of the standard output
