@@ -151,7 +151,12 @@ def _bind(factory: Callable, *args) -> Callable:
 def _toy(factory: Callable[..., toy.Toy]) -> Callable[..., dataset.Dataset]:
   @functools.wraps(factory)
   def build(**options):
-    return toy.dataset(factory(**options))
+    data = toy.dataset(factory(**options))
+    known = inspect.signature(factory).bind(**options)
+    known.apply_defaults()
+    # Not of draws, whose last digits depend on the machine.
+    fingerprint = dataset.checksum(data.name, sorted(known.arguments.items()))
+    return data._replace(fingerprint=fingerprint)
 
   return build
 

@@ -137,7 +137,7 @@ def test_words_of_npz_files(tmp_path):
   known = {row.tobytes() for row in strings.arrays('train')['text']}
   assert known == {strings.encode('text', w).tobytes() for w in ('naïve', 'ab')}
   np.testing.assert_array_equal(strings.encode('text', 'ö'), [195, 182, 0, 0, 0, 0])
-  assert strings.encode('condition', '2').shape == ()
+  assert strings.encode('condition', '2').shape == (1,)
   assert message(strings, 'condition', '1,2') == (
     "condition must be a number, got '1,2'"
   )
