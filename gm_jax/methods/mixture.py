@@ -7,8 +7,8 @@
 
 A step adds its batch's expected statistics; after `steps_per_epoch` of them comes the M
 step: an epoch in any batches is one iteration of EM on all data, and the likelihood of
-the data never falls. With a prior on theta, as the smoothing of `bernoullis`, the fit is
-of the posterior (MAP): likelihood times prior never falls, the likelihood alone may.
+the data never falls. With a prior on theta, as the smoothing of `bernoullis`, the fit
+is of the posterior (MAP): likelihood times prior never falls, the likelihood may.
 
 Source: Maximum Likelihood from Incomplete Data via the EM Algorithm, Dempster et al.,
 1977, JRSS B 39.
