@@ -447,7 +447,7 @@ def exchange_roles(game: base.Game) -> Callable[[Array, Array], Array]:
   the loss is least where the two distributions are one.
 
   Source: Adversarial Feature Learning, Donahue et al., 2016, arXiv:1605.09782, eq. 3
-  and the inverse objective of section 3.5.
+  and the inverse objective of section 3.4, on learning.
 
   Args:
     game: of which the generator's loss says only whether the game is zero-sum.

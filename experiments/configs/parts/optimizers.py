@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import optax
 
+from gm_jax import gradient
+
 # Keeps the derivative of an update finite, which unrolling needs; of every game here.
 EPS_ROOT = 1e-8
 
@@ -68,7 +70,7 @@ def adam(
   elif warmup_steps:
     schedule = optax.linear_schedule(0.0, learning_rate, updates * warmup_steps)
   tx = optax.adam(schedule, b1=b1, eps_root=eps_root)
-  return optax.chain(optax.clip_by_global_norm(clip), tx) if clip else tx
+  return optax.chain(gradient.clip_by_global_norm(clip), tx) if clip else tx
 
 
 def plain_adam(config) -> optax.GradientTransformation:
