@@ -130,7 +130,7 @@ def _check_png(data: bytes) -> None:
     (length,) = struct.unpack_from('>I', data, begin)
     end = begin + 8 + length
     if end + 4 > len(data):
-      return  # cut off, of which PIL will tell
+      raise ValueError('it is cut off, or damaged')
     if zlib.crc32(data[begin + 4 : end]) != struct.unpack_from('>I', data, end)[0]:
       raise ValueError('a checksum in it is wrong: it is damaged')
     if data[begin + 4 : begin + 8] == b'IEND':

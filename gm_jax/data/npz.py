@@ -51,7 +51,7 @@ def npz(
 ) -> dataset.Dataset:
   """Loads the arrays of a file, raw `x` [B, ...] and whatever else it holds.
 
-  Integers are pixels: uint8 [N, H, W] gets a channel axis, and has 256 levels unless
+  Images [N, H, W] get a channel axis. Integers are pixels: uint8 has 256 levels unless
   said otherwise. Floats are real numbers, and the model sees them as they are, except
   where they are images [N, H, W, C] and clearly from 0 to 1 or from 0 to 255: these are
   scaled to [-1, 1], as pixels are, and a line says so. So it is with `y_image` too, and
@@ -143,7 +143,7 @@ def _make(path, splits, levels, ways, classes, *, least_tokens) -> dataset.Datas
   shape, dtype, num_levels, way = spaces['x']
   spec = base.DataSpec(shape, dtype, num_levels, sizes.get('label'), None, way, parts)
   rows = {split: dataset.array_rows(arrays) for split, arrays in splits.items()}
-  hint = 'save x_validation, or save x alone to have it split'
+  hint = 'save x_validation and x_test, or x alone to have it split'
   return dataset.from_rows(f'npz:{path}', spec, rows, hint=hint)
 
 
@@ -297,7 +297,8 @@ def _clean_x(x: np.ndarray, levels: int | None, floats: bool) -> np.ndarray:
   if x.ndim < 2 or not all(x.shape):
     raise ValueError(f'expected [N, D] or [N, H, W, C], got {list(x.shape)}')
   if floats:
-    return _finite(x)
+    x = _finite(x)
+    return x[..., None] if x.ndim == 3 else x
   if levels is None and x.dtype not in (np.uint8, bool):
     raise ValueError(f'{x.dtype} needs the number of levels, as in ?levels=256')
   if levels is not None:

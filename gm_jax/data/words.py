@@ -113,7 +113,9 @@ def _index(key: str, words: str, num: int, names: Sequence[str] | None) -> np.nd
   integer = re.fullmatch('[+-]?[0-9]{1,18}', sought)
   if integer and 0 <= int(sought) < num:
     return np.array(int(sought), np.int32)
-  if integer or not names:
+  numbered = names and all(re.fullmatch('[0-9]+', name) for name in names)
+  counted = list(map(str, range(num))) == list(names or ())
+  if not names or integer and (counted or not numbered):
     kind = '' if integer else 'an integer '
     raise ValueError(f'{key} must be {kind}from 0 to {num - 1}, got {words!r}')
   raise ValueError(f'no {key} {words!r}; {_suggest(sought, names)}')

@@ -114,7 +114,8 @@ def _picture(setup, phase) -> tuple[int, Callable] | None:
     columns = max(1, min(SIDE, PIXELS // (shape[1] * _num_shown(shape[2]))))
     columns = classes if by_class else columns
     heads = (data.class_names or ()) if by_class else ()
-    return rows * columns, functools.partial(_images, spec, columns, heads)
+    way = data.spec.transform  # of one image size, whatever the phase's
+    return rows * columns, functools.partial(_images, levels, way, columns, heads)
   if shape == (2,):
     real = data.arrays('test', POINTS)['x']
     name = data.name if len(data.name) <= NAME else f'...{data.name[-NAME:]}'
@@ -135,9 +136,9 @@ def _num_shown(channels: int) -> int:
   return 1 if channels in (1, 3) else min(channels, plots.CHANNELS)
 
 
-def _images(spec, columns, heads, path, samples, title) -> None:
-  if spec.num_levels:
-    scaled = 2 * samples / (spec.num_levels - 1) - 1
+def _images(levels, way, columns, heads, path, samples, title) -> None:
+  if levels:
+    scaled = 2 * samples / (levels - 1) - 1
   else:  # floats, of which the transform draws no noise
-    scaled = spec.transform.forward(jax.random.key(0), samples)
+    scaled = way.forward(jax.random.key(0), samples)
   plots.image_grid(path, scaled, columns=columns, heads=heads)

@@ -118,6 +118,8 @@ def test_validation_is_held_out_only_if_asked_for(root):
     load(root, 'plain').arrays('validation')
   data = load(root, 'plain', validation=7)
   assert data.spec.num_train == 33
+  found = [load(root, 'plain', validation=n).fingerprint for n in (7, 7, 0)]
+  assert data.fingerprint == found[0] == found[1] != found[2]
   parts = [data.arrays(s)['x'] for s in ('train', 'validation')]
   train = load(root, 'plain').arrays('train')['x']
   np.testing.assert_array_equal(np.concatenate(parts), train)

@@ -161,12 +161,14 @@ def test_domains_of_different_channels_are_drawn_together():
   ('shape', 'levels'), [((2000, 3000, 3), 256), ((3000, 5, 2), 256)]
 )
 def test_pictures_of_large_images_stay_small(shape, levels):
-  spec = base.DataSpec(shape, jnp.float32, levels, None, None, None)
+  way = transforms.identity()
+  spec = base.DataSpec(shape, jnp.float32, levels, None, None, way)
   card = base.Card('none', 'none', 'none', 'exact', 'one_pass', (), 'none', 'any')
   phase = base.Phase(base.Method(card, None, None), 1, spec)
-  setup = setup_lib.Setup(None, None, 1, None, None, None)
+  data = dataset.Dataset('data', spec, None, None)
+  setup = setup_lib.Setup(data, None, 1, None, None, None)
   num, draw = pictures._picture(setup, phase)
-  columns = draw.args[1]
+  columns = draw.args[2]
   shown = 2 if shape[2] == 2 else 1
   assert columns * shape[1] * shown <= max(pictures.PIXELS, shape[1] * shown)
   assert num // columns * shape[0] <= max(pictures.PIXELS, shape[0])
