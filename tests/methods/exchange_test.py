@@ -97,7 +97,7 @@ def test_at_the_best_critic_the_loss_is_least_where_the_laws_are_one(name):
   with jax.enable_x64(True):
     values = []
     for mix in np.linspace(0.0, 1.0, 6):  # both laws go to their mean
-      p, q = (law + mix * ((P + Q) / 2 - law) for law in (P, Q))
+      p, q = (one + mix * ((P + Q) / 2 - one) for one in (P, Q))
       values.append(float(_value(loss, _best_logits(name, p, q), p, q)))
     assert (np.diff(values) < 1e-9).all() and values[0] > values[-1] + 0.01
     # With the critic held, each side alone gains by going to the other.
