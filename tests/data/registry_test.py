@@ -151,7 +151,8 @@ def test_stacked_sets_take_the_options_of_their_base():
     'unpaired?paired=true:glyphs?num=9&faces=sans|glyphs?num=9&mode=RGB&faces=serif',
   ],
 )
-def test_names_of_joined_sets_load_what_they_name(name):
+def test_names_of_joined_sets_load_what_they_name(name, tmp_path, monkeypatch):
+  monkeypatch.setenv('GM_JAX_CACHE', str(tmp_path))
   if 'paired' in name and 'stacked' in name:
     assert 'endless' in message(name)
     return
