@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 CONFIG := requirements.txt setup.cfg pyproject.toml
 
 # Compiling is most of the tests' work: programs are hardly optimized.
-TEST = JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PY) -m pytest -n 2 --dist loadgroup
+TEST = JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PY) -m pytest -n 2 --dist loadscope
 
 .PHONY: demo test costs test-slow drills lint format benchmark clean
 
@@ -22,7 +22,7 @@ costs: $(VENV)/.test
 # The laws on every row; then what runs programs as users do.
 test-slow: $(VENV)/.test
 	$(TEST) -m slow tests/methods_test.py
-	$(PY) -m pytest -n 2 --dist loadgroup -m slow --ignore=tests/methods_test.py
+	$(PY) -m pytest -n 2 --dist loadscope -m slow --ignore=tests/methods_test.py
 
 drills: $(VENV)/.test
 	$(PY) -m pytest -m drill

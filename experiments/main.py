@@ -110,8 +110,11 @@ def _define_config(argv):
   """
   from gm_jax.training import experiment as experiment_lib
 
+  if '--config' in argv[:-1]:  # as --config NAME
+    at = argv.index('--config')
+    argv = [*argv[:at], f'--config={argv[at + 1]}', *argv[at + 2 :]]
   chosen, workdir = _value(argv, 'config'), _value(argv, 'workdir')
-  if chosen is None and workdir and '--config' not in argv:
+  if chosen is None and workdir:
     found = experiment_lib.recorded(pathlib.Path(workdir))
     if found:
       config_flags.DEFINE_config_dict('config', found[1], sys_argv=argv)
@@ -132,10 +135,12 @@ def _parse(argv):
   sys.stdout.reconfigure(errors='backslashreplace')  # paths may hold any byte
   for signum in (signal.SIGINT, signal.SIGTERM):
     signal.signal(signum, _interrupted)
+  from gm_jax.training import experiment as experiment_lib
+
   try:
     argv, _RECORD[0] = _define_config(argv)
     return flags.FLAGS(argv)
-  except ValueError as error:  # of --config and of what the workdir remembers
+  except experiment_lib.NotFound as error:
     _fail(str(error), 2)
   except flags.Error as error:
     lines = str(error).strip().splitlines()

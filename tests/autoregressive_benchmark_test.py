@@ -51,6 +51,7 @@ def test_steps_of_both_sides_begin_at_the_same_loss():
     assert row['times_faster'] == row['peer_ms'] / row['ours_ms']
 
 
+@pytest.mark.slow  # models/pixelcnn_test.py has the law for small networks
 def test_cached_pixels_are_the_full_passes():
   row = bench.pixelcnn_row(1, size=6, num=3)
   assert row['difference'] == 0 and row['ours_ms'] > 0

@@ -38,10 +38,11 @@ def test_seeds_at_once_are_the_seeds_one_by_one():
   )
   assert found.seconds > 0 and found.state.step == 8
   assert found.metrics['generator_loss'].shape == (3,)
+  step = jax.jit(step_lib.train_step(method, ema_decay=0.5))
+  init = jax.jit(lambda key: step_lib.init(method, key, draw(key), averaged=True))
   for i in range(3):
     key = jax.random.key(7 + i)
-    state = step_lib.init(method, key, draw(key), averaged=True)
-    step = jax.jit(step_lib.train_step(method, ema_decay=0.5))
+    state = init(key)
     for j in range(8):
       batch = draw(jax.random.fold_in(key, j))
       state, _ = step(state, key, jax.tree.map(lambda x: x[None], batch))

@@ -1,5 +1,6 @@
 """The launcher as its users meet it: mistakes, kills, signals, damage."""
 
+import functools
 import json
 import os
 import pathlib
@@ -8,19 +9,18 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
+import jax
 import numpy as np
 import pytest
 
-from gm_jax.training import launch, log, setup
+from gm_jax.training import experiment, launch, log, parallel, setup
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from experiments.configs import (  # noqa: E402
-  gan_digits,
-  unrolled_gan_ring,
-)
+from experiments.configs import gan_digits, gan_ring, unrolled_gan_ring  # noqa: E402
 
 MAIN = [sys.executable, str(ROOT / 'experiments' / 'main.py')]
 RING = str(ROOT / 'experiments' / 'configs' / 'unrolled_gan_ring.py')
@@ -59,19 +59,33 @@ def ring(**changes):
   return config_of(unrolled_gan_ring, **(SMALL | changes))
 
 
+def plain_ring(**changes):
+  """A run whose programs are the same in every test, and soon compiled."""
+  small = {name: value for name, value in SMALL.items() if name != 'num_unroll'}
+  return config_of(gan_ring, **(small | {'seeds': 2} | changes))
+
+
+def a_process(*row):
+  return pytest.param(*row, marks=pytest.mark.drill)
+
+
 @pytest.mark.parametrize(
   ('args', 'message'),
   [
     (['--config.num_unrol=3'], 'Did you mean "num_unroll"'),
-    (['--config.steps=many'], "invalid literal for int() with base 10: 'many'"),
-    (['--mode=trian'], 'train|evaluate|sample|list'),
-    (['extra'], "unknown argument 'extra'"),
-    (['--wrkdir=x'], "Unknown command line flag 'wrkdir'. Did you mean: workdir"),
     (['--config.num_unroll=-1'], 'num_unroll must be >= 0, got -1'),
-    (['--config=/no/such.py'], '--config=/no/such.py is no Python file'),
-    (['--config=experiments'], '--config=experiments is no Python file'),
-    ([f'--config={RING}:many'], "invalid literal for int() with base 10: 'many'"),
-    (['--workdir='], '--workdir is missing'),
+    # The drills have more of these, and these too.
+    a_process(
+      ['--config.steps=many'], "invalid literal for int() with base 10: 'many'"
+    ),
+    a_process(['--mode=trian'], "no mode 'trian'; did you mean train? One of: train"),
+    a_process(['extra'], "unknown argument 'extra'"),
+    a_process(['--wrkdir=x'], "flag 'wrkdir'. Did you mean: workdir"),
+    a_process(['--config=/no/such.py'], '--config=/no/such.py is no Python file'),
+    a_process(['--config=experiments'], '--config=experiments is no Python file'),
+    a_process(['--config=gan_rings'], 'did you mean gan_ring?'),
+    a_process([f'--config={RING}:many'], 'invalid literal for int() with base 10'),
+    a_process(['--workdir='], '--workdir is missing'),
   ],
 )
 def test_wrong_command_is_one_line_with_exit_code_2(args, message, tmp_path):
@@ -125,49 +139,63 @@ def test_adam_without_eps_root_is_refused_by_name(tmp_path, monkeypatch):
     launch.train(unrolled_gan_ring, ring(), tmp_path / 'run')
 
 
-def test_train_evaluate_sample_and_what_may_change_on_resume(tmp_path, capsys):
+@pytest.fixture
+def one_device(monkeypatch):
+  """Runs on one of the devices; what several do is tried by parallel_test."""
+  mesh = functools.partial(parallel.device_mesh, jax.devices()[:1])
+  monkeypatch.setattr(parallel, 'device_mesh', mesh)
+
+
+def test_train_evaluate_sample_and_what_may_change_on_resume(
+  one_device, tmp_path, capsys
+):
   workdir = tmp_path / 'run with spaces, größer'
-  launch.train(unrolled_gan_ring, ring(seeds=2), workdir)
+  launch.train(gan_ring, plain_ring(), workdir)
   files = {path.name for path in workdir.iterdir()}
   assert files >= {'config.json', 'checkpoints', 'samples', 'train.csv', 'evaluate.csv'}
   before = {p: p.read_bytes() for p in workdir.rglob('*') if p.is_file()}
-  with pytest.raises(setup.UsageError, match='num_unroll = 2 there, 3 asked') as error:
-    launch.train(unrolled_gan_ring, ring(seeds=2, num_unroll=3), workdir)
+  with pytest.raises(setup.UsageError, match='num_critic = 1 there, 2 asked') as error:
+    launch.train(gan_ring, plain_ring(num_critic=2), workdir)
   assert '--workdir' in str(error.value)
+  parts = ('batch_size', 'make_evaluation', 'make_method')
+  another = types.SimpleNamespace(**{part: getattr(gan_ring, part) for part in parts})
+  another.__file__ = '/elsewhere/another.py'
+  with pytest.raises(setup.UsageError, match='gan_ring there, another asked'):
+    launch.train(another, plain_ring(), workdir)
   assert before == {p: p.read_bytes() for p in workdir.rglob('*') if p.is_file()}
-  state = launch.train(
-    unrolled_gan_ring, ring(seeds=2, steps=60, log_every=20), workdir
-  )
+  state = launch.train(gan_ring, plain_ring(steps=60, log_every=20), workdir)
   assert state.step == 60
   assert [row['step'] for row in log.read(workdir / 'evaluate.csv')] == [20, 40, 60]
   capsys.readouterr()
 
-  values = launch.evaluate(unrolled_gan_ring, ring(seeds=2), workdir)
+  values = launch.evaluate(gan_ring, plain_ring(), workdir)
   rows = log.read(workdir / 'evaluate.csv')
   np.testing.assert_allclose(values['high_quality'].mean(), rows[-1]['high_quality'])
   error = values['high_quality'].std(ddof=1) / np.sqrt(2)
   np.testing.assert_allclose(error, rows[-1]['high_quality_se'])
   assert 'step 60, 2 seed(s)' in capsys.readouterr().out
-  samples = launch.sample(unrolled_gan_ring, ring(seeds=2), workdir, num=300)
+  samples = launch.sample(
+    gan_ring, plain_ring(), workdir, request=launch.Request(num=300)
+  )
   assert samples.shape == (2, 300, 2)
   assert np.abs(samples[0] - samples[1]).max() > 0.01
   np.testing.assert_array_equal(np.load(workdir / 'samples.npz')['x'], samples)
   with pytest.raises(setup.UsageError, match='num_samples must be at least 1'):
-    launch.sample(unrolled_gan_ring, ring(seeds=2), workdir, num=0)
+    launch.sample(gan_ring, plain_ring(), workdir, request=launch.Request(num=0))
 
 
-def test_looking_at_a_run_changes_nothing_in_its_record(tmp_path):
-  launch.train(unrolled_gan_ring, ring(), tmp_path)
+def test_looking_at_a_run_changes_nothing_in_its_record(one_device, tmp_path):
+  launch.train(gan_ring, plain_ring(), tmp_path)
   before = (tmp_path / 'config.json').read_text()
-  launch.evaluate(unrolled_gan_ring, ring(steps=20), tmp_path)
+  launch.evaluate(gan_ring, plain_ring(steps=20), tmp_path)
   assert (tmp_path / 'config.json').read_text() == before
   # Without further checkpoints a run still goes on from those it has.
   rows = (tmp_path / 'evaluate.csv').read_text()
-  state = launch.train(unrolled_gan_ring, ring(checkpoint_every=0), tmp_path)
+  state = launch.train(gan_ring, plain_ring(checkpoint_every=0), tmp_path)
   assert state.step == 40 and (tmp_path / 'evaluate.csv').read_text() == rows
   (tmp_path / 'config.json').write_text('{"steps"')
   with pytest.raises(setup.UsageError, match='config.json is damaged'):
-    launch.train(unrolled_gan_ring, ring(), tmp_path)
+    launch.train(gan_ring, plain_ring(), tmp_path)
 
 
 def test_samples_of_another_shape_than_the_data_are_refused(tmp_path):
@@ -177,22 +205,22 @@ def test_samples_of_another_shape_than_the_data_are_refused(tmp_path):
   assert '\n' not in str(error.value) and not (tmp_path / 'run').exists()
 
 
-def test_log_of_a_run_stopped_between_two_logs_is_that_of_a_straight_one(tmp_path):
-  unequal = {'log_every': 40, 'evaluate_every': 0, 'sample_every': 0, 'steps': 80}
-  launch.train(unrolled_gan_ring, ring(**unequal, checkpoint_every=0), tmp_path / 'a')
-  launch.train(
-    unrolled_gan_ring, ring(**unequal, checkpoint_every=20),
-    tmp_path / 'b',
-  )  # fmt: skip
+def test_log_of_a_run_stopped_between_two_logs_is_that_of_a_straight_one(
+  one_device, tmp_path
+):
+  config = plain_ring(log_every=40, evaluate_every=0, sample_every=0, steps=80)
+  launch.train(gan_ring, config, tmp_path)
+  straight = log.read(tmp_path / 'train.csv')
   for step in (80, 60, 40):  # as if killed after the checkpoint at 20
-    shutil.rmtree(tmp_path / 'b' / 'checkpoints' / str(step), ignore_errors=True)
-  launch.train(unrolled_gan_ring, ring(**unequal, checkpoint_every=20), tmp_path / 'b')
-  straight, continued = (log.read(tmp_path / n / 'train.csv') for n in 'ab')
+    shutil.rmtree(tmp_path / 'checkpoints' / str(step), ignore_errors=True)
+  launch.train(gan_ring, config, tmp_path)
+  continued = log.read(tmp_path / 'train.csv')
   for row in straight + continued:
     row.pop('steps_per_second')
   assert straight == continued
 
 
+@pytest.mark.drill
 def test_interruption_before_training_is_one_line(tmp_path):
   for signum in (signal.SIGINT, signal.SIGTERM):
     run = subprocess.Popen(
@@ -218,21 +246,23 @@ def test_workdir_that_is_not_a_run_is_left_alone(tmp_path):
     launch.sample(unrolled_gan_ring, ring(), tmp_path / 'nowhere')
 
 
-def test_best_checkpoint_by_a_named_metric_is_kept(tmp_path):
-  config = config_of(
-    gan_digits, steps=80, steps_per_dispatch=10, log_every=20, evaluate_every=20,
-    checkpoint_every=20, sample_every=0, keep_checkpoints=1, best='-frechet',
-    ema_decay=0.0, d_learning_rate=1e-1, base_features=8,
+def test_best_checkpoint_by_a_named_metric_is_kept(one_device, tmp_path):
+  config = plain_ring(
+    steps=80, seed=3, sample_every=0, keep_checkpoints=1, best='-reverse_kl',
+    data='toy:ring?std=1.0',
   )  # fmt: skip
-  launch.train(gan_digits, config, tmp_path / 'run')
+  launch.train(gan_ring, config, tmp_path / 'run')
   rows = log.read(tmp_path / 'run' / 'evaluate.csv')
-  best = min(rows, key=lambda row: row['frechet'])
+  best = min(rows, key=lambda row: row['reverse_kl'])
   kept = {p.name for p in (tmp_path / 'run' / 'checkpoints').iterdir()}
   assert kept == {str(int(best['step'])), '80'}
-  values = launch.evaluate(gan_digits, config, tmp_path / 'run', best=True)
-  np.testing.assert_allclose(values['frechet'], best['frechet'], rtol=1e-3)
+  values = launch.evaluate(
+    gan_ring, config, tmp_path / 'run', request=launch.Request(best=True)
+  )
+  np.testing.assert_allclose(values['reverse_kl'].mean(), best['reverse_kl'], rtol=1e-3)
 
 
+@pytest.mark.drill
 def test_divergence_ends_with_one_line_and_writes_no_bad_checkpoint(tmp_path):
   done = call(command(tmp_path / 'run', checkpoint_every=10, g_learning_rate=1e38))
   assert done.returncode == 1, done.stderr
@@ -242,9 +272,13 @@ def test_divergence_ends_with_one_line_and_writes_no_bad_checkpoint(tmp_path):
 
 def test_list_names_every_config():
   folder = ROOT / 'experiments' / 'configs'
-  shared = {'common.py', 'explicit.py', '__init__.py'}
-  names = {p.name for p in folder.glob('*.py')} - shared
-  assert {name for name, _ in launch.describe(folder)} == names and len(names) >= 9
+  names = {p.stem for p in folder.glob('*.py')}
+  assert {name for name, _ in experiment.describe(folder)} == names and len(names) >= 9
+
+
+@pytest.mark.drill
+def test_the_list_is_printed():
+  names = [name for name, _ in experiment.describe(ROOT / 'experiments' / 'configs')]
   done = call([*MAIN, '--mode=list'])
   assert done.returncode == 0 and all(name in done.stdout for name in names)
 
@@ -336,6 +370,7 @@ def test_demo_runs_end_to_end(tmp_path):
     assert [row[0] for row in table['rows']] == [r[0] for r in shown[name]['rows']]
 
 
+@pytest.mark.drill
 def test_demo_replaces_no_folder_but_its_own(tmp_path):
   (tmp_path / 'thesis.tex').write_text('precious')
   for args, message in (

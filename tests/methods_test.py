@@ -2,7 +2,7 @@
 
 A new method adds a row: how it is made, small, and on what batch. Laws that a
 row cannot have (an exact density, say) are decided by its card, not skipped by
-hand. A row is a group of its own: its laws share one compiled step and what three
+hand. A row's laws run in one worker and share one compiled step and what three
 steps gave. Of the laws about many devices `make test` tries the rows that stand for
 a structure, `make test-slow` all.
 """
@@ -42,24 +42,19 @@ ROWS = {
 METHODS = {n: row.make(lambda tx: tx, priors.normal(4)) for n, row in ROWS.items()}
 
 
-def rows(names, marks=lambda name: ()):
-  """Parametrizes a law by rows, each in the group of its row."""
-
-  def param(name):
-    group = pytest.mark.xdist_group(name=f'laws of {name}')
-    return pytest.param(name, marks=(group, *marks(name)))
-
-  return pytest.mark.parametrize('name', [param(name) for name in names])
-
-
 def having(condition):
   return [name for name, method in METHODS.items() if condition(method)]
 
 
+def rows(names):
+  return pytest.mark.parametrize('name', names)
+
+
 every_row = rows(ROWS)
-of_every_structure = rows(
-  ROWS, lambda name: () if ROWS[name].structure else (pytest.mark.slow,)
-)
+every_structure = rows([
+  pytest.param(name, marks=() if row.structure else pytest.mark.slow)
+  for name, row in ROWS.items()
+])  # fmt: skip
 SAMPLED = having(lambda method: method.sample)
 EXACT = having(lambda method: method.card.density == 'exact')
 MASSES = [n for n in EXACT if METHODS[n].card.measure == 'mass']
@@ -197,7 +192,7 @@ def copies(tree):
   return jax.tree.map(lambda x: np.stack([x] * DEVICES), jax.device_get(tree))
 
 
-@of_every_structure
+@every_structure
 def test_sharded_over_devices_equals_one_device(name):
   run, key = started(name), jax.random.key(2)
   layout = parallel.Layout(parallel.device_mesh(jax.devices()[:DEVICES]))
@@ -215,7 +210,7 @@ def test_sharded_over_devices_equals_one_device(name):
   chex.assert_trees_all_close(*jax.device_get((many, run.states[2])), atol=atol)
 
 
-@of_every_structure
+@every_structure
 def test_pmap_equals_vmap_over_groups_with_the_same_keys(name):
   run, key = started(name), jax.random.key(2)
   method = ROWS[name].make(parallel.mean_over_devices, priors.normal(4))

@@ -118,6 +118,7 @@ def test_two_processes_are_stopped_by_one_signal_and_go_on(straight, tmp_path):
   assert_same_course(straight, workdir)
 
 
+@pytest.mark.drill
 def test_wrong_processes_are_refused_in_one_line(tmp_path):
   for flags, message in (
     (['--local_processes=2', '--config.batch_size=33'], 'make batch_size a multiple'),

@@ -21,13 +21,18 @@ REPRODUCE = [sys.executable, str(ROOT / 'experiments' / 'reproduce.py')]
 @pytest.mark.parametrize(
   ('args', 'word'),
   [
-    ([], 'stacked'),
     (['stackd'], 'stackd'),
-    (['stacked', 'more'], 'one comparison'),
-    (['stacked', '--budget=large'], 'budget'),
-    (['stacked', '--budgt=full'], 'budgt'),
-    (['stacked', '--json=/none/such/file'], 'no such folder'),
-    (['stacked', '--out=/dev/null/folder'], '--out'),
+    *(
+      pytest.param(*row, marks=pytest.mark.drill)
+      for row in (
+        ([], 'stacked'),
+        (['stacked', 'more'], 'one comparison'),
+        (['stacked', '--budget=large'], 'budget'),
+        (['stacked', '--budgt=full'], 'budgt'),
+        (['stacked', '--json=/none/such/file'], 'no such folder'),
+        (['stacked', '--out=/dev/null/folder'], '--out'),
+      )
+    ),
   ],
 )
 def test_wrong_command_is_one_line_and_exit_code_2(args, word):
@@ -38,6 +43,7 @@ def test_wrong_command_is_one_line_and_exit_code_2(args, word):
   assert word in done.stderr
 
 
+@pytest.mark.drill
 def test_missing_data_are_one_line_and_exit_code_1(tmp_path):
   args = ['stacked', '--budget=full', f'--data_dir={tmp_path}', f'--out={tmp_path}/out']
   done = subprocess.run(
@@ -81,7 +87,6 @@ def test_every_k_stands_beside_a_row_of_the_paper():
   assert quarter == sorted(quarter) and all(np.less(quarter, half))
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_all_rows_train_and_their_numbers_are_json(monkeypatch, tmp_path, capsys):
   monkeypatch.setenv('GM_JAX_CACHE', str(tmp_path / 'cache'))
@@ -153,12 +158,15 @@ def test_seeds_on_both_sides_of_the_optimum_do_not_cancel():
 
 
 def test_stratified_draws_have_the_mixtures_law():
-  x = np.sort(np.asarray(f_gan_gaussian.draw(jax.random.key(0), 4096))[:, 0])
+  draw, noise = (
+    jax.jit(fn, static_argnums=1) for fn in (f_gan_gaussian.draw, f_gan_gaussian.noise)
+  )
+  x = np.sort(np.asarray(draw(jax.random.key(0), 4096))[:, 0])
   parts = zip((0.33, 0.67), f_gan_gaussian.MEANS, f_gan_gaussian.STDS, strict=True)
   levels = sum(w * stats.norm(m, s).cdf(x) for w, m, s in parts)
   # Off by one stratum in each part, and by the one they share.
   assert abs(levels - (np.arange(4096) + 0.5) / 4096).max() < 3 / 4096
-  z = np.sort(np.asarray(f_gan_gaussian.noise(jax.random.key(1), 512))[:, 0])
+  z = np.sort(np.asarray(noise(jax.random.key(1), 512))[:, 0])
   assert abs(stats.norm.cdf(z) - (np.arange(512) + 0.5) / 512).max() < 1 / 512
 
 

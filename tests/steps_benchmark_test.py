@@ -19,7 +19,7 @@ from experiments.bench import flops, goals, steps, timing  # noqa: E402
 def test_operations_are_what_xla_counts_but_for_borders_and_elementwise_parts(name):
   setting = steps.SETTINGS[name]
   args = steps.example(setting)
-  program, _ = timing.compiled(steps.make_method(setting).step, args)
+  program = jax.jit(steps.make_method(setting).step).lower(*args)
   counted = program.cost_analysis()['flops']
   # Transposed convolutions are computed on 8x8 pixels where 7x7 are needed.
   assert steps.operations(setting) < counted < 1.3 * steps.operations(setting)
@@ -98,6 +98,7 @@ def test_timings_are_taken_in_turn_without_the_warm_up():
   assert (row['x_ms'], row['x_ms_best']) == pytest.approx((2, 1))
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize(
   ('args', 'words'),
   [
@@ -113,6 +114,7 @@ def test_wrong_command_is_one_line_and_exit_code_2(args, words):
   assert all(word in done.stderr for word in words)
 
 
+@pytest.mark.slow
 def test_runs_where_only_jax_and_torch_are(tmp_path):
   # On a rented accelerator nothing else is installed.
   blocked = ('sklearn', 'matplotlib', 'tensorflow_datasets', 'PIL', 'torch',

@@ -26,10 +26,12 @@ def ascent(g, d, _):
 
 
 def game_gradient(unroll_fn, k, step=ascent):
+  @jax.jit
+  @jax.grad
   def outer(g):
     return value(g, unroll_fn(functools.partial(step, g), jnp.asarray(D0), length=k))
 
-  return jax.grad(outer)(G)
+  return outer(G)
 
 
 def closed_form(k):
@@ -67,8 +69,12 @@ def test_many_steps_reach_the_best_response():
 
 
 def test_gap_vanishes_at_both_ends_and_peaks_where_the_power_is_half():
-  gaps = [game_gradient(unroll.full, k) - game_gradient(unroll.partial, k)
-          for k in range(20)]  # fmt: skip
+  gaps = jax.jit(
+    lambda: [
+      game_gradient(unroll.full, k) - game_gradient(unroll.partial, k)
+      for k in range(20)
+    ]
+  )()
   peak = np.log(0.5) / np.log(1 - ETA * A)
   assert gaps[0] == 0 and abs(int(np.argmax(gaps)) - peak) < 1 and gaps[19] < gaps[5]
 
@@ -115,33 +121,43 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize('fresh', [False, True])
-@pytest.mark.parametrize('name', OPTIMIZERS)
+# Each with an input of its own every step and without; the rest is slow.
+@pytest.mark.parametrize(
+  ('name', 'fresh'),
+  [
+    ('sgd', True),
+    ('momentum', False),
+    ('adam', True),
+    *(
+      pytest.param(*row, marks=pytest.mark.slow)
+      for row in (('sgd', False), ('momentum', True), ('adam', False))
+    ),
+  ],
+)
 def test_full_gradient_equals_finite_differences(name, fresh):
   theta, h = jnp.asarray([0.7, -0.4]), 1e-5
-  loss = functools.partial(outer_loss, OPTIMIZERS[name](), unroll.full, 5, fresh)
-  numeric = [(loss(theta + h * e) - loss(theta - h * e)) / (2 * h) for e in np.eye(2)]
-  exact = jax.grad(loss)(theta)
-  np.testing.assert_allclose(exact, numeric, rtol=1e-6)
-  partial = jax.grad(
-    functools.partial(outer_loss, OPTIMIZERS[name](), unroll.partial, 5, fresh)
-  )(theta)
+  loss, popular = (
+    functools.partial(outer_loss, OPTIMIZERS[name](), unroll_fn, 5, fresh)
+    for unroll_fn in (unroll.full, unroll.partial)
+  )
+  sides = theta + h * np.concatenate([np.eye(2), -np.eye(2)])
+  values = jax.jit(jax.vmap(loss))(sides)
+  exact, partial = jax.jit(lambda t: (jax.grad(loss)(t), jax.grad(popular)(t)))(theta)
+  np.testing.assert_allclose(exact, (values[:2] - values[2:]) / (2 * h), rtol=1e-6)
   assert np.abs(partial - exact).max() > 1e-3  # the popular form is another number
 
 
-@pytest.mark.parametrize('fresh', [False, True])
+@pytest.mark.parametrize('fresh', [pytest.param(False, marks=pytest.mark.slow), True])
 def test_truncation_at_k_is_full_and_at_zero_is_partial(fresh):
   theta, tx, k = jnp.asarray([0.7, -0.4]), OPTIMIZERS['adam'](), 4
 
   def gradient(unroll_fn):
-    return jax.grad(functools.partial(outer_loss, tx, unroll_fn, k, fresh))(theta)
+    loss = functools.partial(outer_loss, tx, unroll_fn, k, fresh)
+    return jax.jit(jax.grad(loss))(theta)
 
-  np.testing.assert_allclose(
-    gradient(unroll.truncated(k)), gradient(unroll.full), rtol=1e-12
-  )
-  np.testing.assert_allclose(
-    gradient(unroll.truncated(9)), gradient(unroll.full), rtol=1e-12
-  )
+  full = gradient(unroll.full)
+  np.testing.assert_allclose(gradient(unroll.truncated(k)), full, rtol=1e-12)
+  np.testing.assert_allclose(gradient(unroll.truncated(9)), full, rtol=1e-12)
   np.testing.assert_allclose(
     gradient(unroll.truncated(0)), gradient(unroll.partial), rtol=1e-12
   )
@@ -158,7 +174,7 @@ def test_truncation_sees_the_last_steps_only():
   )
 
 
-@pytest.mark.parametrize('m', [1, 3])
+@pytest.mark.parametrize('m', [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_truncation_on_fresh_inputs_is_full_after_a_constant_head(m):
   theta, tx, k = jnp.asarray([0.7, -0.4]), OPTIMIZERS['adam'](), 5
 
@@ -170,9 +186,8 @@ def test_truncation_on_fresh_inputs_is_full_after_a_constant_head(m):
     return state
 
   def both(unroll_fn):
-    return jax.value_and_grad(functools.partial(outer_loss, tx, unroll_fn, k, True))(
-      theta
-    )
+    loss = functools.partial(outer_loss, tx, unroll_fn, k, True)
+    return jax.jit(jax.value_and_grad(loss))(theta)
 
   (value, slope), (expected, expected_slope) = both(unroll.truncated(m)), both(by_hand)
   np.testing.assert_allclose(value, expected, rtol=1e-12)
@@ -187,7 +202,7 @@ def test_truncation_on_fresh_inputs_is_full_after_a_constant_head(m):
 def test_inputs_are_taken_in_their_order(unroll_fn):
   factors = np.random.default_rng(3).normal(size=(5, 3, 3))  # do not commute
   product = functools.reduce(lambda s, x: x @ s, factors, np.eye(3))
-  last = unroll_fn(lambda s, x: x @ s, jnp.eye(3), jnp.asarray(factors))
+  last = jax.jit(lambda xs: unroll_fn(lambda s, x: x @ s, jnp.eye(3), xs))(factors)
   np.testing.assert_allclose(last, product, rtol=1e-10)
 
 
@@ -208,7 +223,7 @@ def test_implicit_gradient_is_that_of_the_last_input():
 
   best = np.linalg.solve(curvatures[1], mixed[1] @ theta)
   expected = np.linalg.solve(curvatures[1], mixed[1]).T @ np.cos(best)
-  np.testing.assert_allclose(jax.grad(outer)(theta), expected, rtol=1e-8)
+  np.testing.assert_allclose(jax.jit(jax.grad(outer))(theta), expected, rtol=1e-8)
 
 
 def test_implicit_gradient_is_the_matrix_inverse_one():
@@ -233,9 +248,9 @@ def test_implicit_gradient_is_the_matrix_inverse_one():
 
   for unroll_fn in (unroll.implicit(num_terms=400), unroll.implicit(solver=gmres)):
     np.testing.assert_allclose(
-      jax.grad(functools.partial(outer, unroll_fn))(theta), expected, rtol=1e-8
+      jax.jit(jax.grad(functools.partial(outer, unroll_fn)))(theta), expected, rtol=1e-8
     )
-  few = jax.grad(functools.partial(outer, unroll.implicit(num_terms=2)))(theta)
+  few = jax.jit(jax.grad(functools.partial(outer, unroll.implicit(num_terms=2))))(theta)
   assert np.abs(few - expected).max() > 1e-2
 
 
@@ -283,7 +298,7 @@ def test_adam_without_eps_root_is_caught_and_would_be_nan():
     params = jnp.ones(2)
     return unroll.full(step, (params, broken.init(params)), length=2)[0].sum()
 
-  assert np.isnan(jax.grad(outer)(1.0))
+  assert np.isnan(jax.jit(jax.grad(outer))(1.0))
   with pytest.raises(ValueError, match='eps_root'):
     unroll.check_meta_gradient(broken)
   with pytest.raises(ValueError, match='eps_root'):
@@ -306,9 +321,8 @@ def test_adam_without_eps_root_is_caught_and_would_be_nan():
 )
 def test_differentiable_optimizers_pass(tx):
   unroll.check_meta_gradient(tx)  # raises otherwise
-  assert np.isfinite(
-    jax.grad(functools.partial(outer_loss, tx, unroll.full, 3, False))(jnp.zeros(2))
-  ).all()
+  loss = functools.partial(outer_loss, tx, unroll.full, 3, False)
+  assert np.isfinite(jax.jit(jax.grad(loss))(jnp.zeros(2))).all()
 
 
 def test_bilinear_game_diverges_cycles_and_converges():
@@ -388,16 +402,24 @@ def outer_of(unroll_fn, step, start, k):
   return outer
 
 
-def temporary_bytes(unroll_fn, k, step=wide_step, start=WIDE):
+def program(unroll_fn, k, step=wide_step, start=WIDE):
+  """The lowered gradient of k steps in theta."""
   outer = outer_of(unroll_fn, step, jax.tree.map(jnp.asarray, start), k)
-  compiled = jax.jit(jax.grad(outer)).lower(1.0).compile()
+  return jax.jit(jax.grad(outer)).lower(1.0)
+
+
+def temporary_bytes(compiled):
   return compiled.memory_analysis().temp_size_in_bytes
+
+
+def growth(unroll_fn):
+  short, long = (temporary_bytes(program(unroll_fn, k).compile()) for k in (10, 40))
+  return (long - short) / 30
 
 
 def test_memory_grows_by_one_inner_state_a_step():
   state_bytes = 8 * (64 + 64 * 64)
-  grown = (temporary_bytes(unroll.full, 40) - temporary_bytes(unroll.full, 10)) / 30
-  plain = (temporary_bytes(plain_scan, 40) - temporary_bytes(plain_scan, 10)) / 30
+  grown, plain = growth(unroll.full), growth(plain_scan)
   assert grown < 1.5 * state_bytes
   assert plain > 10 * grown  # what rematerialization saves
 
@@ -409,21 +431,25 @@ def test_kept_gradient_saves_products_and_costs_its_own_size():
     for take_step in (gradient.gradient_step, unnamed_gradient_step)
   )
 
-  def outer(step):
-    return jax.grad(outer_of(unroll.full, step, start, 4))
+  lowered = {
+    (step, k): program(unroll.full, k, step, start)
+    for step in (named, unnamed)
+    for k in (4, 40)
+  }
+  compiled = {key: each.compile() for key, each in lowered.items()}
 
   def products(step):
-    return jax.jit(outer(step)).lower(1.0).as_text().count('stablehlo.dot_general')
+    return lowered[step, 4].as_text().count('stablehlo.dot_general')
 
-  np.testing.assert_allclose(outer(named)(1.0), outer(unnamed)(1.0), rtol=1e-12)
+  np.testing.assert_allclose(
+    compiled[named, 4](1.0), compiled[unnamed, 4](1.0), rtol=1e-12
+  )
   # One product for the gradient of each weight, of the backward pass's.
   assert products(named) == products(unnamed) - len(WIDE)
 
   def grown(step):
-    return (
-      temporary_bytes(unroll.full, 40, step, start)
-      - temporary_bytes(unroll.full, 10, step, start)
-    ) / 30
+    short, long = (temporary_bytes(compiled[step, k]) for k in (4, 40))
+    return (long - short) / 36
 
   weights = 8 * (64 + 64 * 64)  # the state: them and two moments
   assert 3 * weights <= grown(unnamed) < 3.2 * weights

@@ -95,7 +95,8 @@ FLAGS = [
   wrong('no config', config=None, says=('--config is missing', '--mode=list')),
   wrong('no workdir', workdir=None, says=('--workdir is missing', 'folder')),
   wrong('empty workdir', workdir='', says=('--workdir is missing', 'folder')),
-  wrong('unknown mode', '--mode=trian', says='train|evaluate|sample|list'),
+  wrong('unknown mode', '--mode=trian',
+        says=("no mode 'trian'", 'did you mean train', 'One of')),
   wrong('unknown flag', '--wrkdir=x', says=("'wrkdir'", 'Did you mean: workdir')),
   wrong('an argument', 'extra', says=("'extra'", 'begin with --')),
   wrong('flag file not there', '--flagfile=@/no.txt', says='no.txt'),
@@ -199,7 +200,7 @@ NAMES = [
   data('mnist', "'mnist'", 'did you mean', 'One of'),
   data('toy:rings', "'toy:rings'", "did you mean 'toy:ring'"),
   data('npz:', 'npz:', 'PATH'),
-  data('toy:ring?num_modes=abc', "num_modes='abc'", 'whole number'),
+  data('toy:ring?num_modes=abc', "num_modes='abc'", 'an integer'),
   data('toy:ring?num_mode=8', "'num_mode'", "did you mean 'num_modes'"),
   data('toy:ring?num_modes=0', 'num_modes', 'from 1 to', '0'),
   data('toy:ring?num_modes', "'num_modes'", 'name=value'),
@@ -215,7 +216,7 @@ NAMES = [
   data('tfds:../../etc/passwd', 'tfds:NAME', '../../etc/passwd'),
   data('tfds:no_such_set', 'no_such_set', 'is not in', 'download_and_prepare()',
        code=1),
-  data('folder:@?size=abc', "size='abc'", 'whole number'),
+  data('folder:@?size=abc', "size='abc'", 'an integer'),
   data('folder:@?size=0', 'size must be from 1', '0'),
   data('folder:@?mode=CMYK', "mode='CMYK'", 'one of L, RGB'),
 ]  # fmt: skip
@@ -541,13 +542,18 @@ def make_method(config, spec, *, wrap):
   {method}
 """
 
-TWO_OUTPUTS = """
+NO_EXAMPLES = """
+  import flax.linen as nn
   import optax
   from gm_jax import priors
   from gm_jax.methods import gan
   from gm_jax.models import mlp
+  class Mean(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train=False):
+      return nn.Dense(1)(x).mean()
   tx = wrap(optax.adam(1e-3))
-  return gan.gan(mlp.MLP((2,)), mlp.MLP((2,)), tx, tx, prior=priors.normal(3))
+  return gan.gan(mlp.MLP((2,)), Mean(), tx, tx, prior=priors.normal(3))
 """
 NO_WIDTH = """
   from gm_jax.losses import discrepancy
@@ -559,11 +565,16 @@ CONFIG_FILES = [
   wrong('config a folder', config='@', says=('no Python file', '--mode=list')),
   wrong('config a folder named .py', config='@/c.py', files=lambda at:
         (at / 'c.py').mkdir(), says=('no Python file', '--mode=list')),
+  config('get_config disagrees',
+         'def get_config(arg=None):\n  raise ValueError("no such size")\n',
+         'flag --config=', 'ValueError: no such size'),
   config('syntax', 'def get_config(:\n  pass\n', 'config', 'invalid syntax'),
   config('binary', bytes(range(256)), 'config'),
   config('raises', 'raise RuntimeError("boom\\nbang")\n', 'config', 'boom'),
   config('exits', 'import sys\nsys.exit(0)\n', 'ends the program', 'get_config'),
   config('import', 'import no_such_module\n', 'config', 'no_such_module'),
+  wrong('config of no such name', config='gan_rings', says=('no name of a config',
+        'did you mean gan_ring?', '--mode=list')),
   config('empty', '', 'config', 'get_config'),
   config('recursion', 'def f(): return f()\nf()\n', 'config', 'recursion'),
   config('no make_method', 'from experiments.configs.gan_ring import get_config\n',
@@ -580,8 +591,8 @@ CONFIG_FILES = [
          'a Method or Phases, got 3'),
   config('make_method raises', BODY.format(config='pass', method='return 1 / 0'),
          'ZeroDivisionError', 'c.py, line 8', 'division by zero'),
-  config('a critic of two outputs', BODY.format(config='pass', method=TWO_OUTPUTS),
-         'one logit an example', 'or [128, 1], got [128, 2]'),
+  config('a critic of a batch', BODY.format(config='pass', method=NO_EXAMPLES),
+         'one logit an example', 'or [128, 1]', 'got []'),
   config('a kernel of no width', BODY.format(config='pass', method=NO_WIDTH),
          'std must be > 0, got 0.0'),
   config('no wrap', BODY.format(config='pass', method='pass').replace(', *, wrap', ''),
@@ -637,6 +648,10 @@ RUNS = [
       says=('num_unroll = 2 there, 1 asked', 'another --workdir')),
   old('of another config, looked at', '--config.num_unroll=1', '--mode=evaluate',
       says=('num_unroll = 2 there, 1 asked', 'another --workdir')),
+  old('of another config file', config=GAN,
+      says=('unrolled_gan_ring there, gan_ring asked', 'another --workdir')),
+  old('run.json damaged', config=None, damage=written('run.json', b'{'),
+      says=('run.json or config.json is damaged', 'give --config')),
   old('config.json damaged', damage=written('config.json', b'{"steps"'),
       says=('config.json is damaged', '--workdir')),
   old('config.json a list', damage=written('config.json', b'[1]'),

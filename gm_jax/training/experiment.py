@@ -19,7 +19,7 @@ RECORD = 'run.json'  # beside config.json: which experiment, on what machine's t
 
 
 class NotFound(ValueError):
-  """No config file of this name; one line suggests the nearest."""
+  """No config where one was looked for; one line says what to give instead."""
 
 
 def find(value: str, folder: pathlib.Path) -> str:
@@ -99,7 +99,7 @@ def recorded(workdir: pathlib.Path) -> tuple[dict, ml_collections.ConfigDict] | 
   """The record and the config of a run's folder, or None where there is none.
 
   Raises:
-    ValueError: a file of these is damaged.
+    NotFound: a file of these is damaged.
   """
   if not (workdir / RECORD).is_file() or not (workdir / 'config.json').is_file():
     return None
@@ -110,7 +110,7 @@ def recorded(workdir: pathlib.Path) -> tuple[dict, ml_collections.ConfigDict] | 
     if not isinstance(path, str | None) or not isinstance(leaves, dict):
       raise ValueError('not the record of a run')
   except (ValueError, KeyError, TypeError, OSError) as error:
-    raise ValueError(
+    raise NotFound(
       f'{workdir / RECORD} or config.json is damaged ({error}); give --config and the'
       ' leaves of the run again'
     ) from error

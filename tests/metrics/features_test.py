@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -27,24 +28,25 @@ def _classifier():
   train, test = _digits()
   network = features.Perceptron(10)
   return features.train_classifier(
-    jax.random.key(0), *train, network=network, test=test
+    jax.random.key(0), *train, network=network, test=test, steps=300
   )
 
 
 def test_held_out_digits_are_recognized():
   classifier, (_, (images, labels)) = _classifier(), _digits()
   assert float(classifier.accuracy) >= 0.96
-  right = classifier.logits(classifier.params, images).argmax(axis=-1) == labels
+  logits = jax.jit(classifier.logits)(classifier.params, images)
+  right = logits.argmax(axis=-1) == labels
   np.testing.assert_allclose(classifier.accuracy, right.mean(), rtol=1e-6)
 
 
 def test_logits_are_linear_in_the_features():
   classifier, (_, (images, _)) = _classifier(), _digits()
-  inner = np.array(classifier.features(classifier.params, images))
+  inner = np.array(jax.jit(classifier.features)(classifier.params, images))
   assert inner.shape == (360, 64)
   readout = classifier.params['params']['readout']
   np.testing.assert_allclose(
-    classifier.logits(classifier.params, images),
+    jax.jit(classifier.logits)(classifier.params, images),
     inner @ np.array(readout['kernel']) + np.array(readout['bias']),
     rtol=1e-4,
     atol=1e-3,
@@ -53,7 +55,7 @@ def test_logits_are_linear_in_the_features():
 
 def test_frechet_distance_in_features_orders_damage():
   classifier, (train, test) = _classifier(), _digits()
-  inner = functools.partial(classifier.features, classifier.params)
+  inner = jax.jit(functools.partial(classifier.features, classifier.params))
   noise = np.random.default_rng(0).normal(size=test[0].shape).astype('f')
   real = inner(train[0])
   distances = [frechet.frechet(real, inner(test[0] + s * noise)) for s in (0, 0.3, 1)]
@@ -89,7 +91,7 @@ def test_convnet_is_flax_convolutions():
 
   images = jax.random.normal(jax.random.key(0), (3, 11, 9, 2))
   network = features.ConvNet(10)
-  params = network.init(jax.random.key(1), images)
+  params = jax.jit(network.init)(jax.random.key(1), images)
 
   def convolved(x, layer, stride):
     kernel = layer['kernel'].reshape(3, 3, x.shape[-1], -1)
@@ -124,6 +126,33 @@ def test_shifted_images_are_the_images_elsewhere_on_their_background():
   np.testing.assert_array_equal(same, images)
 
 
+@functools.cache
+def _briefly_trained():
+  """What `train_classifier` gives for the network and the data of `cached`."""
+  trained = []
+  with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+    patch.setenv('GM_JAX_CACHE', folder)
+    train = features.train_classifier
+    patch.setattr(
+      features, 'train_classifier',
+      lambda *args, **kwargs: trained.append(train(*args, **kwargs)) or trained[0],
+    )  # fmt: skip
+    features.cached_classifier(
+      jax.random.key(0), 'my:digits', *_digits(), num_classes=10, steps=20
+    )
+  return trained[0]
+
+
+@pytest.fixture
+def trained_once(monkeypatch):
+  """Training has one result, since only what becomes of its file is looked at."""
+  found, calls = _briefly_trained(), []
+  monkeypatch.setattr(
+    features, 'train_classifier', lambda *args, **kwargs: calls.append(1) or found
+  )
+  return calls
+
+
 @pytest.fixture
 def cached(monkeypatch, tmp_path):
   """Calls with a cache of its own, in a folder that is not there yet."""
@@ -144,22 +173,22 @@ def _files(folder):
 
 def test_counting_classifier_is_right_on_98_percent_of_digits(cached, capsys):
   call, folder = cached
-  classifier = call(steps=1500)
+  classifier = call(steps=600)
   assert float(classifier.accuracy) >= 0.98
   first = capsys.readouterr().out
   percent = f'{100 * float(classifier.accuracy):.1f}%'
   assert first == f'classifier my:digits: {percent} of 360 held-out images\n'
   images, labels = _digits()[1]
   before = _files(folder)
-  again = call(steps=1500)
+  again = call(steps=600)
   assert _files(folder) == before and len(before) == 1
   assert capsys.readouterr().out == first
   jax.tree.map(np.testing.assert_array_equal, classifier.params, again.params)
-  right = again.logits(again.params, images).argmax(axis=-1) == labels
+  right = jax.jit(again.logits)(again.params, images).argmax(axis=-1) == labels
   np.testing.assert_allclose(again.accuracy, right.mean(), rtol=1e-6)
 
 
-def test_other_data_or_settings_are_another_file(cached):
+def test_other_data_or_settings_are_another_file(cached, trained_once):
   call, folder = cached
   images, labels = _digits()[0]
   call()
@@ -167,7 +196,7 @@ def test_other_data_or_settings_are_another_file(cached):
   call(steps=21)
   call(train=(images, labels[::-1].copy()))
   call(train=(images * np.float32(0.5), labels))
-  assert len(_files(folder)) == 5
+  assert len(_files(folder)) == len(trained_once) == 5
 
 
 def _truncate(path):
@@ -209,19 +238,24 @@ def _pickle(path):
   'damage',
   [_truncate, _flip, _forget, _reshape, _poison, _pickle, lambda p: p.write_text('')],
 )
-def test_a_damaged_file_is_replaced(cached, damage):
+def test_a_damaged_file_is_replaced(cached, trained_once, damage):
   call, folder = cached
   good = call().params
+  jax.tree.map(np.testing.assert_array_equal, call().params, good)
+  assert len(trained_once) == 1  # the second came from the file
   (path,) = folder.iterdir()
   damage(path)
   jax.tree.map(np.testing.assert_array_equal, call().params, good)
+  assert len(trained_once) == 2
   with np.load(path) as file:  # whole again
     kernel = file['params/dense/kernel']
   np.testing.assert_array_equal(kernel, good['params']['dense']['kernel'])
   assert [p.name for p in folder.iterdir()] == [path.name]
 
 
-def test_a_folder_that_cannot_be_written_is_no_error(cached, monkeypatch, tmp_path):
+def test_a_folder_that_cannot_be_written_is_no_error(
+  cached, trained_once, monkeypatch, tmp_path
+):
   call, _ = cached
   file = tmp_path / 'file'
   file.touch()
@@ -230,7 +264,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(cached, monkeypatch, tmp_pa
   assert [p.name for p in tmp_path.iterdir()] == ['file']
 
 
-def test_a_failed_write_leaves_nothing_behind(cached, monkeypatch):
+def test_a_failed_write_leaves_nothing_behind(cached, trained_once, monkeypatch):
   call, folder = cached
 
   def fail(source, target):
@@ -241,7 +275,7 @@ def test_a_failed_write_leaves_nothing_behind(cached, monkeypatch):
   assert not list(folder.iterdir())
 
 
-def test_the_default_folder_is_below_home(monkeypatch, tmp_path):
+def test_the_default_folder_is_below_home(monkeypatch, tmp_path, trained_once):
   monkeypatch.delenv('GM_JAX_CACHE', raising=False)
   monkeypatch.setattr(pathlib.Path, 'home', lambda: tmp_path)
   images, labels = _digits()[0]

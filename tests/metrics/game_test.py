@@ -1,5 +1,7 @@
 """Diagnostics of games against linear fields and divergences known in closed form."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -108,7 +110,11 @@ def test_the_field_of_the_dirac_gan_turns_without_attraction():
     'discriminator': {'psi': jnp.zeros(1)},
   }
   real, z = jnp.zeros((4, 1)), jnp.zeros((4, 1))
-  found = game.eigenvalues(lambda p: v(p, {}, jax.random.key(0), real, z)[0], params)
+  found = jax.jit(
+    lambda params: game.eigenvalues(
+      lambda p: v(p, {}, jax.random.key(0), real, z)[0], params
+    )
+  )(params)
   np.testing.assert_allclose(ordered(found), ordered([0.5j, -0.5j]), atol=1e-6)
 
 
@@ -118,15 +124,18 @@ def test_slopes_of_a_linear_critic_and_below_the_product_of_norms():
   np.testing.assert_allclose(found, 5.0, rtol=1e-6)
   net = mlp.MLP((16, 16, 1))
   x = 3.0 * jax.random.normal(jax.random.key(0), (500, 2))
-  params = net.init(jax.random.key(1), x)['params']
-  found = game.slopes(lambda x: net.apply({'params': params}, x)[:, 0], x)
+  params = jax.jit(net.init)(jax.random.key(1), x)['params']
+  slopes = jax.jit(
+    functools.partial(game.slopes, lambda x: net.apply({'params': params}, x)[:, 0])
+  )
+  found = slopes(x)
   norms = [np.linalg.norm(layer['kernel'], 2) for layer in params.values()]
   assert 0 < found.max() <= np.prod(norms) * (1 + 1e-5)
   # Quotients of values cannot exceed the largest slope on the way.
   a, b = jnp.array([0.3, -0.2]), jnp.array([0.31, -0.2])
   value = net.apply({'params': params}, jnp.stack([a, b]))[:, 0]
   way = a + jnp.linspace(0, 1, 50)[:, None] * (b - a)
-  most = game.slopes(lambda x: net.apply({'params': params}, x)[:, 0], way).max()
+  most = slopes(way).max()
   assert abs(value[1] - value[0]) / 0.01 <= most * 1.01
 
 

@@ -1,5 +1,6 @@
 """Checkpoints: what is restored is what was saved, or an older one."""
 
+import gc
 import logging
 import pathlib
 import random
@@ -17,6 +18,14 @@ import pytest
 
 from gm_jax import base
 from gm_jax.training import checkpoint
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _few_objects_to_collect():
+  """A failing read collects garbage: not all that has been imported, every time."""
+  gc.freeze()
+  yield
+  gc.unfreeze()
 
 
 def _state(seed):
@@ -227,6 +236,7 @@ def test_what_cannot_be_stored_is_refused(tmp_path):
   assert _steps(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_the_console_stays_quiet(tmp_path):
   code = (
     'import sys, numpy as np; from absl import logging; logging.set_verbosity(0);'
@@ -274,6 +284,7 @@ def _check_after_kill(directory):
   assert _steps(directory) == [step, step + 1]  # and no leftovers
 
 
+@pytest.mark.slow
 def test_a_save_killed_midway_leaves_the_one_before(tmp_path):
   _kill_while_saving(tmp_path, random.uniform(0, 0.03))
   _check_after_kill(tmp_path)

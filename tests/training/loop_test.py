@@ -37,7 +37,7 @@ def mean_method(rate=0.1, *, bad_at=None, bad_above=0.0):
     loss = jnp.sum(grads**2)
     return base.State(state.step + 1, params, {}, opt_state, state.ema), {'loss': loss}
 
-  card = base.Card(*['none'] * 4, ('regression',), 'none', 'any')
+  card = base.Card(*['none'] * 3, 'none', 'none', ('regression',), 'none', 'any')
   return base.Method(card, init, step, None, None, {})
 
 
@@ -204,9 +204,9 @@ def test_phases_follow_one_another_and_resume_in_their_own(tmp_path):
 def test_only_the_last_phase_is_evaluated():
   two = (base.Phase(mean_method(), until, SPEC, None) for until in (24, 60))
   two, seen = tuple(two), []
-  callbacks = Recorder().callbacks(evaluate=lambda method, state: seen.append(
-    (two.index(next(p for p in two if p.method is method)), int(state.step))
-  ))  # fmt: skip
+  callbacks = Recorder().callbacks(
+    evaluate=lambda phase, state: seen.append((two.index(phase), int(state.step)))
+  )
   changes = settings(evaluate_every=12)
   loop.train(lambda attempt: two, make_batches, changes, callbacks, mesh=ONE)
   assert seen == [(1, 36), (1, 48), (1, 60)]
@@ -300,7 +300,9 @@ def test_placing_copies_so_that_donation_is_safe():
 
 
 def test_pmap_refuses_what_would_differ_between_devices():
-  state = base.State(jnp.zeros((4,)), {}, {'buffer': jnp.zeros((4, 2))}, (), ())
+  state = base.State(
+    jnp.zeros((4,)), {}, {base.LOCAL: {'buffer': jnp.zeros((4, 2))}}, (), ()
+  )
   with pytest.raises(ValueError, match="different 'buffer' on every device"):
     parallel.pmapped(mean_method(), jax.devices()[:4])(
       state, jax.random.key(0), {'x': jnp.zeros((4, 2, 2))}

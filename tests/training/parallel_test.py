@@ -83,7 +83,7 @@ def regression(tx):
     )
     return base.State(state.step + 1, params, {}, opt_state, ()), {'loss': loss}
 
-  card = base.Card(*['none'] * 4, ('regression',), 'none', 'any')
+  card = base.Card(*['none'] * 5, ('regression',), 'none', 'any')
   return base.Method(card, init, step, None, None, {})
 
 
