@@ -244,7 +244,6 @@ def test_config_makes_a_method_that_fits_its_data(name, arg):
   phases = [base.Phase(made, 1, spec, None)] if isinstance(made, base.Method) else made
   num = getattr(experiment, 'batch_size', lambda c: c.batch_size)(config)
   batch = {'x': jax.ShapeDtypeStruct((num, *spec.shape), spec.dtype)}
-  condition = jnp.zeros(3, jnp.int32) if config.get('condition') else None
   if spec.num_classes:
     batch['label'] = jax.ShapeDtypeStruct((num,), jnp.int32)
   key = jax.random.key(0)
@@ -256,6 +255,7 @@ def test_config_makes_a_method_that_fits_its_data(name, arg):
     after, _ = jax.eval_shape(method.step, state, key, batch)
     assert jax.tree.structure(after) == jax.tree.structure(state)
   model = base.Model(state.params, state.extra)
+  condition = jnp.zeros(3, jnp.int32) if method.card.condition else None
   samples = jax.eval_shape(
     lambda m, k: method.sample(m, k, num=3, condition=condition), model, key
   )
@@ -342,6 +342,8 @@ def test_wrong_leaves_of_a_dcgan_are_one_line(changes, word):
     ('ada_gan_digits', {'rate': 0.0}, 'rate must be > 0'),
     ('packed_gan_ring', {'num_packed': 3}, 'num_packed = 3 must divide'),
     ('packed_gan_ring', {'num_packed': 0}, 'num_packed must be >= 1'),
+    ('conditional_gan_glyphs', {'d_features': 0}, 'd_features must be >= 1'),
+    ('conditional_gan_glyphs', {'data': 'toy:ring'}, 'images'),
     ('d2gan_ring', {'alpha': 0.0}, r'alpha must be in \(0, 1\]'),
     ('gman_ring', {'combine': 'min'}, 'one of max, mean, softmax'),
     ('gman_ring', {'num_discriminators': 0}, 'num_discriminators must be >= 1'),

@@ -129,6 +129,12 @@ def test_text_is_tokenized_as_the_data_are(tmp_path):
   assert "string has 'z' at position 1" in message(text, 'text', 'az')
 
 
+def test_a_word_that_stands_as_it_is_goes_before_case():
+  vocabulary = ('', 'a', 'A', 'red', 'b')
+  found = words.tokenize_words('a A RED B', vocabulary)
+  np.testing.assert_array_equal(found, [1, 2, 3, 4])
+
+
 def test_words_of_npz_files(tmp_path):
   x = np.zeros((20, 2), np.float32)
   captions = np.array(['naïve', 'ab'] * 10)
