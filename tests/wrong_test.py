@@ -386,7 +386,7 @@ NPZ = [
       x=lambda: np.full((40, 8, 8, 1), -1)),
   npz('levels of floats', 'floats', "no option 'levels'", option='?levels=16', code=2,
       x=lambda: floats(40, 2)),
-  npz('option size', "no option 'size'", 'There are: levels', option='?size=8', code=2,
+  npz('option size', "no option 'size'", 'There are: interval', option='?size=8', code=2,
       x=lambda: floats(40, 2)),
   npz('no x', 'no x', 'there is y', y=labels),
   npz('misspelt', "no use for 'x_trian'", "did you mean 'x_train'",

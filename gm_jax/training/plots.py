@@ -294,8 +294,8 @@ def _save(path: Path, figure: Any, *, pad: float | None = None) -> None:
     if NO_GLYPH.match(str(warning.message)):
       _say_boxes()
     else:
-      about = warning.message, warning.category, warning.filename, warning.lineno
-      warnings.warn_explicit(*about)
+      where = warning.filename, warning.lineno
+      warnings.warn_explicit(str(warning.message), warning.category, *where)
 
 
 @functools.cache  # once for all pictures
