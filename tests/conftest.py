@@ -17,20 +17,22 @@ import sys
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('JAX_NUM_CPU_DEVICES', '4')
+# By the environment, so that the processes which tests start have the same cache.
+ROOT = pathlib.Path(__file__).parents[1]
+CACHE = os.environ.setdefault('GM_JAX_TEST_CACHE', str(ROOT / '.cache' / 'jax'))
+os.environ['JAX_COMPILATION_CACHE_DIR'] = CACHE
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-ROOT = pathlib.Path(__file__).parents[1]
-CACHE = os.environ.setdefault('GM_JAX_TEST_CACHE', str(ROOT / '.cache' / 'jax'))
-jax.config.update('jax_compilation_cache_dir', CACHE)
-jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
-jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
 # Compiling takes a third of the time with the older emitters, whole programs at once.
 # An unknown flag ends the process: only where it is known to be one.
 if 'JAX_DISABLE_MOST_OPTIMIZATIONS' in os.environ and jax.__version__[:5] == '0.10.':
   QUICK = '--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1'
-  os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {QUICK}'
+  if QUICK not in os.environ.get('XLA_FLAGS', ''):  # as in a worker
+    os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {QUICK}'.strip()
 
 ENOUGH = 1.0  # GiB, from which compiled programs are forgotten between two tests
 SHOWN = 30  # tests, the costliest

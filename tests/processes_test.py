@@ -29,7 +29,7 @@ SMALL = {
 def command(workdir, *flags, **changes):
   return [
     sys.executable, str(ROOT / 'experiments' / 'main.py'), f'--config={RING}',
-    f'--workdir={workdir}', f'--compilation_cache={ROOT / ".cache" / "jax"}',
+    f'--workdir={workdir}', f'--compilation_cache={os.environ["GM_JAX_TEST_CACHE"]}',
     *(f'--config.{k}={v}' for k, v in (SMALL | changes).items()), *flags,
   ]  # fmt: skip
 
@@ -118,15 +118,24 @@ def test_two_processes_are_stopped_by_one_signal_and_go_on(straight, tmp_path):
   assert_same_course(straight, workdir)
 
 
-def test_wrong_processes_are_refused_in_one_line(tmp_path):
-  for flags, message in (
-    (['--local_processes=2', '--config.batch_size=33'], 'make batch_size a multiple'),
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+  ('flags', 'message'),
+  [
     (['--num_processes=2'], 'belong together'),
-    (['--local_processes=0'], 'not a positive integer'),
-    (['--model_devices=3'], 'cannot be grouped by 3'),
-  ):
-    done = call(command(tmp_path / 'run', *flags), 2)
-    assert done.returncode == 2, done.stderr
-    lines = [line for line in done.stderr.splitlines() if 'Gloo' not in line]
-    assert len(lines) == 1 and message in lines[0]
-    assert not (tmp_path / 'run').exists()
+    pytest.param(
+      ['--local_processes=2', '--config.batch_size=33'], 'make batch_size a multiple',
+      marks=SLOW,
+    ),
+    pytest.param(['--local_processes=0'], 'not a positive integer', marks=SLOW),
+    pytest.param(['--model_devices=3'], 'cannot be grouped by 3', marks=SLOW),
+  ],
+)  # fmt: skip
+def test_wrong_processes_are_refused_in_one_line(tmp_path, flags, message):
+  done = call(command(tmp_path / 'run', *flags), 2)
+  assert done.returncode == 2, done.stderr
+  lines = [line for line in done.stderr.splitlines() if 'Gloo' not in line]
+  assert len(lines) == 1 and message in lines[0]
+  assert not (tmp_path / 'run').exists()

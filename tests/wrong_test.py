@@ -95,7 +95,8 @@ FLAGS = [
   wrong('no config', config=None, says=('--config is missing', '--mode=list')),
   wrong('no workdir', workdir=None, says=('--workdir is missing', 'folder')),
   wrong('empty workdir', workdir='', says=('--workdir is missing', 'folder')),
-  wrong('unknown mode', '--mode=trian', says=("no mode 'trian'", 'did you mean train', 'One of')),
+  wrong('unknown mode', '--mode=trian',
+        says=("no mode 'trian'", 'did you mean train', 'One of')),
   wrong('unknown flag', '--wrkdir=x', says=("'wrkdir'", 'Did you mean: workdir')),
   wrong('an argument', 'extra', says=("'extra'", 'begin with --')),
   wrong('flag file not there', '--flagfile=@/no.txt', says='no.txt'),
@@ -541,13 +542,18 @@ def make_method(config, spec, *, wrap):
   {method}
 """
 
-TWO_OUTPUTS = """
+NO_EXAMPLES = """
+  import flax.linen as nn
   import optax
   from gm_jax import priors
   from gm_jax.methods import gan
   from gm_jax.models import mlp
+  class Mean(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train=False):
+      return nn.Dense(1)(x).mean()
   tx = wrap(optax.adam(1e-3))
-  return gan.gan(mlp.MLP((2,)), mlp.MLP((2,)), tx, tx, prior=priors.normal(3))
+  return gan.gan(mlp.MLP((2,)), Mean(), tx, tx, prior=priors.normal(3))
 """
 NO_WIDTH = """
   from gm_jax.losses import discrepancy
@@ -559,6 +565,9 @@ CONFIG_FILES = [
   wrong('config a folder', config='@', says=('no Python file', '--mode=list')),
   wrong('config a folder named .py', config='@/c.py', files=lambda at:
         (at / 'c.py').mkdir(), says=('no Python file', '--mode=list')),
+  config('get_config disagrees',
+         'def get_config(arg=None):\n  raise ValueError("no such size")\n',
+         'flag --config=', 'ValueError: no such size'),
   config('syntax', 'def get_config(:\n  pass\n', 'config', 'invalid syntax'),
   config('binary', bytes(range(256)), 'config'),
   config('raises', 'raise RuntimeError("boom\\nbang")\n', 'config', 'boom'),
@@ -582,8 +591,8 @@ CONFIG_FILES = [
          'a Method or Phases, got 3'),
   config('make_method raises', BODY.format(config='pass', method='return 1 / 0'),
          'ZeroDivisionError', 'c.py, line 8', 'division by zero'),
-  config('a critic of two outputs', BODY.format(config='pass', method=TWO_OUTPUTS),
-         'one logit an example', 'or [128, 1], got [128, 2]'),
+  config('a critic of a batch', BODY.format(config='pass', method=NO_EXAMPLES),
+         'one logit an example', 'or [128, 1]', 'got []'),
   config('a kernel of no width', BODY.format(config='pass', method=NO_WIDTH),
          'std must be > 0, got 0.0'),
   config('no wrap', BODY.format(config='pass', method='pass').replace(', *, wrap', ''),

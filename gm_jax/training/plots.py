@@ -294,8 +294,8 @@ def _save(path: Path, figure: Any, *, pad: float | None = None) -> None:
     if NO_GLYPH.match(str(warning.message)):
       _say_boxes()
     else:
-      where = warning.filename, warning.lineno
-      warnings.warn_explicit(str(warning.message), warning.category, *where)
+      about = warning.category, warning.filename, warning.lineno
+      warnings.warn_explicit(str(warning.message), *about)
 
 
 @functools.cache  # once for all pictures

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from compiled import compiled
 
 from gm_jax import priors
 from gm_jax.methods import adversarial_autoencoder as aae
@@ -26,7 +27,10 @@ def linear(weights, x):
 
 
 def down(rate, loss, weights):
-  return jax.tree.map(lambda p, d: p - rate * d, weights, jax.grad(loss)(weights))
+  def moved(weights):
+    return jax.tree.map(lambda p, d: p - rate * d, weights, jax.grad(loss)(weights))
+
+  return jax.jit(moved)(weights)
 
 
 def error(pair):
@@ -63,7 +67,7 @@ def by_hand(params, seen, real):
 
 
 def test_a_step_is_the_papers_phases_one_after_another():
-  method = make()
+  method = compiled(make())
   state = method.init(jax.random.key(0), {'x': X})
   after, metrics = method.step(state, jax.random.key(1), {'x': X})
   expected = by_hand(state.params, lambda z: z, Z)
@@ -85,7 +89,8 @@ def test_the_discriminator_sees_the_class_or_that_there_is_none():
     return Z[: len(label)]
 
   method = make(aae.Classes(prior, 2))
-  state = method.init(jax.random.key(0), {'x': X, 'label': LABEL})
+  state = jax.jit(method.init)(jax.random.key(0), {'x': X, 'label': LABEL})
+  shown.clear()
   after, _ = method.step(state, jax.random.key(1), {'x': X, 'label': LABEL})
   one_hot = jnp.eye(3)[jnp.where(LABEL < 0, 2, LABEL)]
   seen = lambda z: jnp.concatenate([z, one_hot], 1)  # noqa: E731
@@ -124,7 +129,7 @@ OBJECTIVES = (
 def step_of(objective):
   """Takes a step in which one objective alone has a rate: params before and after."""
   rates = {name: 0.1 * (name == objective) for name in OBJECTIVES}
-  method = semi_supervised(rates)
+  method = compiled(semi_supervised(rates))
   batch = {'x': X, 'label': LABEL}
   state = method.init(jax.random.key(0), batch)
   return state.params, method.step(state, jax.random.key(1), batch)[0].params

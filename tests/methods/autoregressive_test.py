@@ -9,15 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import weights
+from compiled import compiled
 
-from gm_jax import conditions, orders
+from gm_jax import base, conditions, orders
 from gm_jax.losses import likelihood
 from gm_jax.methods import autoregressive
 from gm_jax.models import made, nade
 from gm_jax.samplers import autoregressive as sampler
 from gm_jax.training import step as step_lib
 
-D = 6
+D, RNG = 6, np.random.default_rng
 EVERY = jnp.array(list(itertools.product(range(2), repeat=D)))
 
 
@@ -30,14 +32,13 @@ def of_nade(condition=None, order=None):
 
 def random_model(method, batch):
   """Weights far from their start, so that conditionals differ."""
-  state = method.init(jax.random.key(0), batch)
-  keys = iter(jax.random.split(jax.random.key(1), 30))
-  params = jax.tree.map(lambda p: jax.random.normal(next(keys), p.shape), state.params)
-  return step_lib.model(state._replace(params=params))
+  state, rng = jax.eval_shape(method.init, jax.random.key(0), batch), RNG(0)
+  params = jax.tree.map(lambda p: rng.normal(size=p.shape).astype('f4'), state.params)
+  return base.Model(params, {})
 
 
 def test_nade_by_loops():
-  method = of_nade()
+  method = compiled(of_nade())
   model = random_model(method, {'x': EVERY})
   w, v, c, b = (np.asarray(model.params[name], float)
                 for name in ('encoder', 'decoder', 'hidden_bias', 'bias'))  # fmt: skip
@@ -51,18 +52,28 @@ def test_nade_by_loops():
     np.testing.assert_allclose(value, total, rtol=1e-4)
 
 
-@pytest.mark.parametrize('law', ['categorical', 'logistics'])
-def test_nade_of_several_levels_sums_to_one_and_its_cache_is_the_full_pass(law):
-  levels, outputs = 3, 3 if law == 'categorical' else 6
+def cached_and_naive(bound, num_dims, draw):
+  @jax.jit
+  def both(key):
+    fast = sampler.cached(
+      functools.partial(bound, method='conditional'),
+      functools.partial(bound, method='update'),
+      bound(50, method='start'), key, num_dims, draw=draw,
+    )  # fmt: skip
+    return fast, sampler.naive(bound, key, num_dims, 50, draw=draw)
+
+  return both(jax.random.key(3))
+
+
+@pytest.mark.parametrize('likelihood_of', ['categorical', 'logistics'])
+def test_nade_of_several_levels_sums_to_one_and_its_cache_is_the_full_pass(
+  likelihood_of,
+):
+  levels, outputs = 3, 3 if likelihood_of == 'categorical' else 6
   module = nade.NADE(4, 5, levels, outputs)
   every = jnp.array(list(itertools.product(range(levels), repeat=4)))
-  keys = iter(jax.random.split(jax.random.key(1), 9))
-  weights = jax.tree.map(
-    lambda p: jax.random.normal(next(keys), p.shape),
-    module.init(jax.random.key(0), every),
-  )
   nats, draw = likelihood.categorical, sampler.categorical
-  if law == 'logistics':
+  if likelihood_of == 'logistics':
 
     def nats(parameters, x):
       return likelihood.pixels(parameters, x[..., None], num_levels=levels)
@@ -70,21 +81,15 @@ def test_nade_of_several_levels_sums_to_one_and_its_cache_is_the_full_pass(law):
     def draw(key, parameters):
       return sampler.pixels(1, levels)(key, parameters)[:, 0]
 
-  bound = functools.partial(module.apply, weights)
-  np.testing.assert_allclose(jnp.exp(nats(bound(every), every)).sum(), 1, rtol=1e-4)
-  key = jax.random.key(3)
-  fast = sampler.cached(
-    functools.partial(bound, method='conditional'),
-    functools.partial(bound, method='update'),
-    bound(50, method='start'), key, 4, draw=draw,
-  )  # fmt: skip
-  slow = sampler.naive(bound, key, 4, 50, draw=draw)
-  np.testing.assert_array_equal(fast, slow)
+  bound = functools.partial(module.apply, weights.drawn(module, every))
+  masses = jax.jit(lambda x: jnp.exp(nats(bound(x), x)))(every)
+  np.testing.assert_allclose(masses.sum(), 1, rtol=1e-4)
+  np.testing.assert_array_equal(*cached_and_naive(bound, 4, draw))
 
 
 @pytest.mark.parametrize('order', [None, (5, 0, 3, 1, 4, 2)])
 def test_masses_sum_to_one_and_samples_have_them(order):
-  method = of_nade(order=order)
+  method = compiled(of_nade(order=order))
   model = random_model(method, {'x': EVERY})
   p = np.exp(method.log_prob(model, None, EVERY))
   np.testing.assert_allclose(p.sum(), 1, rtol=1e-5)
@@ -102,7 +107,7 @@ def test_masses_sum_to_one_and_samples_have_them(order):
   ],
 )
 def test_every_condition_has_a_law_of_its_own(condition, value):
-  method = of_nade(condition)
+  method = compiled(of_nade(condition))
   batch = {'x': EVERY[:2], **value}
   model = random_model(method, batch)
   (both,) = value.values()
@@ -121,29 +126,21 @@ def test_every_condition_has_a_law_of_its_own(condition, value):
 
 def test_cached_sampling_is_the_naive_ones_key_by_key():
   module = nade.NADE(D, 5)
-  variables = module.init(jax.random.key(0), EVERY)
-  bound = functools.partial(module.apply, variables)
-  key = jax.random.key(3)
-  fast = sampler.cached(
-    functools.partial(bound, method='conditional'),
-    functools.partial(bound, method='update'),
-    bound(50, method='start'), key, D, draw=sampler.bernoulli,
-  )  # fmt: skip
-  slow = sampler.naive(bound, key, D, 50, draw=sampler.bernoulli)
-  np.testing.assert_array_equal(fast, slow)
+  bound = functools.partial(module.apply, weights.drawn(module, EVERY))
+  np.testing.assert_array_equal(*cached_and_naive(bound, D, sampler.bernoulli))
 
 
 def dependence(parameters, x):
   """Returns how strongly output i depends on input j, by the Jacobian."""
-  jacobian = jax.jacobian(lambda x: parameters(x[None])[0])(x)
+  jacobian = jax.jit(jax.jacobian(lambda x: parameters(x[None])[0]))(x)
   strength = np.abs(np.asarray(jacobian)).reshape(D, -1, D).max(1)
   return strength
 
 
 def test_nade_sees_all_before_and_nothing_else():
   module = nade.NADE(D, 5)
-  variables = module.init(jax.random.key(0), EVERY)
-  strength = dependence(functools.partial(module.apply, variables), jnp.full(D, 0.3))
+  bound = functools.partial(module.apply, weights.drawn(module, EVERY))
+  strength = dependence(bound, jnp.full(D, 0.3))
   np.testing.assert_array_equal(strength > 0, np.tril(np.ones((D, D)), -1))
 
 
@@ -154,29 +151,32 @@ def test_made_sees_nothing_that_comes_later_in_its_order(num_outputs):
   place = np.argsort(order)
   allowed = place[None] < place[:, None]  # [output, input]
   reached = np.zeros((D, D), bool)
+  module = made.MADE(D, (20, 20), num_outputs)
+
+  @jax.jit
+  def jacobian(variables, masks):
+    run = functools.partial(module.apply, variables, masks=masks)
+    return jax.jacobian(lambda x: run(x[None])[0])(jnp.full(D, 0.3))
+
   for _ in range(8):
     masks = made.masks(rng, order, (20, 20))
-    module = made.MADE(D, (20, 20), num_outputs)
-    variables = module.init(jax.random.key(0), EVERY, masks)
-    keys = iter(jax.random.split(jax.random.key(1), 20))
-    variables = jax.tree.map(
-      lambda p, keys=keys: jax.random.normal(next(keys), p.shape), variables
-    )
-    run = functools.partial(module.apply, variables, masks=masks)
-    strength = dependence(run, jnp.full(D, 0.3))
+    strength = np.asarray(jacobian(weights.drawn(module, EVERY, masks), masks))
+    strength = np.abs(strength).reshape(D, -1, D).max(1)
     assert not (strength[~allowed] > 0).any()
     reached |= strength > 0
   np.testing.assert_array_equal(reached, allowed)
 
 
 def test_made_sums_to_one_for_every_order_and_mask():
-  rng = np.random.default_rng(1)
+  rng, module = np.random.default_rng(1), made.MADE(D, (12,))
+  log_prob = jax.jit(
+    lambda variables, masks: likelihood.bernoulli(
+      module.apply(variables, EVERY, masks), EVERY
+    )
+  )
   for _ in range(3):
     masks = made.masks(rng, rng.permutation(D), (12,))
-    module = made.MADE(D, (12,))
-    variables = module.init(jax.random.key(0), EVERY, masks)
-    variables = jax.tree.map(lambda p: 3 * p + 0.1, variables)
-    p = jnp.exp(likelihood.bernoulli(module.apply(variables, EVERY, masks), EVERY))
+    p = np.exp(log_prob(weights.drawn(module, EVERY, masks), masks))
     np.testing.assert_allclose(p.sum(), 1, rtol=1e-5)
 
 
@@ -184,7 +184,7 @@ def test_training_finds_a_law_that_nade_can_hold():
   truth = jnp.array([0.5, 0.3, 0.2])
   atoms = jnp.array([[1, 1, 0, 0, 1, 0], [0, 1, 1, 0, 0, 1], [1, 0, 0, 1, 1, 1]])
   x = atoms[jax.random.choice(jax.random.key(0), 3, (400, 64), p=truth)]
-  method = of_nade()
+  method = compiled(of_nade())
   state = method.init(jax.random.key(1), {'x': x[0]})
   state, metrics = jax.jit(step_lib.train_step(method))(
     state, jax.random.key(2), {'x': x}

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from compiled import compiled
 
 from gm_jax import conditions
 from gm_jax.methods import eonade
@@ -23,16 +24,16 @@ def method_of(ensemble=None, tx=None):
   return eonade.eonade(mlp.MLP((24, D)), tx, shape=(D,), ensemble=ensemble)
 
 
-def random_state(method):
-  state = method.init(jax.random.key(0), {'x': EVERY})
-  keys = iter(jax.random.split(jax.random.key(1), 30))
-  params = jax.tree.map(lambda p: jax.random.normal(next(keys), p.shape), state.params)
+def random_state(method, **more):
+  state = method.init(jax.random.key(0), {'x': EVERY, **more})
+  rng = np.random.default_rng(1)
+  params = jax.tree.map(lambda p: rng.normal(size=p.shape).astype('f4'), state.params)
   return state._replace(params=params)
 
 
 @pytest.mark.parametrize('ensemble', [None, [[3, 1, 0, 2]], ALL[::5]])
 def test_masses_sum_to_one_and_samples_have_them(ensemble):
-  method = method_of(ensemble)
+  method = compiled(method_of(ensemble))
   model = step_lib.model(random_state(method))
   p = np.exp(method.log_prob(model, None, EVERY))
   np.testing.assert_allclose(p.sum(), 1, rtol=1e-5)
@@ -44,14 +45,11 @@ def test_masses_sum_to_one_and_samples_have_them(ensemble):
 
 def test_every_class_has_a_law_of_its_own():
   condition = conditions.by_class(2)
-  method = eonade.eonade(
+  method = compiled(eonade.eonade(
     mlp.MLP((24, D)), optax.adam(5e-3), shape=(D,), ensemble=ALL[::7],
     condition=condition,
-  )  # fmt: skip
-  state = method.init(jax.random.key(0), {'x': EVERY, 'label': jnp.zeros(16, int)})
-  keys = iter(jax.random.split(jax.random.key(1), 30))
-  params = jax.tree.map(lambda p: jax.random.normal(next(keys), p.shape), state.params)
-  model = step_lib.model(state._replace(params=params))
+  ))  # fmt: skip
+  model = step_lib.model(random_state(method, label=np.zeros(16, int)))
   laws = []
   for one in range(2):
     label = jnp.full(16, one)
@@ -78,10 +76,10 @@ def test_the_ensemble_is_the_mean_of_joint_likelihoods():
 
 
 def test_the_loss_is_the_mean_over_all_orders_without_bias():
-  method = method_of(tx=optax.sgd(0.0))
+  method = compiled(method_of(tx=optax.sgd(0.0)))
   state = random_state(method)
   x = jnp.tile(EVERY[jnp.array([3, 10])], (2000, 1))
-  step = jax.jit(method.step)
+  step = method.step
   losses = [
     float(step(state, jax.random.key(i), {'x': x})[1]['loss']) for i in range(10)
   ]
@@ -95,7 +93,8 @@ def test_trained_orders_agree_on_the_law_of_the_data():
   atoms = jnp.array([[1, 1, 0, 0], [0, 1, 1, 0], [1, 0, 0, 1]])
   truth = jnp.array([0.5, 0.3, 0.2])
   x = atoms[jax.random.choice(jax.random.key(0), 3, (1500, 64), p=truth)]
-  method = method_of(ALL[::5], optax.adam(optax.cosine_decay_schedule(0.02, 1500)))
+  tx = optax.adam(optax.cosine_decay_schedule(0.02, 1500))
+  method = compiled(method_of(ALL[::5], tx))
   state = method.init(jax.random.key(1), {'x': x[0]})
   train = jax.jit(step_lib.train_step(method))
   state, _ = train(state, jax.random.key(2), {'x': x})

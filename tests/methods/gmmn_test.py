@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from compiled import compiled
 
 from gm_jax import base, priors
 from gm_jax.losses import discrepancy
@@ -24,8 +25,8 @@ def data(num, key, std=0.5):
 
 
 def train(method, batch, steps=400):
-  state = method.init(jax.random.key(0), batch(jax.random.key(1)))
-  batches = jax.vmap(batch)(jax.random.split(jax.random.key(2), steps))
+  state = jax.jit(method.init)(jax.random.key(0), batch(jax.random.key(1)))
+  batches = jax.jit(jax.vmap(batch))(jax.random.split(jax.random.key(2), steps))
   return jax.jit(step_lib.train_step(method))(state, jax.random.key(3), batches)
 
 
@@ -47,23 +48,25 @@ def test_a_linear_generator_gets_the_mean_and_covariance_of_a_gaussian():
 
 def test_a_step_is_down_the_gradient_of_the_papers_root():
   kernel = discrepancy.gaussian(std=1.0)
-  method = gmmn.gmmn(
+  method = compiled(gmmn.gmmn(
     mlp.MLP((2,)), optax.sgd(0.1), prior=lambda key, num: Z[:num],
     discrepancy=functools.partial(discrepancy.mmd_biased, kernel),
-  )  # fmt: skip
+  ))  # fmt: skip
   batch = data(5, jax.random.key(4))
   state = method.init(jax.random.key(0), batch)
   after, metrics = method.step(state, jax.random.key(1), batch)
   layer = state.params['generator']['Dense_0']
 
-  def root(weights):  # by loops, from the definition
+  def root(weights):  # from the definition
     fake = Z @ weights['kernel'] + weights['bias']
     k = lambda a, b: jnp.exp(-jnp.sum((a - b) ** 2) / 2)  # noqa: E731
-    mean = lambda x, y: sum(k(a, b) for a in x for b in y) / 25  # noqa: E731
+    pairs = [(i, j) for i in range(5) for j in range(5)]
+    first, second = np.array(pairs).T
+    mean = lambda x, y: jax.vmap(k)(x[first], y[second]).mean()  # noqa: E731
     x = batch['x']
     return jnp.sqrt(mean(x, x) + mean(fake, fake) - 2 * mean(x, fake))
 
-  loss, grads = jax.value_and_grad(root)(layer)
+  loss, grads = jax.jit(jax.value_and_grad(root))(layer)
   expected = jax.tree.map(lambda p, g: p - 0.1 * g, layer, grads)
   np.testing.assert_allclose(metrics['loss'], loss, rtol=1e-5)
   chex.assert_trees_all_close(after.params['generator']['Dense_0'], expected, rtol=1e-4)
@@ -100,12 +103,12 @@ def test_codes_are_matched_and_the_autoencoder_stays_as_it_was():
   first, before, second, state, _ = codes()
   assert state.step == before.step == 300
   keys = jax.random.split(jax.random.key(2), 400)
-  batches = jax.vmap(functools.partial(data, 128))(keys)
+  batches = jax.jit(jax.vmap(functools.partial(data, 128)))(keys)
   after, _ = jax.jit(step_lib.train_step(second))(state, jax.random.key(3), batches)
   chex.assert_trees_all_equal(
     after.extra['frozen']['autoencoder'], base.Model(before.params, before.extra)
   )
-  x = second.sample(step_lib.model(after), jax.random.key(8), 4000)
+  x = compiled(second).sample(step_lib.model(after), jax.random.key(8), 4000)
   np.testing.assert_allclose(x.mean(0), CENTER, atol=0.1)
   np.testing.assert_allclose(jnp.cov(x.T), 0.25 * np.eye(2), atol=0.08)
   # The samples are decoded, not the codes themselves.
@@ -116,11 +119,11 @@ def test_codes_are_matched_and_the_autoencoder_stays_as_it_was():
 def test_gradient_of_the_root_is_zero_where_both_are_the_same():
   x = data(8, jax.random.key(0))['x']
   kernel = discrepancy.gaussian(std=1.0)
-  root = functools.partial(discrepancy.mmd_biased, kernel, x)
+  root = jax.jit(functools.partial(discrepancy.mmd_biased, kernel, x))
   assert float(root(x)) < 1e-3
-  assert np.isfinite(jax.grad(root)(x)).all()
+  assert np.isfinite(jax.jit(jax.grad(root))(x)).all()
   exact = functools.partial(discrepancy.mmd_biased, lambda a, b: 0 * a @ b.T)
-  np.testing.assert_array_equal(jax.grad(exact)(x, x), 0 * x)
+  np.testing.assert_array_equal(jax.jit(jax.grad(exact))(x, x), 0 * x)
   y = data(6, jax.random.key(1), std=1.0)['x']
   squared = discrepancy.mmd2_biased(kernel, x, y)
   np.testing.assert_allclose(root(y) ** 2, squared, rtol=1e-6)

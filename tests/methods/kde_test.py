@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 from scipy import special, stats
 
 from gm_jax.methods import kde
@@ -31,7 +32,7 @@ def test_density_is_the_mean_of_gaussians(num, dim, std):
 
 def test_an_epoch_of_any_batches_is_the_fit_and_integrates_to_one():
   x = jnp.array([[-1.0], [0.5], [0.7], [2.0]])
-  method = kde.kde((1,), 4, std=0.3)
+  method = compiled(kde.kde((1,), 4, std=0.3))
   grid = jnp.linspace(-4, 5, 4001)[:, None]
   values = []
   for size in (1, 2, 4):
@@ -47,7 +48,7 @@ def test_an_epoch_of_any_batches_is_the_fit_and_integrates_to_one():
 
 
 def test_half_a_fit_counts_only_what_it_has():
-  method = kde.kde((1,), 10, std=0.5)
+  method = compiled(kde.kde((1,), 10, std=0.5))
   x = jnp.array([[1.0], [3.0]])
   model, _ = fit(method, x, 2)
   expected = np.log(stats.norm.pdf(0.0, [1.0, 3.0], 0.5).mean())

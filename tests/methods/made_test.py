@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from compiled import compiled
 
 from gm_jax import conditions
 from gm_jax.losses import likelihood
@@ -22,18 +23,19 @@ ORDERS = [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 0, 4, 1, 3]]
 
 def method_of(num_sets, mask_orders=None, condition=None):
   masks, found = made.mask_sets(0, D, (14,), num_sets=num_sets, mask_orders=mask_orders)
-  return made.made(
+  method = made.made(
     network.MADE(D, (14,)), optax.adam(0.02), shape=(D,), masks=masks,
     mask_orders=found, likelihood=likelihood.bernoulli, draw=sampler.bernoulli,
     condition=condition,
-  ), masks  # fmt: skip
+  )  # fmt: skip
+  return compiled(method), masks
 
 
 def random_model(method, batch):
   state = method.init(jax.random.key(0), batch)
-  keys = iter(jax.random.split(jax.random.key(1), 30))
+  rng = np.random.default_rng(0)
   params = jax.tree.map(
-    lambda p: 2 * jax.random.normal(next(keys), p.shape), state.params
+    lambda p: 2 * rng.normal(size=p.shape).astype('f4'), state.params
   )
   return step_lib.model(state._replace(params=params))
 
@@ -55,10 +57,9 @@ def test_the_mean_of_conditionals_over_orders_is_no_likelihood():
   method, masks = method_of(3, ORDERS)
   model = random_model(method, {'x': EVERY})
   module = network.MADE(D, (14,))
+  apply = jax.jit(module.apply)
   logits = [
-    module.apply(
-      {'params': model.params}, EVERY, jax.tree.map(lambda m, i=i: m[i], masks)
-    )
+    apply({'params': model.params}, EVERY, jax.tree.map(lambda m, i=i: m[i], masks))
     for i in range(3)
   ]
   wrong = jnp.exp(likelihood.bernoulli(sum(logits) / 3, EVERY))
@@ -72,13 +73,13 @@ def test_one_condition_one_law():
   method, _ = method_of(2, condition=conditions.by_class(2))
   batch = {'x': EVERY, 'label': jnp.zeros(len(EVERY), jnp.int32)}
   model = random_model(method, batch)
-  laws = [
+  masses = [
     np.exp(method.log_prob(model, None, EVERY, condition=jnp.full(2**D, c)))
     for c in range(2)
   ]
-  for law in laws:
-    np.testing.assert_allclose(law.sum(), 1, rtol=1e-5)
-  assert np.abs(laws[0] - laws[1]).sum() > 0.2
+  for mass in masses:
+    np.testing.assert_allclose(mass.sum(), 1, rtol=1e-5)
+  assert np.abs(masses[0] - masses[1]).sum() > 0.2
 
 
 def test_training_reaches_the_entropy_of_what_it_can_hold():

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 from scipy import special, stats
 from sklearn import mixture as sklearn_mixture
 
@@ -30,7 +31,7 @@ def binary(num):
 
 
 def run(method, x, epochs, size):
-  state = method.init(jax.random.key(2), {'x': x})
+  state = jax.jit(method.init)(jax.random.key(2), {'x': x})
   step, means = jax.jit(method.step), []
   for _ in range(epochs):
     each = []
@@ -43,7 +44,7 @@ def run(method, x, epochs, size):
 
 def test_an_iteration_is_numpys():
   x = points(jax.random.key(0), 60)
-  method = mixture.mixture(mixture.gaussians(), (2,), K)
+  method = compiled(mixture.mixture(mixture.gaussians(), (2,), K))
   state = method.init(jax.random.key(2), {'x': x})
   mean, std = (np.asarray(t, float) for t in state.extra['theta'])
   each = stats.norm.logpdf(np.asarray(x)[:, None], mean, std).sum(-1) - np.log(K)
@@ -64,7 +65,7 @@ def test_an_iteration_is_numpys():
 
 def test_it_ends_where_scikit_learn_does():
   x = points(jax.random.key(0), 600)
-  method = mixture.mixture(mixture.gaussians(), (2,), K)
+  method = compiled(mixture.mixture(mixture.gaussians(), (2,), K))
   state = method.init(jax.random.key(2), {'x': x})
   theirs = sklearn_mixture.GaussianMixture(
     K, covariance_type='diag', reg_covar=0, tol=1e-9, max_iter=300,
@@ -100,7 +101,7 @@ def test_an_epoch_in_any_batches_is_one_iteration(kind):
 
 def test_bernoulli_mixtures_sum_to_one_and_find_two_kinds():
   x = binary(4000)
-  method = mixture.mixture(mixture.bernoullis(), (5,), 2)
+  method = compiled(mixture.mixture(mixture.bernoullis(), (5,), 2))
   state, means = run(method, x, 60, 4000)
   every = jnp.array(list(itertools.product(range(2), repeat=5)))
   p = np.exp(method.log_prob(step_lib.model(state), None, every))
@@ -116,7 +117,7 @@ def test_bernoulli_mixtures_sum_to_one_and_find_two_kinds():
 
 def test_a_component_on_one_point_keeps_its_width():
   x = jnp.array([[0.0], [5.0], [5.1], [5.2]])
-  method = mixture.mixture(mixture.gaussians(least_std=0.05), (1,), 2)
+  method = compiled(mixture.mixture(mixture.gaussians(least_std=0.05), (1,), 2))
   state = method.init(jax.random.key(0), {'x': x})
   theta = jnp.array([[0.0], [5.1]]), jnp.array([[0.2], [0.2]])
   state = state._replace(extra={**state.extra, 'theta': theta})

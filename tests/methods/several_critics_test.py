@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from compiled import compiled
 
 from gm_jax import augmentation, priors
 from gm_jax.losses import adversarial, f_divergence
@@ -61,15 +62,18 @@ def linear(weights, x):
 
 
 def descend(weights, loss):
-  return jax.tree.map(lambda p, d: p - RATE * d, weights, jax.grad(loss)(weights))
+  def moved(weights):
+    return jax.tree.map(lambda p, d: p - RATE * d, weights, jax.grad(loss)(weights))
+
+  return jax.jit(moved)(weights)
 
 
 def test_a_step_of_d2gan():
   sgd = optax.sgd(RATE)
-  method = d2gan.d2gan(
+  method = compiled(d2gan.d2gan(
     mlp.MLP((2,)), mlp.MLP((1,)), mlp.MLP((1,)), sgd, sgd, sgd, prior=fixed_prior,
     alpha=0.5, beta=0.25,
-  )  # fmt: skip
+  ))  # fmt: skip
   state = method.init(jax.random.key(2), {'x': X})
   after, _ = method.step(state, jax.random.key(3), {'x': X})
   names = 'generator', 'discriminator', 'reverse_discriminator'
@@ -109,10 +113,10 @@ def test_softmax_weights_go_from_the_mean_to_the_largest():
 @pytest.mark.parametrize('combine', [gman.mean, gman.maximum, gman.softmax_weighted(2)])
 def test_a_step_of_gman(combine):
   sgd = optax.sgd(RATE)
-  method = gman.gman(
+  method = compiled(gman.gman(
     mlp.MLP((2,)), mlp.MLP((1,)), sgd, sgd, prior=fixed_prior, num_discriminators=3,
     combine=combine, game=adversarial.NON_SATURATING,
-  )  # fmt: skip
+  ))  # fmt: skip
   state = method.init(jax.random.key(2), {'x': X})
   after, _ = method.step(state, jax.random.key(3), {'x': X})
   g, critics = state.params['generator'], state.params['discriminator']
@@ -153,8 +157,10 @@ def test_strength_follows_the_sign_of_what_the_critic_is_sure_of():
   images = jax.random.normal(jax.random.key(4), (8, 2, 2, 1))
   critic = remedies.AdaptivelyAugmented(mlp.MLP((1,)), augmentation.brightness)
   still = optax.sgd(0.0)  # the critic stays as it is
-  method = ada_gan.ada_gan(
-    Flat((4,)), critic, still, still, prior=priors.normal(3), target=0.6, rate=0.25
+  method = compiled(
+    ada_gan.ada_gan(
+      Flat((4,)), critic, still, still, prior=priors.normal(3), target=0.6, rate=0.25
+    )
   )
   state = method.init(jax.random.key(5), {'x': images})
   strengths = []
@@ -189,6 +195,7 @@ def test_the_f_gan_of_gans_divergence_is_the_minimax_gan():
   theirs = gan.gan(*parts, game=adversarial.MINIMAX, prior=fixed_prior)
   state = ours.init(jax.random.key(7), {'x': X})
   found, expected = (
-    method.step(state, jax.random.key(8), {'x': X})[0] for method in (ours, theirs)
+    compiled(method).step(state, jax.random.key(8), {'x': X})[0]
+    for method in (ours, theirs)
   )
   chex.assert_trees_all_close(found.params, expected.params, rtol=1e-5)

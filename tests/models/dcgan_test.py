@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import weights
 
 from gm_jax.models import dcgan, layers
 
@@ -69,14 +70,10 @@ def test_down_convolution_and_its_gradients_equal_lax(shape):
 def test_convolutions_take_the_parameters_of_the_library(library, ours, use_bias):
   library, ours = library(3, (4, 4), use_bias=use_bias), ours(3, use_bias=use_bias)
   x = jax.random.normal(jax.random.key(0), (2, 6, 6, 8))
-  variables = library.init(jax.random.key(1), x)
-  variables = jax.tree.map(lambda v: v + 0.1, variables)
-  assert jax.tree.map(jnp.shape, variables) == jax.tree.map(
-    jnp.shape, ours.init(jax.random.key(1), x)
-  )
-  np.testing.assert_allclose(
-    ours.apply(variables, x), library.apply(variables, x), rtol=1e-5, atol=1e-5
-  )
+  variables = weights.drawn(library, x, std=0.1)
+  chex.assert_trees_all_equal_shapes(variables, weights.drawn(ours, x))
+  found, expected = (jax.jit(f.apply)(variables, x) for f in (ours, library))
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_convolutions_refuse_other_shapes():
@@ -185,7 +182,8 @@ def test_spectral_norm_of_convolutions():
     _, new = critic.apply(state, x, train=True, mutable=['spectral'])
     return new['spectral'], None
 
-  spectral, _ = jax.lax.scan(step, variables['spectral'], length=300)
+  run = jax.jit(functools.partial(jax.lax.scan, step, length=300))
+  spectral, _ = run(variables['spectral'])
   sigmas = {k[-1].key: v for k, v in jax.tree.leaves_with_path(spectral)}
   for layer in ('Conv_0', 'Dense_0'):
     kernel = np.asarray(variables['params'][layer]['kernel'])

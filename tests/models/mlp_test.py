@@ -9,30 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import weights
 
 from gm_jax.models import mlp
 
 
-def weights(variables, i):
-  dense = variables['params'][f'Dense_{i}']
-  return np.asarray(dense['kernel'], float), np.asarray(dense['bias'], float)
-
-
-def randomized(variables):
-  """Parameters drawn anew, so that biases are not zero."""
-  leaves, tree = jax.tree.flatten(variables)
-  keys = jax.random.split(jax.random.key(9), len(leaves))
-  leaves = [jax.random.normal(k, v.shape) for k, v in zip(keys, leaves, strict=True)]
-  return jax.tree.unflatten(tree, leaves)
+def dense(variables, i):
+  layer = variables['params'][f'Dense_{i}']
+  return np.asarray(layer['kernel'], float), np.asarray(layer['bias'], float)
 
 
 def test_mlp_against_numpy():
   module = mlp.MLP((7, 6, 3), activation=jnp.tanh, input_scale=0.25)
   x = jax.random.normal(jax.random.key(0), (4, 2, 5))
-  variables = randomized(module.init(jax.random.key(1), x))
+  variables = weights.drawn(module, x)
   h = 0.25 * np.asarray(x, float).reshape(4, 10)
   for i in range(3):
-    kernel, bias = weights(variables, i)
+    kernel, bias = dense(variables, i)
     h = h @ kernel + bias
     h = np.tanh(h) if i < 2 else h
   np.testing.assert_allclose(
@@ -43,18 +36,19 @@ def test_mlp_against_numpy():
 def test_maxout_is_the_maximum_of_linear_pieces():
   module = mlp.MaxoutMLP((4, 2), num_pieces=3)
   x = jax.random.normal(jax.random.key(0), (5, 6))
-  variables = randomized(module.init(jax.random.key(1), x))
-  kernel, bias = weights(variables, 0)
+  variables = weights.drawn(module, x)
+  kernel, bias = dense(variables, 0)
   pieces = [np.asarray(x, float) @ kernel[:, p::3] + bias[p::3] for p in range(3)]
-  kernel, bias = weights(variables, 1)
+  kernel, bias = dense(variables, 1)
   expected = np.maximum.reduce(pieces) @ kernel + bias
-  np.testing.assert_allclose(module.apply(variables, x), expected, rtol=1e-4)
+  found = jax.jit(module.apply)(variables, x)
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_maxout_is_convex_and_not_linear():
   module = mlp.MaxoutMLP((4, 1), num_pieces=3)
   x, y = jax.random.normal(jax.random.key(0), (2, 500, 6))
-  variables = jax.tree.map(jnp.abs, module.init(jax.random.key(1), x))
+  variables = jax.tree.map(np.abs, weights.drawn(module, x))
   f = jax.jit(lambda x: module.apply(variables, x))
   gap = (f(x) + f(y)) / 2 - f((x + y) / 2)
   assert gap.min() > -1e-5
@@ -73,17 +67,18 @@ def power_iterated(module, variables, x, num):
     _, new = module.apply(variables_, x, train=True, mutable=['spectral'])
     return new['spectral'], None
 
-  spectral, _ = jax.lax.scan(step, variables['spectral'], length=num)
+  run = jax.jit(functools.partial(jax.lax.scan, step, length=num))
+  spectral, _ = run(variables['spectral'])
   return {**variables, 'spectral': spectral}
 
 
 def test_spectral_norm_divides_by_the_top_singular_value():
   module = mlp.MLP((7,), use_bias=False, spectral_norm=True)
   eye = jnp.eye(12)
-  variables = module.init(jax.random.key(0), eye)
+  variables = jax.jit(module.init)(jax.random.key(0), eye)
   variables['params'] = jax.tree.map(lambda v: 3 * v, variables['params'])
   variables = power_iterated(module, variables, eye, 300)
-  normalized = module.apply(variables, eye)  # the kernel itself
+  normalized = jax.jit(module.apply)(variables, eye)  # the kernel itself
   kernel = np.asarray(variables['params']['Dense_0']['kernel'], float)
   top = np.linalg.svd(kernel, compute_uv=False)[0]
   assert top > 2
@@ -94,11 +89,12 @@ def test_spectral_norm_divides_by_the_top_singular_value():
 def test_spectral_statistics_move_only_in_training():
   module = mlp.MLP((7, 5), spectral_norm=True)
   x = jax.random.normal(jax.random.key(1), (3, 12))
-  variables = module.init(jax.random.key(0), x)
+  variables = jax.jit(module.init)(jax.random.key(0), x)
   # The first estimate after `init` is 1, as the variable is: see the layer.
   variables['params'] = jax.tree.map(lambda v: 3 * v, variables['params'])
-  _, same = module.apply(variables, x, mutable=['spectral'])
-  _, moved = module.apply(variables, x, train=True, mutable=['spectral'])
+  apply = jax.jit(module.apply, static_argnames=('train', 'mutable'))
+  _, same = apply(variables, x, mutable='spectral')
+  _, moved = apply(variables, x, train=True, mutable='spectral')
   before = jax.tree.leaves(variables['spectral'])
   for old, kept, new in zip(before, *map(jax.tree.leaves, (same, moved)), strict=True):
     np.testing.assert_array_equal(old, kept)
@@ -110,9 +106,11 @@ def test_spectral_network_is_one_lipschitz():
     (32, 32, 1), kernel_init=jax.nn.initializers.normal(), spectral_norm=True
   )
   x = jax.random.normal(jax.random.key(1), (256, 4))
-  variables = module.init(jax.random.key(0), x)
+  variables = jax.jit(module.init)(jax.random.key(0), x)
   variables = power_iterated(module, variables, x, 200)
-  slope = jax.vmap(jax.grad(lambda x: module.apply(variables, x[None])[0, 0]))(x)
+  slope = jax.jit(jax.vmap(jax.grad(lambda x: module.apply(variables, x[None])[0, 0])))(
+    x
+  )
   norm = np.linalg.norm(slope, axis=-1)
   assert 1e-3 < norm.max() < 1 + 1e-3
 
@@ -128,8 +126,8 @@ def test_spectral_network_is_one_lipschitz():
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32(make):
   x = jax.random.normal(jax.random.key(0), (32, 16))
   half, whole = make(dtype=jnp.bfloat16), make()
-  variables = half.init(jax.random.key(1), x)
-  chex.assert_trees_all_equal(variables, whole.init(jax.random.key(1), x))
+  variables, same = (jax.jit(m.init)(jax.random.key(1), x) for m in (half, whole))
+  chex.assert_trees_all_equal(variables, same)
   assert {v.dtype for v in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
   outputs, slopes = {}, {}
   for name, module in (('half', half), ('whole', whole)):
@@ -138,10 +136,10 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32(make):
       y = module.apply({**variables, 'params': params}, x)
       return jnp.mean(y**2), y
 
-    slopes[name], outputs[name] = jax.grad(loss, has_aux=True)(variables['params'])
-    products = re.findall(r':(\w+)\[[\d,]+\] = dot_general', str(
-      jax.make_jaxpr(loss)(variables['params'])
-    ))  # fmt: skip
+    gradient = jax.jit(jax.grad(loss, has_aux=True))
+    slopes[name], outputs[name] = gradient(variables['params'])
+    text = str(jax.make_jaxpr(loss)(variables['params']))
+    products = re.findall(r':(\w+)\[[\d,]+\] = dot_general', text)
     assert ('bf16' in products) == (name == 'half')
     assert ('f32' in products) == (name == 'whole' or 'spectral' in variables)
   # Unit roundoff is 2^-8 = 0.004; a few layers of sums add up to a few of it.
@@ -154,6 +152,5 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32(make):
 def test_wider_numbers_stay_wide():
   with jax.enable_x64(True):
     x = jnp.ones((2, 3), jnp.float64)
-    variables = mlp.MLP((4, 1)).init(jax.random.key(0), x)
-    wide = jax.tree.map(lambda v: v.astype(jnp.float64), variables)
+    wide = jax.tree.map(np.float64, weights.drawn(mlp.MLP((4, 1)), x))
     assert mlp.MLP((4, 1)).apply(wide, x).dtype == jnp.float64

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import weights
 
 from gm_jax.losses import likelihood
 from gm_jax.models import pixelcnn
@@ -18,23 +19,24 @@ PLAIN = pixelcnn.PixelCNN(H, W, LEVELS, features=4, num_layers=4, radius=1)
 both = pytest.mark.parametrize('module', [MODULE, PLAIN], ids=['gated', 'plain'])
 
 
-def variables(module, condition=None):
-  keys = iter(jax.random.split(jax.random.key(1), 80))
+def variables(module, features=0):
+  """Of a module on so many conditioning numbers."""
   pixel = () if module.channels is None else (module.channels,)
-  x = jnp.zeros((2, module.height * module.width, *pixel), jnp.int32)
-  given = None if condition is None else condition[:2]
-  start = module.init(jax.random.key(0), x, given)
-  return jax.tree.map(lambda p: p + 0.5 * jax.random.normal(next(keys), p.shape), start)
+  x = np.zeros((2, module.height * module.width, *pixel), np.int32)
+  return weights.drawn(
+    module, x, np.zeros((2, features)) if features else None, std=0.6
+  )
+
+
+def applied(module, x, *args):
+  return jax.jit(module.apply)(variables(module), x, *args)
 
 
 def seen(module, x):
   """[output, input]: whether a change of the input moves the output."""
-  found = functools.partial(module.apply, variables(module))
-  plain, rows = found(x[None])[0], []
-  for i in range(x.size):
-    moved = jnp.abs(found(x.at[i].set((x[i] + 1) % LEVELS)[None])[0] - plain)
-    rows.append(np.asarray(moved).max(1) > 1e-6)
-  return np.stack(rows, 1)
+  changed = jnp.where(jnp.eye(x.size, dtype=bool), (x + 1) % LEVELS, x)
+  plain, *found = np.asarray(applied(module, jnp.concatenate([x[None], changed])))
+  return (np.abs(np.stack(found, 1) - plain[:, None]) > 1e-6).any(-1)
 
 
 def test_nothing_after_is_seen_and_no_pixel_in_reach_is_missed():
@@ -49,10 +51,10 @@ def test_nothing_after_is_seen_and_no_pixel_in_reach_is_missed():
 def test_one_stack_is_blind_to_what_lies_above_to_the_right():
   x = jax.random.randint(jax.random.key(3), (H * W,), 0, LEVELS)
   expected = np.zeros((H * W, H * W), bool)
-  for out, given in itertools.product(range(H * W), repeat=2):
-    (row, column), (r, c) = divmod(out, W), divmod(given, W)
+  for out, before in itertools.product(range(H * W), repeat=2):
+    (row, column), (r, c) = divmod(out, W), divmod(before, W)
     # A step up is at most a step to the right, the first layer's included.
-    expected[out, given] = given < out and (r == row or c - column <= row - r)
+    expected[out, before] = before < out and (r == row or c - column <= row - r)
   assert (expected != np.tril(np.ones_like(expected), -1)).any()
   np.testing.assert_array_equal(seen(PLAIN, x), expected)
 
@@ -60,7 +62,7 @@ def test_one_stack_is_blind_to_what_lies_above_to_the_right():
 def test_masses_sum_to_one():
   module = pixelcnn.GatedPixelCNN(2, 3, 2, features=4, num_layers=2, radius=1)
   every = jnp.array(list(itertools.product(range(2), repeat=6)))
-  logits = module.apply(variables(module), every)
+  logits = applied(module, every)
   p = jnp.exp(likelihood.categorical(logits, every))
   np.testing.assert_allclose(p.sum(), 1, rtol=1e-5)
 
@@ -70,26 +72,35 @@ def test_masses_sum_to_one():
 def test_the_cache_gives_the_full_passes_logits_and_the_same_samples(
   module, conditional
 ):
-  given = jax.random.normal(jax.random.key(5), (12, 2)) if conditional else None
-  bound = functools.partial(module.apply, variables(module, given))
+  condition = jax.random.normal(jax.random.key(5), (12, 2)) if conditional else None
+  bound = functools.partial(module.apply, variables(module, 2 * conditional))
   x = jax.random.randint(jax.random.key(2), (12, H * W), 0, LEVELS)
-  full = bound(x, given)
-  update = jax.jit(functools.partial(bound, method='update'))
-  memory = bound(12, given, method='start')
-  for i in range(H * W):
-    logits = bound(memory, i, method='conditional')
-    np.testing.assert_allclose(logits, full[:, i], rtol=1e-3, atol=1e-3)
-    memory = update(memory, jnp.array(i), x[:, i])
-  key = jax.random.key(3)
-  fast = sampler.cached(
-    functools.partial(bound, method='conditional'),
-    functools.partial(bound, method='update'),
-    bound(12, given, method='start'), key, H * W, draw=sampler.categorical,
-  )  # fmt: skip
-  slow = sampler.naive(
-    lambda x: bound(x, given), key, H * W, 12, draw=sampler.categorical
-  )
-  np.testing.assert_array_equal(fast, slow)
+  full = jax.jit(bound)(x, condition)
+
+  @jax.jit
+  def one_by_one(x):
+    def one(memory, i):
+      logits = bound(memory, i, method='conditional')
+      return bound(memory, i, x[:, i], method='update'), logits
+
+    memory = bound(12, condition, method='start')
+    return jax.lax.scan(one, memory, jnp.arange(H * W))[1]
+
+  found = jnp.moveaxis(one_by_one(x), 0, 1)
+  np.testing.assert_allclose(found, full, rtol=1e-3, atol=1e-3)
+
+  @jax.jit
+  def both_samples(key):
+    fast = sampler.cached(
+      functools.partial(bound, method='conditional'),
+      functools.partial(bound, method='update'),
+      bound(12, condition, method='start'), key, H * W, draw=sampler.categorical,
+    )  # fmt: skip
+    return fast, sampler.naive(
+      lambda x: bound(x, condition), key, H * W, 12, draw=sampler.categorical
+    )
+
+  np.testing.assert_array_equal(*both_samples(jax.random.key(3)))
 
 
 @pytest.mark.parametrize('network', [pixelcnn.PixelCNN, pixelcnn.GatedPixelCNN])
@@ -99,40 +110,52 @@ def test_pixels_of_three_channels_from_the_cache_are_the_naive_ones(network):
     outputs=likelihood.num_pixel_parameters(2, 3),
   )  # fmt: skip
   bound = functools.partial(module.apply, variables(module))
-  key, draw = jax.random.key(3), sampler.pixels(3, LEVELS)
-  fast = sampler.cached(
-    functools.partial(bound, method='conditional'),
-    functools.partial(bound, method='update'),
-    bound(40, method='start'), key, 6, draw=draw,
-  )  # fmt: skip
-  slow = sampler.naive(bound, key, 6, 40, draw=draw, event=(3,))
+  draw = sampler.pixels(3, LEVELS)
+
+  @jax.jit
+  def both_samples(key):
+    fast = sampler.cached(
+      functools.partial(bound, method='conditional'),
+      functools.partial(bound, method='update'),
+      bound(40, method='start'), key, 6, draw=draw,
+    )  # fmt: skip
+    return fast, sampler.naive(bound, key, 6, 40, draw=draw, event=(3,))
+
+  fast, slow = both_samples(jax.random.key(3))
   assert fast.shape == (40, 6, 3) and len(np.unique(fast)) == LEVELS
   np.testing.assert_array_equal(fast, slow)
 
 
 def test_dropout_is_of_training_alone():
   module = pixelcnn.PixelCNN(H, W, LEVELS, features=8, dropout=0.5)
-  weights, x = variables(module), jnp.zeros((2, H * W), jnp.int32)
+  values, x = variables(module), jnp.zeros((2, H * W), jnp.int32)
   rngs = {'dropout': jax.random.key(0)}
-  plain = module.apply(weights, x)
-  np.testing.assert_array_equal(plain, module.apply(weights, x, rngs=rngs))
-  assert jnp.abs(plain - module.apply(weights, x, train=True, rngs=rngs)).max() > 0.01
+
+  @functools.partial(jax.jit, static_argnames='train')
+  def apply(rngs, train=False):
+    return module.apply(values, x, train=train, rngs=rngs)
+
+  plain = apply(None)
+  np.testing.assert_array_equal(plain, apply(rngs))
+  assert jnp.abs(plain - apply(rngs, train=True)).max() > 0.01
 
 
 def test_taps_are_a_convolution():
   x = jax.random.normal(jax.random.key(0), (2, 5, 6, 3))
   offsets = tuple(itertools.product((-1, 0, 1), (-1, 0, 1)))
   taps = pixelcnn.Taps(offsets, 4)
-  weights = taps.init(jax.random.key(1), x)
-  kernel = weights['params']['kernel'].reshape(3, 3, 3, 4)
+  variables = weights.drawn(taps, x, std=0.2)
+  kernel = variables['params']['kernel'].reshape(3, 3, 3, 4)
   expected = jax.lax.conv_general_dilated(
     x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
   )
-  full = taps.apply(weights, x)
+  expected += variables['params']['bias']
+  apply = jax.jit(taps.apply)
+  full = apply(variables, x)
   np.testing.assert_allclose(full, expected, rtol=1e-4, atol=1e-5)
-  one = taps.apply(weights, x, jnp.array(3), jnp.array(4))
+  one = apply(variables, x, jnp.array(3), jnp.array(4))
   np.testing.assert_allclose(one[:, 0, 0], full[:, 3, 4], rtol=1e-4, atol=1e-5)
-  row = taps.apply(weights, x, jnp.array(2))
+  row = apply(variables, x, jnp.array(2))
   np.testing.assert_allclose(row[:, 0], full[:, 2], rtol=1e-4, atol=1e-5)
 
 

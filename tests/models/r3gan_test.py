@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import weights
 
 from gm_jax.models import layers, r3gan
 
@@ -26,6 +27,7 @@ def test_grouped_convolution_and_its_gradients_equal_lax(groups, size):
 
   cotangent = jax.random.normal(jax.random.key(2), (2, 4, 5, 12))
 
+  @functools.partial(jax.jit, static_argnums=0)
   def with_gradients(f):
     y, pull = jax.vjp(f, x, kernel)
     return y, *pull(cotangent)
@@ -35,54 +37,54 @@ def test_grouped_convolution_and_its_gradients_equal_lax(groups, size):
 
 
 def test_resampling_keeps_constants_means_and_straight_lines():
-  line = jnp.broadcast_to(jnp.arange(8.0)[:, None, None], (1, 8, 8, 1))
-  down, up = r3gan.downsample(line), r3gan.upsample(line)
+  downsample, upsample = jax.jit(r3gan.downsample), jax.jit(r3gan.upsample)
+  line = np.broadcast_to(np.arange(8.0)[:, None, None], (1, 8, 8, 1)).astype('f4')
+  down, up = downsample(line), upsample(line)
   np.testing.assert_allclose(down[0, 1:-1, 0, 0], [2.5, 4.5], rtol=1e-6)
   middle = up[0, 1:-1, 4, 0]  # quarters between, twice as many
   np.testing.assert_allclose(middle, np.arange(14) / 2 + 0.25, rtol=1e-6)
-  x = jax.random.normal(jax.random.key(0), (2, 4, 6, 3))
-  np.testing.assert_allclose(r3gan.upsample(x).mean((1, 2)), x.mean((1, 2)), atol=1e-6)
-  ones = jnp.ones((1, 6, 6, 1))
-  np.testing.assert_allclose(r3gan.downsample(ones), jnp.ones((1, 3, 3, 1)), rtol=1e-6)
+  x = np.random.default_rng(0).normal(size=(2, 4, 6, 3)).astype('f4')
+  means = np.asarray(upsample(x)).mean((1, 2))
+  np.testing.assert_allclose(means, x.mean((1, 2)), atol=1e-6)
+  ones = np.ones((1, 6, 6, 1), 'f4')
+  np.testing.assert_allclose(downsample(ones), np.ones((1, 3, 3, 1)), rtol=1e-6)
 
 
 def test_networks_begin_as_their_resamplings():
   z = jax.random.normal(jax.random.key(1), (5, 7))
   generator = r3gan.Generator(8, 1, (16, 16), blocks=1)
-  weights = generator.init(jax.random.key(0), z)['params']
-  start = weights['basis'] * (z @ weights['Dense_0']['kernel'])[:, None, None]
-  expected = r3gan.upsample(start) @ weights['Dense_1']['kernel']
-  x = generator.apply({'params': weights}, z)
+  params = jax.jit(generator.init)(jax.random.key(0), z)['params']
+  start = params['basis'] * (z @ params['Dense_0']['kernel'])[:, None, None]
+  expected = r3gan.upsample(start) @ params['Dense_1']['kernel']
+  x = jax.jit(generator.apply)({'params': params}, z)
   np.testing.assert_allclose(x, expected, rtol=1e-5, atol=1e-5)
 
   critic = r3gan.Discriminator((16, 16), blocks=1)
-  weights = critic.init(jax.random.key(2), x)['params']
-  features = r3gan.downsample(x @ weights['Dense_0']['kernel'])
-  features = (features * weights['head']).sum((1, 2))
-  expected = features @ weights['Dense_1']['kernel']
+  params = jax.jit(critic.init)(jax.random.key(2), x)['params']
+  features = r3gan.downsample(x @ params['Dense_0']['kernel'])
+  features = (features * params['head']).sum((1, 2))
+  expected = features @ params['Dense_1']['kernel']
   np.testing.assert_allclose(
-    critic.apply({'params': weights}, x), expected, rtol=1e-4, atol=1e-4
+    jax.jit(critic.apply)({'params': params}, x), expected, rtol=1e-4, atol=1e-4
   )
 
 
 def test_a_block_is_the_formula():
-  x = jax.random.normal(jax.random.key(0), (2, 4, 4, 6))
+  x = np.random.default_rng(0).normal(size=(2, 4, 4, 6)).astype('f4')
   block = r3gan.Block(num_blocks=4, group_size=4)
-  weights = block.init(jax.random.key(1), x)['params']
-  keys = iter(jax.random.split(jax.random.key(2), 5))
-  weights = jax.tree.map(lambda w: jax.random.normal(next(keys), w.shape), weights)
+  params = weights.drawn(block, x)['params']
 
   def rectified(v):
     return np.where(v > 0, v, 0.2 * v)
 
-  y = rectified(x @ weights['Dense_0']['kernel'] + weights['bias_0'])
+  y = rectified(x @ params['Dense_0']['kernel'] + params['bias_0'])
   y = jax.lax.conv_general_dilated(
-    y, weights['grouped'], (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    y, params['grouped'], (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     feature_group_count=3,
   )  # fmt: skip
-  expected = x + rectified(y + weights['bias_1']) @ weights['Dense_1']['kernel']
+  expected = x + rectified(y + params['bias_1']) @ params['Dense_1']['kernel']
   np.testing.assert_allclose(
-    block.apply({'params': weights}, x), expected, rtol=1e-4, atol=1e-4
+    jax.jit(block.apply)({'params': params}, x), expected, rtol=1e-4, atol=1e-4
   )
 
 
@@ -90,14 +92,15 @@ def test_kernels_begin_as_deep_as_the_network_is():
   # std^2 = 2 / (1 + 0.2^2) / sqrt(L) / fan-in, and the last is zero.
   x = jnp.zeros((1, 4, 4, 128))
   for num_blocks in (1, 16):
-    weights = r3gan.Block(num_blocks, 32).init(jax.random.key(0), x)['params']
+    block = r3gan.Block(num_blocks, 32)
+    params = jax.jit(block.init)(jax.random.key(0), x)['params']
     for kernel, fan_in in (
-      (weights['Dense_0']['kernel'], 128),
-      (weights['grouped'], 9 * 32),
+      (params['Dense_0']['kernel'], 128),
+      (params['grouped'], 9 * 32),
     ):
       expected = np.sqrt(2 / 1.04 / np.sqrt(num_blocks) / fan_in)
       np.testing.assert_allclose(kernel.std(), expected, rtol=0.02)
-    assert not weights['Dense_1']['kernel'].any()
+    assert not params['Dense_1']['kernel'].any()
 
 
 @pytest.mark.parametrize('size', [8, 16, 28, 32, 64])

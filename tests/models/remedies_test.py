@@ -6,17 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import weights
 
 from gm_jax import augmentation
 from gm_jax.models import mlp, remedies
 
-X = jax.random.normal(jax.random.key(0), (8, 3))
-IMAGES = jax.random.normal(jax.random.key(1), (6, 8, 8, 1))
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(8, 3)).astype(np.float32)
+IMAGES = RNG.normal(size=(6, 8, 8, 1)).astype(np.float32)
 
 
 def packed(num):
   critic = remedies.Packed(mlp.MLP((5, 1)), num)
-  return critic, critic.init(jax.random.key(2), X)
+  return critic, weights.drawn(critic, X)
 
 
 @pytest.mark.parametrize('num', [1, 2, 4])
