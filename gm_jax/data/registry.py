@@ -98,6 +98,9 @@ def load(name: str, *, data_dir: str | None = None, **options) -> dataset.Datase
   kind, _, rest = plain.partition(':')
   factory = _factory(kind, rest, plain, data_dir)
   data = _make(factory, plain, options)
+  if not data.fingerprint:  # of a set that does not make its own
+    fingerprint = dataset.checksum(plain, sorted(options.items()))
+    data = data._replace(fingerprint=fingerprint)
   return data._replace(name=name) if kind in _JOINERS else data
 
 

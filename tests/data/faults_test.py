@@ -10,6 +10,7 @@ from array_record.python import array_record_data_source, array_record_module
 from PIL import Image, PngImagePlugin
 
 from gm_jax.data import dataset, folder, images, npz, registry, splits, tfds, toy
+from gm_jax.tasks import quality
 
 RNG = np.random.default_rng(0)
 TURNED = 6  # the camera lay on its side
@@ -333,6 +334,14 @@ def test_every_split_has_what_it_needs(num):
   sizes = splits.tenths(num, 'examples')
   assert sum(sizes.values()) == num and min(sizes.values()) >= 2
   assert sizes['train'] >= 3 * sizes['test'] and sizes['test'] == max(2, num // 10)
+
+
+def test_single_test_image_is_too_few(tmp_path):
+  data = npz.npz(saved(tmp_path, x_train=PIXELS, x_test=PIXELS[:1]))
+  arrays = {split: data.arrays(split) for split in ('train', 'test')}
+  assert "the split 'test' has a single image, and distances need two" in message(
+    quality.image_distances, arrays, data.spec, kind=ValueError
+  )
 
 
 def test_flipped_bytes_of_arrays_are_noticed(tmp_path):
