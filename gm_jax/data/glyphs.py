@@ -11,7 +11,6 @@ GM_JAX_CACHE, by default ~/.cache/gm_jax/glyphs.
 
 import functools
 import hashlib
-import os
 import pathlib
 import string
 import threading
@@ -21,7 +20,7 @@ from typing import Literal
 import jax.numpy as jnp
 import numpy as np
 
-from gm_jax import base
+from gm_jax import base, caches
 from gm_jax.data import arrays_file, dataset, glyph_drawing, glyph_factors, transforms
 
 VERSION = 1  # of what is drawn, for the files that keep it
@@ -106,8 +105,12 @@ def glyphs(
     transform=way,
     parts=parts,
   )
+  drawn = VERSION, *kind, num, hold_out, transform.__name__
   data = dataset.from_rows(
-    'glyphs', spec, {split: rows(index) for split, index in splits.items()}
+    'glyphs',
+    spec,
+    {split: rows(index) for split, index in splits.items()},
+    fingerprint=dataset.checksum('glyphs', repr(drawn)),
   )
   return data._replace(
     class_names=tuple(kind.characters),
@@ -253,17 +256,18 @@ def _cached(
   except (dataset.DataError, KeyError, TypeError):
     pass  # none yet, or a damaged one, which is replaced
   pixels = draw_rows(np.arange(first, first + num))
-  arrays_file.write(path, {'x': pixels})
+  if path:
+    arrays_file.write(path, {'x': pixels})
   return pixels
 
 
-def _cache_file(kind: glyph_factors.Kind, first: int, num: int) -> pathlib.Path:
+def _cache_file(kind: glyph_factors.Kind, first: int, num: int) -> pathlib.Path | None:
   import matplotlib
   import PIL  # heavy
   from PIL import features
 
   libraries = matplotlib.__version__, PIL.__version__, features.version('freetype2')
   settings = repr((VERSION, libraries, tuple(kind), first, num))
-  default = pathlib.Path.home() / '.cache' / 'gm_jax' / 'glyphs'
-  folder = pathlib.Path(os.environ.get('GM_JAX_CACHE') or default)
-  return folder / f'glyphs-{hashlib.sha256(settings.encode()).hexdigest()[:16]}.npz'
+  folder = caches.folder('glyphs')
+  name = hashlib.sha256(settings.encode()).hexdigest()[:16]
+  return folder and folder / f'glyphs-{name}.npz'
