@@ -13,6 +13,7 @@ import zlib
 from unittest import mock
 
 import hypothesis
+import matplotlib.font_manager  # noqa: F401 lists its fonts in the real home
 import numpy as np
 import pytest
 from hypothesis import strategies as st
@@ -59,8 +60,9 @@ def contents(folder):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-  """An empty current folder that is the home, too."""
+def here(tmp_path, tmp_path_factory, monkeypatch):
+  """An empty current folder that is the home, too; what is cached lies elsewhere."""
+  monkeypatch.setenv('GM_JAX_CACHE', str(tmp_path_factory.mktemp('cache')))
   monkeypatch.chdir(tmp_path)
   monkeypatch.setenv('HOME', str(tmp_path))
   monkeypatch.delenv('TFDS_DATA_DIR', raising=False)
