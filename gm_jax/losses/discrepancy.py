@@ -92,8 +92,7 @@ def squared_distances(x: Array, y: Array) -> Array:
   rows, so that one outlier spoils every entry. On a CPU the differences cost once to
   twice as much as it, 1.2 to 1.7 times in an MMD^2 of 64 to 1,000 rows; on an
   accelerator, whose matrix units they leave idle, more. The gradient is made of matrix
-  products: its
-  error is epsilon times the distance from the rows' middle.
+  products: its error is epsilon times the distance from the rows' middle.
 
   Args:
     x: `[N, D]`.
