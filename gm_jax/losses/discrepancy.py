@@ -89,10 +89,10 @@ def squared_distances(x: Array, y: Array) -> Array:
   by differences: an entry is good to float epsilon times itself, whatever offset the
   rows have in common and wherever the others are, and no [N, M, D] array is made. The
   form |x|^2 + |y|^2 - 2 <x, y> has an error of epsilon times the squared spread of all
-  rows, so that one outlier spoils every entry. On a CPU the differences cost about as
-  much as it; on an accelerator, whose matrix units they do not use, more, of the order
-  of the exponentials of some kernels. The gradient is made of matrix products: its
-  error is epsilon times the distance from the rows' middle.
+  rows, so that one outlier spoils every entry. On a CPU the differences cost once to
+  twice as much as it, 1.2 to 1.7 times in an MMD^2 of 64 to 1,000 rows; on an
+  accelerator, whose matrix units they leave idle, more. The gradient is made of matrix
+  products: its error is epsilon times the distance from the rows' middle.
 
   Args:
     x: `[N, D]`.

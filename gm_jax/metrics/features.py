@@ -25,6 +25,7 @@ import optax
 from flax import traverse_util
 
 from gm_jax import caches
+from gm_jax.losses import shapes
 
 Array = jax.Array
 
@@ -202,12 +203,15 @@ def train_classifier(
     The classifier.
 
   Raises:
-    ValueError: labels that are not [N].
+    ValueError: labels that are not [N], not integers or not in [0, K).
   """
   if labels.shape != images.shape[:1]:
     raise ValueError(
       f'labels must be [N] = {images.shape[:1]} as images, got {labels.shape}'
     )
+  images, labels = jnp.asarray(images), jnp.asarray(labels)
+  logits, _ = jax.eval_shape(network.init_with_output, key, images[:1])
+  shapes.check_levels(logits.shape[-1], labels=labels)  # else NaN would train on
   tx = optax.adamw(optax.cosine_decay_schedule(learning_rate, steps), weight_decay=1e-2)
 
   @jax.jit
@@ -215,7 +219,7 @@ def train_classifier(
     sizes = {'steps': steps, 'batch_size': batch_size}
     return _fit(network, tx, key, images, labels, augment=augment, **sizes)
 
-  params = fit(key, jnp.asarray(images), jnp.asarray(labels))
+  params = fit(key, images, labels)
   accuracy = np.float32(np.nan)  # on the host: NaN is looked for on devices
   if test is not None:
     accuracy = _accuracy(network, params, *map(jnp.asarray, test))

@@ -19,7 +19,7 @@ from gm_jax.losses import (
   shapes,
 )
 from gm_jax.losses import mutual_information as mi
-from gm_jax.metrics import frechet, game, kernel_distance, modes
+from gm_jax.metrics import features, frechet, game, kernel_distance, modes
 
 KEY = jax.random.key(0)
 rng = np.random.default_rng(0)
@@ -255,3 +255,12 @@ def test_a_class_out_of_range_is_refused_and_traced_is_the_nearest(loss):
 def test_levels_are_no_binary_values(loss):
   with pytest.raises(ValueError, match='from 0 to 1, got 2'):
     loss(jnp.zeros((2, 2)), jnp.array([[0, 1], [2, 1]]))
+
+
+def test_a_classifier_refuses_a_label_that_is_no_class():
+  images = jnp.zeros((4, 2, 2, 1))
+  for wrong in ([0, 1, 2, 3], [0, -1, 1, 2]):
+    with pytest.raises(ValueError, match='labels must be from 0 to 2'):
+      features.train_classifier(
+        KEY, images, jnp.array(wrong), network=features.Perceptron(3)
+      )
