@@ -110,8 +110,11 @@ def _define_config(argv):
   """
   from gm_jax.training import experiment as experiment_lib
 
+  if '--config' in argv[:-1]:  # as --config NAME
+    at = argv.index('--config')
+    argv = [*argv[:at], f'--config={argv[at + 1]}', *argv[at + 2 :]]
   chosen, workdir = _value(argv, 'config'), _value(argv, 'workdir')
-  if chosen is None and workdir and '--config' not in argv:
+  if chosen is None and workdir:
     found = experiment_lib.recorded(pathlib.Path(workdir))
     if found:
       config_flags.DEFINE_config_dict('config', found[1], sys_argv=argv)

@@ -171,9 +171,15 @@ def gradient_step(
 def init(
   module: nn.Module, key: base.Array, x: base.Array, condition: Any = None
 ) -> tuple[dict, dict]:
-  """A module's parameters and its other collections."""
+  """A module's parameters and its other collections.
+
+  Raises:
+    ValueError: it has no parameters.
+  """
   inputs = (x,) if condition is None else (x, condition)
   variables = dict(module.init(key, *inputs, train=False))
+  if 'params' not in variables:
+    raise ValueError(f'{type(module).__name__} has no parameters to be trained')
   return variables.pop('params'), variables
 
 

@@ -476,6 +476,7 @@ def test_images_that_are_all_the_same_are_refused_by_name():
     evaluations.image_distances(same)
 
 
+@pytest.mark.slow  # the counting itself: tests/tasks/quality_test.py
 def test_evaluation_of_stacked_digits_finds_all_modes_of_the_data_and_ten_of_gray(
   monkeypatch, tmp_path, capsys
 ):

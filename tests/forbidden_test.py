@@ -43,7 +43,7 @@ ARRAYS = ('numpy.load', 'numpy.lib.format.read_array', 'numpy.memmap')
 ALLOWED = {
   ('gm_jax/training/parallel.py', 'jax.distributed.initialize'),
   ('gm_jax/data/tfds.py', '.download_and_prepare'),
-  ('experiments/main.py', '.exec_module'),  # the config file, which is code
+  ('gm_jax/training/experiment.py', '.exec_module'),  # the config file, which is code
   ('experiments/processes.py', 'socket'),
   ('experiments/processes.py', 'subprocess'),
   ('experiments/notebooks/mode_collapse.py', 'subprocess'),  # pip, on Colab alone

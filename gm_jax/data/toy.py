@@ -203,7 +203,9 @@ def _noisy_curves(name: str, curves: Sequence[Callable], std: float) -> Toy:
   if num > MAX_NODES:
     least = 3 * speed / (MAX_NODES - 20)
     raise ValueError(f'std of {name} must be at least {least:.2g}, got {std}')
-  nodes, weights = np.polynomial.legendre.leggauss(num)
+  import scipy.special  # heavy; numpy's own takes a hundred times as long
+
+  nodes, weights = scipy.special.roots_legendre(num)
   means = np.concatenate([curve((nodes + 1) / 2, np) for curve in curves])
   mixture = gaussian_mixture(means, std, np.tile(weights, len(curves)))
 
