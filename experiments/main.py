@@ -45,6 +45,15 @@ def _fail(message: str, code: int):
   sys.exit(code)
 
 
+def _output_failed(error: OSError):
+  """Ends where the standard output is closed, cut as by `| head`, or full."""
+  with contextlib.suppress(OSError, ValueError):  # what waits would fail again
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  cut = isinstance(error, BrokenPipeError)
+  why = 'was closed' if cut else f'cannot be written: {error.strerror or error}'
+  _fail(f'standard output {why}; the same command goes on', 1)
+
+
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.')
 _MODE = flags.DEFINE_string(
   'mode', 'train', 'train, evaluate, sample, card, list, or the name of a task.'
@@ -78,9 +87,7 @@ _COORDINATOR = flags.DEFINE_string('coordinator', None, 'host:port of process 0.
 _NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'In all.', 1)
 _PROCESS = flags.DEFINE_integer('process_index', None, 'Of this process.', 0)
 _CACHE = flags.DEFINE_string(
-  'compilation_cache',
-  os.path.join(os.path.expanduser('~'), '.cache', 'gm_jax'),
-  'Folder of compiled programs; empty for none.',
+  'compilation_cache', None, 'Folder of compiled programs; empty for none.'
 )
 
 
@@ -132,7 +139,10 @@ def _parse(argv):
   """Flags; whatever is wrong with them is one line and exit code 2."""
   warnings.filterwarnings('ignore', category=DeprecationWarning)
   warnings.filterwarnings('ignore', module='PIL')  # of damage that does no harm
+  if sys.stdout is None:  # closed by who started this
+    sys.stdout = open(os.devnull, 'w')  # noqa: SIM115
   sys.stdout.reconfigure(errors='backslashreplace')  # paths may hold any byte
+  os.environ['MPLBACKEND'] = 'agg'  # pictures are files, whatever a notebook says
   for signum in (signal.SIGINT, signal.SIGTERM):
     signal.signal(signum, _interrupted)
   from gm_jax.training import experiment as experiment_lib
@@ -156,6 +166,14 @@ def _parse(argv):
 
 
 def main(argv):
+  try:
+    _main(argv)
+    sys.stdout.flush()  # here, where what fails can be told
+  except OSError as error:  # all else that is written has errors of its own
+    _output_failed(error)
+
+
+def _main(argv):
   if len(argv) > 1:
     _fail(f'unknown argument {argv[1]!r}; flags begin with --', 2)
   if _MODE.value == 'list':
@@ -171,11 +189,13 @@ def main(argv):
     _fail('--workdir is missing: the folder that the run is kept in', 2)
   if any('\ud800' <= letter <= '\udfff' for letter in _WORKDIR.value or ''):
     _fail(f'--workdir={_WORKDIR.value!r} is no UTF-8 text; give it such a name', 2)
-  if _LOCAL.value > 1:
-    from experiments import processes
+  from experiments import processes
 
+  if _LOCAL.value > 1:
     again = [sys.executable, *sys.argv, '--local_processes=1']
     sys.exit(processes.start(again, _LOCAL.value))
+  if processes.STARTER in os.environ:
+    processes.end_with_starter()
   if _DATA.value is not None:
     try:
       config.data = _DATA.value
@@ -237,6 +257,7 @@ def _join():
 
 
 def _run(config, workdir):
+  from gm_jax import caches
   from gm_jax.data import dataset
   from gm_jax.training import inference, launch, loop, setup
   from gm_jax.training import workdir as workdir_lib
@@ -247,14 +268,17 @@ def _run(config, workdir):
     near = difflib.get_close_matches(mode, known, 1, 0)[0]
     _fail(f'no mode {mode!r}; did you mean {near}? One of: {", ".join(known)}', 2)
   request = _request(launch, inference)
-  experiment = _experiment()
+  try:
+    experiment = _experiment()
+  except Exception as error:  # a config file may raise anything
+    _fail(f'in the config file: {type(error).__name__}: {error}', 2)
   _join()
   try:
-    if _CACHE.value:
-      fonts = os.path.join(_CACHE.value, 'matplotlib')  # else it has its own in ~
-      os.environ.setdefault('MPLCONFIGDIR', fonts)
-      given_cache = _CACHE.value if flags.FLAGS['compilation_cache'].present else ''
-      launch.use_compilation_cache(given_cache)
+    if _CACHE.value != '':
+      fonts = _CACHE.value or caches.folder()  # else Matplotlib has its own in ~
+      if fonts:
+        os.environ.setdefault('MPLCONFIGDIR', os.path.join(fonts, 'matplotlib'))
+      launch.use_compilation_cache(_CACHE.value or '')
     launch.MODES[mode](experiment, config, workdir, _machine(setup), request)
     if mode == 'train':
       print(f'done: {workdir}')
@@ -269,13 +293,14 @@ def _run(config, workdir):
     os._exit(1)  # at once: what waits to be written would fail again, and complain
   except loop.Diverged as error:
     _fail(f'{error}; checkpoints in {workdir} are from before', 1)
-  except BrokenPipeError:  # as of `| head`
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    _fail('standard output was closed; the same command goes on', 1)
   except loop.Stopped as error:
     saved = 'the same command goes on from there'
     lost = 'no checkpoint was written (checkpoint_every is 0)'
     _fail(f'{error}; {saved if error.saved else lost}', 128 + error.signum)
+  except OSError:
+    raise  # of the standard output
+  except Exception as error:  # of a config's functions, while they run
+    _fail(setup.describe_error(error, experiment), 1)
 
 
 if __name__ == '__main__':

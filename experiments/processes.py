@@ -6,10 +6,28 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 GRACE = 10.0  # seconds between asking a process to end and ending it
 TOGETHER = 3.0  # seconds within which processes fail of the same cause
+
+
+STARTER = 'GM_JAX_STARTER'  # process that a child ends with
+
+
+def end_with_starter() -> None:
+  """Ends this process when the one that started it is gone, however it went."""
+  starter = os.environ.get(STARTER)
+  if starter is None:
+    return
+
+  def watch():
+    while os.getppid() == int(starter):
+      time.sleep(0.5)
+    os._exit(1)  # at once: other processes of the run, which are gone, block the rest
+
+  threading.Thread(target=watch, daemon=True).start()
 
 
 def _free_port() -> int:
@@ -33,7 +51,7 @@ def start(command: list[str], num: int) -> int:
     The exit code: of the first process that failed, or 0.
   """
   address = f'--coordinator=localhost:{_free_port()}'
-  environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
+  environment = os.environ | {'JAX_PLATFORMS': 'cpu', STARTER: str(os.getpid())}
   with tempfile.TemporaryFile('w+') as errors:
     children = [
       subprocess.Popen(

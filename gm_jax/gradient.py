@@ -178,3 +178,39 @@ def clip_weights(limit: float) -> optax.GradientTransformation:
     )
 
   return optax.stateless(clip)
+
+
+def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
+  """Returns a transformation that shortens gradients to a norm of at most `limit`.
+
+  g min(1, limit / |g|), with the norm over all leaves
+
+  As `optax.clip_by_global_norm`, but with a derivative at g = 0 too, the identity: that
+  of a square root there is infinite, and NaN in an unrolled gradient.
+
+  Source: On the difficulty of training Recurrent Neural Networks, Pascanu et al., 2012,
+  arXiv:1211.5063, section 3.2.
+
+  Args:
+    limit: > 0, of the gradient's global norm.
+
+  Returns:
+    The transformation, without a state.
+
+  Raises:
+    ValueError: `limit` is not above 0.
+  """
+  if not limit > 0:
+    raise ValueError(f'limit must be > 0, got {limit}')
+
+  def clip(updates, params):
+    del params
+    square = sum(jnp.sum(jnp.square(u)) for u in jax.tree.leaves(updates))
+    # The inner `where` keeps the root's infinite slope at 0 out of the gradient.
+    norm = jnp.sqrt(jnp.where(square > 0, square, 1.0))
+    within = (square == 0) | (norm < limit)
+    return jax.tree.map(
+      lambda u: jnp.where(within, u, u / norm.astype(u.dtype) * limit), updates
+    )
+
+  return optax.stateless(clip)

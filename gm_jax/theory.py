@@ -39,6 +39,7 @@ def optimal_discriminator(p: Array, q: Array) -> Array:
   Raises:
     ValueError: p and q differ in shape, or are scalars.
   """
+  p, q = shapes.floats(p=p, q=q)
   shapes.check_tables(p=p, q=q)
   total = p + q
   some = total > 0
@@ -60,6 +61,7 @@ def optimal_logit(p: Array, q: Array) -> Array:
   Raises:
     ValueError: p and q differ in shape, or are scalars.
   """
+  p, q = shapes.floats(p=p, q=q)
   shapes.check_tables(p=p, q=q)
   some = (p > 0) | (q > 0)
   ratio = jnp.log(jnp.where(some, p, 1.0)) - jnp.log(jnp.where(some, q, 1.0))
@@ -88,6 +90,7 @@ def gan_value(
   Raises:
     ValueError: the shapes differ.
   """
+  p, q, logits = shapes.floats(p=p, q=q, logits=logits)
   shapes.check_tables(p=p, q=q, logits=logits)
 
   def weigh(mass, loss):
@@ -113,6 +116,7 @@ def source_information(p: Array, q: Array) -> Array:
   Returns:
     `[...]` nats in [0, ln 2].
   """
+  p, q = shapes.floats(p=p, q=q)
   return mutual_information.of_table(jnp.stack([p, q], axis=-2) / 2.0)
 
 

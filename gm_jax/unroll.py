@@ -192,48 +192,92 @@ def _implicit_state_backward(solve, pullback, cotangent):
 _implicit_state.defvjp(_implicit_state_forward, _implicit_state_backward)
 
 
+# Steps of an optimizer's probe: past those at which rectified Adam changes its rule.
+NUM_PROBES = 12
+# Which gradients make an update's derivative infinite or NaN, and what helps.
+PROBES = (
+  (
+    'zero in one coordinate',
+    'give it eps_root > 0, as in optax.adam(learning_rate, eps_root=1e-8)',
+  ),
+  (
+    'zero as a whole',
+    'clip by gradient.clip_by_global_norm, whose derivative at 0 is finite; other'
+    ' norms of a gradient or update are to be left out',
+  ),
+  ('nowhere zero', 'take another, as optax.adam(learning_rate, eps_root=1e-8)'),
+)
+
+
+def _probe_gradients(params: PyTree) -> PyTree:
+  """Gradients by kind in the order of `PROBES` and by step, `[3, NUM_PROBES, ...]`."""
+  steps = np.arange(NUM_PROBES, dtype=np.float32)
+
+  def of_leaf(leaf):
+    places = np.arange(1.0, 1.0 + leaf.size, dtype=np.float32).reshape(leaf.shape)
+    extended = steps.reshape(-1, *(1,) * leaf.ndim)
+    alive = (0.3 + 0.1 * places) * np.cos(1.0 + extended + places)
+    one_dead = np.where(places == 1.0, 0.0, alive)
+    # Dead at first, when the optimizer's state is new, and again later.
+    all_dead = np.where(extended % 5 == 0, 0.0, alive)
+    return np.stack([one_dead, all_dead, alive]).astype(np.float32)
+
+  return {name: of_leaf(leaf) for name, leaf in params.items()}
+
+
 def check_meta_gradient(tx: optax.GradientTransformation) -> None:
-  """Raises if tx's update has no finite derivative where a gradient is zero.
+  """Raises if tx's updates have no finite derivative, as where a gradient is zero.
 
   Adam's update divides by sqrt(v); with `eps_root=0` its derivative at v = 0 is
-  infinite, and one coordinate with exactly zero gradient makes every
-  meta-gradient NaN.
+  infinite, and one coordinate with exactly zero gradient makes every meta-gradient
+  NaN. A clip by the norm of a gradient that is zero as a whole, as a saturated hinge's
+  is, does the same. Probed are several steps, with gradients alive, dead in one
+  coordinate and dead as a whole, and a bias that begins at 0.
 
   Args:
     tx: the inner optimizer. One that fits only trees of particular names cannot
       be probed without its tree and is let through.
 
   Raises:
-    ValueError: naming `eps_root`.
+    ValueError: naming which gradients, and what would be right.
   """
-  # One dead coordinate: with none alive, clipping by the norm has no slope either.
-  params = {'kernel': np.ones((2, 2), np.float32), 'bias': np.ones(2, np.float32)}
-  grads = {**params, 'bias': np.array([0.0, 1.0], np.float32)}
+  params = {'kernel': np.ones((2, 2), np.float32), 'bias': np.zeros(2, np.float32)}
+  kinds = _probe_gradients(params)
 
   @jax.jit  # one program: operation by operation it would take seconds
   def probe():
     weights = jax.tree.map(jnp.asarray, params)
-    opt_state = tx.init(weights)
 
-    def update_sum(grads):
-      updates = tx.update(grads, opt_state, weights)[0]
+    def last_sum(weights, grads):
+      def step(carry, grad):
+        weights, opt_state = carry
+        updates, opt_state = tx.update(grad, opt_state, weights)
+        return (optax.apply_updates(weights, updates), opt_state), updates
+
+      _, updates = jax.lax.scan(step, (weights, tx.init(weights)), grads)
       return sum(jnp.sum(u) for u in jax.tree.leaves(updates))
 
-    slope = jax.grad(update_sum)(grads)
-    return jnp.stack([jnp.isfinite(s).all() for s in jax.tree.leaves(slope)]).all()
+    def finite(grads):
+      slopes = jax.tree.leaves(jax.grad(last_sum, (0, 1))(weights, grads))
+      return jnp.stack([jnp.isfinite(s).all() for s in slopes]).all()
+
+    return jax.lax.map(finite, jax.tree.map(jnp.asarray, kinds))
 
   try:
     compiled = probe.lower().compile()
     with jax.ensure_compile_time_eval():
-      finite = bool(compiled())
+      finite = np.asarray(compiled())
   except (KeyError, ValueError, TypeError):
     return
-  if not finite:
-    raise ValueError(
-      'the inner optimizer has no finite derivative at zero gradient, which makes'
-      ' the unrolled gradient NaN; give it eps_root > 0, as in'
-      ' optax.adam(learning_rate, eps_root=1e-8)'
-    )
+  if finite.all():
+    return
+  # One that fails on all gradients has no use for advice about zeros.
+  kind = 2 if not finite[2] else int(np.argmin(finite))
+  which, remedy = PROBES[kind]
+  raise ValueError(
+    'the inner optimizer has no finite derivative at a gradient that is'
+    f' {which}, which makes the unrolled gradient NaN; {remedy}'
+  )
 
 
 def _length(xs: PyTree, length: int | None) -> int:

@@ -15,7 +15,7 @@ PACKAGE = ROOT / 'gm_jax'
 # from the inside out; a file `gm_jax/<ring>.py` or folder `gm_jax/<ring>/`.
 FOUNDATION = {
   'losses', 'processes', 'models', 'gradient', 'unroll', 'priors', 'dynamics',
-  'augmentation', 'orders', 'conditions', 'model_space', 'statistics',
+  'augmentation', 'orders', 'conditions', 'model_space', 'statistics', 'caches',
 }  # fmt: skip
 ALLOWED = {
   'base': set(),
@@ -25,12 +25,12 @@ ALLOWED = {
   'players': {'base', 'conditions', 'gradient', 'priors'},
   'adversaries': {'base', 'conditions', 'gradient', 'players', 'priors'},
   'samplers': {'base', *FOUNDATION},
-  'metrics': {'base', 'losses', 'samplers', 'statistics'},
+  'metrics': {'base', 'caches', 'losses', 'samplers', 'statistics'},
   'theory': {'losses'},
   'methods': {'base', *FOUNDATION, 'players', 'adversaries', 'samplers', 'metrics'},
   'tasks': {'base', *FOUNDATION, 'players', 'adversaries', 'samplers', 'metrics'},
-  'data': {'base', 'model_space'},
-  'training': {'base', 'gradient', 'model_space', 'statistics'},
+  'data': {'base', 'caches', 'model_space'},
+  'training': {'base', 'caches', 'gradient', 'model_space', 'statistics'},
 }
 ALLOWED_FILES = {
   'training/setup.py': ALLOWED['training'] | {'data'},

@@ -37,7 +37,7 @@ PARAMS = {'large': np.zeros(3), 'small': np.zeros((2, 2))}
 
 def config_of(**changes):
   config = gan_ring.get_config()
-  plain = {'b1': B1, 'warmup_steps': 0, 'decay_steps': 0, 'clip': 0.0}
+  plain = {'b1': B1, 'warmup_steps': 0, 'decay_steps': 0, 'clip': 0.0, 'steps': 5}
   config.update({**plain, **changes})
   return config
 
@@ -93,6 +93,7 @@ def cosine(t, start, end):
     ({}, lambda t: RATE),
     ({'warmup_steps': 5}, lambda t: RATE * min(t / 5, 1)),
     ({'decay_steps': 12}, lambda t: cosine(t, 0, 12)),
+    ({'decay_steps': -1, 'steps': 12}, lambda t: cosine(t, 0, 12)),
     (
       {'warmup_steps': 4, 'decay_steps': 12},
       lambda t: RATE * t / 4 if t < 4 else cosine(t, 4, 12),
@@ -138,7 +139,7 @@ def test_a_config_without_these_leaves_has_adam_as_published_decayed_over_its_st
 @pytest.mark.parametrize('name', ['gan_ring', 'wgan_gp_digits', 'mmd_gan_digits'])
 def test_configs_with_critic_steps_stretch_the_critics_decay(name, monkeypatch):
   config = experiment_of(name).get_config()
-  config.update({'num_critic': 4, 'decay_steps': 100})
+  config.update({'num_critic': 4, 'decay_steps': 100, 'steps': 100})
   made = []
   adam = optimizers.adam
   monkeypatch.setattr(
@@ -243,7 +244,6 @@ def test_config_makes_a_method_that_fits_its_data(name, arg):
   phases = [base.Phase(made, 1, spec, None)] if isinstance(made, base.Method) else made
   num = getattr(experiment, 'batch_size', lambda c: c.batch_size)(config)
   batch = {'x': jax.ShapeDtypeStruct((num, *spec.shape), spec.dtype)}
-  condition = jnp.zeros(3, jnp.int32) if config.get('condition') else None
   if spec.num_classes:
     batch['label'] = jax.ShapeDtypeStruct((num,), jnp.int32)
   key = jax.random.key(0)
@@ -255,6 +255,7 @@ def test_config_makes_a_method_that_fits_its_data(name, arg):
     after, _ = jax.eval_shape(method.step, state, key, batch)
     assert jax.tree.structure(after) == jax.tree.structure(state)
   model = base.Model(state.params, state.extra)
+  condition = jnp.zeros(3, jnp.int32) if method.card.condition else None
   samples = jax.eval_shape(
     lambda m, k: method.sample(m, k, num=3, condition=condition), model, key
   )
@@ -281,7 +282,7 @@ def test_the_argument_names_the_data_whose_sizes_are_taken(name):
   experiment = experiment_of(name)
   for data, sizes in experiment.SIZES.items():
     config = experiment.get_config(data)
-    assert config.data == data and config.decay_steps == config.steps
+    assert config.data == data and optimizers.decay_steps(config) == config.steps
     assert config.g_learning_rate == config.d_learning_rate == sizes['rate']
     assert sizes.items() - config.items() == {('rate', sizes['rate'])}
   assert experiment.get_config().data == 'digits'
@@ -323,7 +324,8 @@ def test_wrong_leaves_of_a_dcgan_are_one_line(changes, word):
   [
     ('wgan_digits', {'limit': 0.0}, 'limit must be > 0'),
     ('wgan_digits', {'num_critic': 0}, 'num_critic must be >= 1'),
-    ('wgan_digits', {'decay_steps': 0}, 'decay_steps must be >= 1'),
+    ('wgan_digits', {'decay_steps': -2}, 'decay_steps must be >= 0, or -1'),
+    ('wgan_digits', {'decay_steps': 20}, 'rates would be 0 after step 20'),
     ('wgan_gp_digits', {'penalty_weight': -1.0}, 'penalty_weight must be >= 0'),
     ('wgan_gp_digits', {'num_critic': 0}, 'num_critic must be >= 1'),
     ('dragan_digits', {'noise': 0.0}, 'noise must be > 0'),
@@ -340,6 +342,8 @@ def test_wrong_leaves_of_a_dcgan_are_one_line(changes, word):
     ('ada_gan_digits', {'rate': 0.0}, 'rate must be > 0'),
     ('packed_gan_ring', {'num_packed': 3}, 'num_packed = 3 must divide'),
     ('packed_gan_ring', {'num_packed': 0}, 'num_packed must be >= 1'),
+    ('conditional_gan_glyphs', {'d_features': 0}, 'd_features must be >= 1'),
+    ('conditional_gan_glyphs', {'data': 'toy:ring'}, 'images'),
     ('d2gan_ring', {'alpha': 0.0}, r'alpha must be in \(0, 1\]'),
     ('gman_ring', {'combine': 'min'}, 'one of max, mean, softmax'),
     ('gman_ring', {'num_discriminators': 0}, 'num_discriminators must be >= 1'),

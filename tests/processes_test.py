@@ -118,7 +118,7 @@ def test_two_processes_are_stopped_by_one_signal_and_go_on(straight, tmp_path):
   assert_same_course(straight, workdir)
 
 
-DRILL = pytest.mark.drill
+SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
@@ -127,10 +127,10 @@ DRILL = pytest.mark.drill
     (['--num_processes=2'], 'belong together'),
     pytest.param(
       ['--local_processes=2', '--config.batch_size=33'], 'make batch_size a multiple',
-      marks=DRILL,
+      marks=SLOW,
     ),
-    pytest.param(['--local_processes=0'], 'not a positive integer', marks=DRILL),
-    pytest.param(['--model_devices=3'], 'cannot be grouped by 3', marks=DRILL),
+    pytest.param(['--local_processes=0'], 'not a positive integer', marks=SLOW),
+    pytest.param(['--model_devices=3'], 'cannot be grouped by 3', marks=SLOW),
   ],
 )  # fmt: skip
 def test_wrong_processes_are_refused_in_one_line(tmp_path, flags, message):

@@ -316,7 +316,7 @@ def test_adam_without_eps_root_is_caught_and_would_be_nan():
     optax.sgd(0.1, momentum=0.9, nesterov=True),
     optax.adam(1e-3, eps_root=1e-16),
     optax.rmsprop(1e-3),
-    optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3, eps_root=1e-8)),
+    optax.chain(gradient.clip_by_global_norm(1.0), optax.adam(1e-3, eps_root=1e-8)),
   ],
 )
 def test_differentiable_optimizers_pass(tx):

@@ -44,7 +44,9 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
     if config.dynamics != 'optimistic':
       return wrap(optimizers.adam(config, rate))
     optimizers.adam(config, rate)  # for its checks
-    schedule = optax.cosine_decay_schedule(rate, config.decay_steps or 1 << 30)
+    schedule = optax.cosine_decay_schedule(
+      rate, optimizers.decay_steps(config) or 1 << 30
+    )
     return wrap(optax.optimistic_adam_v2(schedule, b1=config.b1, nesterov=False))
 
   return simultaneous_gan.simultaneous_gan(

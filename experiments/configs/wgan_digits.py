@@ -12,7 +12,7 @@ of the run and samples were no digits (Frechet 534).
 
 import optax
 
-from experiments.configs.parts import evaluations, networks, runs
+from experiments.configs.parts import evaluations, networks, optimizers, runs
 from gm_jax import gradient
 from gm_jax.losses import adversarial
 from gm_jax.methods import gan
@@ -34,8 +34,8 @@ def get_config(arg=None):
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """The networks of gan_digits.py, RMSprop as in the paper, and the clip last."""
-  runs.check_sizes(config, 'num_critic', 'decay_steps')
-  steps = config.decay_steps
+  runs.check_sizes(config, 'num_critic')
+  steps = optimizers.decay_steps(config) or 1 << 30
   g_rate = optax.cosine_decay_schedule(config.g_learning_rate, steps)
   d_rate = optax.cosine_decay_schedule(
     config.d_learning_rate, steps * config.num_critic

@@ -1,13 +1,18 @@
-"""Arrays out of an .npz file that may be damaged or hostile.
+"""Arrays out of an .npz file that may be damaged or hostile, and into one.
 
 `numpy.load` allocates what a header claims before it reads; here a header is first
 held against what the file can hold. Objects are refused: to read them is to run them.
+The file has a checksum of every array, which is checked where the array is read, and
+the names of all arrays twice, which are compared.
 """
 
+import contextlib
 import math
 import os
+import pathlib
+import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -35,6 +40,10 @@ def read(path: str, wanted: Callable[[str, str], bool]) -> dict[str, np.ndarray]
         for m in archive.infolist()
         if m.filename.endswith('.npy')
       }
+      for member in archive.infolist():
+        # Raises where its two names differ; of the rest `_array` says which it is.
+        with contextlib.suppress(NotImplementedError, RuntimeError):
+          archive.open(member).close()
       names = [name for name in members if wanted(path, name)]
       return {name: _array(path, name, archive, members[name]) for name in names}
   except zipfile.BadZipFile as error:
@@ -43,12 +52,33 @@ def read(path: str, wanted: Callable[[str, str], bool]) -> dict[str, np.ndarray]
     raise dataset.DataError(f'{path}: cannot be read: {error.strerror}') from error
 
 
+def write(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+  """Replaces a file atomically; does nothing where that is not possible.
+
+  Args:
+    path: of the .npz file; its folder is made.
+    arrays: by name.
+  """
+  temporary = None
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+      temporary = file.name
+      np.savez(file, **arrays)
+    os.replace(temporary, path)
+  except OSError:
+    if temporary is not None:
+      pathlib.Path(temporary).unlink(missing_ok=True)
+
+
 def _array(path, name, archive, member) -> np.ndarray:
   try:
     with archive.open(member) as file:
       _check_header(file, member)
     with archive.open(member) as file:
-      return np.lib.format.read_array(file, allow_pickle=False)
+      array = np.lib.format.read_array(file, allow_pickle=False)
+      file.read()  # to the very end, where the checksum is checked
+      return array
   except MemoryError as error:
     raise dataset.DataError(
       f'{path}: {name}: {member.file_size / 2**30:.1f} GiB do not fit in memory'

@@ -77,7 +77,12 @@ def _binarize(kind: str, name: str, load: Callable, options: dict) -> dataset.Da
   named = f'{kind}:{data.name}'
   if kind == 'dynamic':
     return data._replace(
-      name=named, spec=spec, batches=batches, arrays=arrays, rows=None
+      name=named,
+      spec=spec,
+      batches=batches,
+      arrays=arrays,
+      rows=None,
+      fingerprint=dataset.checksum(kind, data.fingerprint),
     )
   if not data.spec.num_train:
     raise ValueError(f'{data.name} is endless: it cannot be drawn once; use dynamic:')

@@ -15,6 +15,8 @@ import functools
 import itertools
 import math
 import os
+import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
 from typing import NamedTuple
@@ -28,10 +30,18 @@ from gm_jax.data import words as words_lib
 MEMORY = 2**30  # bytes of decoded data that are kept in memory
 CHUNK = 2**23  # bytes decoded by a thread at once
 AHEAD = 8  # batches decoded ahead
+CHECKED = 2**30  # bytes of a split that are in its checksum; of more, a sample
+BLOCK = 2**24  # bytes read at once for a checksum
+SAMPLE = 16  # examples that are decoded for a checksum
 
 
 class DataError(Exception):
   """Files that cannot be used; one line says why."""
+
+
+def warn(text: str) -> None:
+  """Says in one line what a user should know of data that are used nevertheless."""
+  print('warning:', ' '.join(text.split()), file=sys.stderr, flush=True)
 
 
 class Rows(NamedTuple):
@@ -63,6 +73,8 @@ class Dataset(NamedTuple):
   tokenize: string -> [n] int32 tokens, of `text` or of an x that is text; None where
     strings mean nothing.
   rows: examples by split and index, where they can be had so.
+  fingerprint: equal for equal data, wherever they lie; whether data were exchanged, and
+    no proof against who means to deceive. See `checksum`.
   """
 
   name: str
@@ -74,6 +86,7 @@ class Dataset(NamedTuple):
   domain_names: tuple[str, ...] | None = None
   tokenize: Callable[[str], np.ndarray] | None = None
   rows: Mapping[str, Rows] | None = None
+  fingerprint: str = ''
 
   def encode(self, key: str, words: str) -> np.ndarray:
     """Turns words into the raw array of one example; see `words.encode`."""
@@ -149,6 +162,42 @@ def array_rows(arrays: Mapping[str, np.ndarray]) -> Rows:
   return Rows(num, lambda index: {k: v.take(index, 0) for k, v in arrays.items()})
 
 
+def checksum(*parts) -> str:
+  """Makes a fingerprint, eight hexadecimal digits: the CRC-32 of all parts in order.
+
+  Args:
+    *parts: bytes; arrays, of which shape and type count too; or what has a `repr` that
+      says all.
+  """
+  crc = 0
+  for part in parts:
+    if isinstance(part, np.ndarray):
+      crc = zlib.crc32(f'{part.dtype.str}{part.shape}'.encode(), crc)
+      part = np.ascontiguousarray(part).reshape(-1).view(np.uint8)
+    elif not isinstance(part, bytes):
+      part = repr(part).encode('utf-8', 'surrogatepass')
+    crc = zlib.crc32(part, zlib.crc32(b'%d' % len(part), crc))
+  return f'{crc:08x}'
+
+
+def _fingerprint(spec: base.DataSpec, splits: Mapping[str, Rows]) -> str:
+  """Makes the checksum of the raw arrays of all splits, at most CHECKED bytes of each.
+
+  Of more bytes, or of rows that must be decoded, evenly spaced examples are taken.
+  """
+  sums = []
+  for split, rows in sorted(splits.items()):
+    size = sum(v.nbytes for v in rows.get(np.arange(min(1, rows.num))).values())
+    most = SAMPLE if rows.decodes else max(1, CHECKED // max(1, size))
+    index = np.arange(0, rows.num, -(-rows.num // most) or 1)
+    length = max(1, BLOCK // max(1, size))
+    for first in range(0, len(index), length):
+      found = rows.get(index[first : first + length])
+      sums.append(checksum(*(part for item in sorted(found.items()) for part in item)))
+    sums.append((split, rows.num))
+  return checksum(spec.shape, spec.num_levels, spec.num_classes, sums)
+
+
 def in_memory(
   name: str,
   spec: base.DataSpec,
@@ -168,6 +217,7 @@ def from_rows(
   *,
   memory: bool | None = None,
   hint: str = '',
+  fingerprint: str = '',
 ) -> Dataset:
   """Makes a Dataset of rows, decoded into memory or streamed.
 
@@ -179,6 +229,7 @@ def from_rows(
     memory: whether what must be decoded is decoded into memory at once; if None,
       where it takes at most MEMORY bytes.
     hint: what to tell one who asks for a split that is not there.
+    fingerprint: of the data; of the arrays if empty.
 
   Returns:
     A Dataset.
@@ -212,7 +263,10 @@ def from_rows(
     return rows.get(np.arange(num))
 
   spec = spec._replace(num_train=find('train').num)
-  return Dataset(name, spec, batches, arrays, vocabulary, rows=dict(splits))
+  fingerprint = fingerprint or _fingerprint(spec, splits)
+  return Dataset(
+    name, spec, batches, arrays, vocabulary, rows=dict(splits), fingerprint=fingerprint
+  )
 
 
 def _num_bytes(rows: Rows) -> int:

@@ -48,6 +48,7 @@ def domains(
   spec = first.spec._replace(parts=parts)
   if 'label' not in keys:
     spec = spec._replace(num_classes=None)
+  fingerprint = dataset.checksum('domains', *(data.fingerprint for data in sets))
   if first.spec.num_train is None:
     joined = dataset.Dataset(name, spec, *_draws(sets, keys))
   else:
@@ -56,7 +57,7 @@ def domains(
       for split in first.rows
       if all(split in data.rows for data in sets)
     }
-    joined = dataset.from_rows(name, spec, rows, memory=False)
+    joined = dataset.from_rows(name, spec, rows, memory=False, fingerprint=fingerprint)
   if paired:
     splits.check_aligned(sets)
 
@@ -77,6 +78,7 @@ def domains(
     class_names=first.class_names if 'label' in keys else None,
     domain_names=names if len(set(names)) == len(names) else None,
     tokenize=first.tokenize,
+    fingerprint=fingerprint,
   )
 
 

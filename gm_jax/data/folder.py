@@ -6,13 +6,15 @@
 
 Classes are numbered in the order of their names, where a run of digits counts as one
 number: 2 comes before 10. What is no image by its suffix is ignored, and so is what is
-hidden; what is an image by its suffix and cannot be one is an error. See `images` for
-how pixels are made.
+hidden; what is an image by its suffix and cannot be one is an error. Images of formats
+that are not decoded here, as .heic, are skipped, and a line says so. See `images` for
+how pixels are made and damage is found.
 """
 
+import collections
 import os
-import re
-from collections.abc import Callable, Sequence
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -21,9 +23,17 @@ from gm_jax import base
 from gm_jax.data import dataset, images, transforms
 from gm_jax.data import splits as splits_lib
 
-SUFFIXES = frozenset(
-  ['.png', '.jpg', '.jpeg', '.gif', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm']
-)
+SUFFIXES = frozenset([
+  '.png', '.apng', '.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.gif', '.bmp', '.dib',
+  '.webp', '.tif', '.tiff', '.ppm', '.pgm', '.pbm', '.pnm', '.avif', '.jp2', '.tga',
+])  # fmt: skip
+# Of images too, which are not decoded here.
+OTHERS = frozenset([
+  '.heic', '.heif', '.hif', '.jxl', '.svg', '.psd', '.exr', '.hdr', '.raw', '.dng',
+  '.cr2', '.cr3', '.nef', '.arw', '.orf', '.raf', '.rw2',
+])  # fmt: skip
+AVIF = '.avif'  # decoded where Pillow was built so
+SAMPLE = 256  # files, at most, whose bytes are in the fingerprint
 SPLITS = {'train': 'train', 'validation': 'validation', 'val': 'validation'}
 SPLITS |= {'test': 'test'}
 
@@ -65,7 +75,13 @@ def folder(
   root = os.path.realpath(path)
   if not os.path.isdir(root):
     raise dataset.DataError(f'{path}: no such folder')
-  splits, classes = _find(root)
+  skipped = collections.Counter()
+  splits, classes = _find(root, skipped)
+  if skipped:
+    dataset.warn(f'{path}: {_skipped(skipped)}')
+  num = sum(len(files.paths) for files in splits.values())
+  right = 'put the images into one folder to have no classes'
+  splits_lib.check_classes(len(classes), num, f'{path}: it', right)
   every = sorted(p for files in splits.values() for p in files.paths)
   sizes, colored = _headers(root, every)
   if size is None and len(set(sizes)) > 1:
@@ -85,17 +101,48 @@ def folder(
     shape, transforms.dtype(way), 256, len(classes) or None, None, way
   )
   hint = 'make a sub-folder of that name'
-  data = dataset.from_rows(f'folder:{path}', spec, rows, memory=memory, hint=hint)
+  data = dataset.from_rows(
+    f'folder:{path}',
+    spec,
+    rows,
+    memory=memory,
+    hint=hint,
+    fingerprint=_fingerprint(root, splits),
+  )
   return data._replace(class_names=tuple(classes) or None)
 
 
-def _find(root: str) -> tuple[dict[str, Files], list[str]]:
-  """Finds the files of every split, and the names of the classes."""
-  folders, files = _list(root, '')
+def _fingerprint(root: str, splits: Mapping[str, Files]) -> str:
+  """Makes a checksum of names and sizes of all files, and of the bytes of some."""
+  paths = sorted(path for files in splits.values() for path in files.paths)
+  sizes = [os.path.getsize(os.path.join(root, path)) for path in paths]
+  some = paths[:: -(-len(paths) // SAMPLE)]
+  contents = (pathlib.Path(root, path).read_bytes() for path in some)
+  names = [path.replace(os.sep, '/') for path in paths]
+  return dataset.checksum(names, sizes, *contents)
+
+
+def _skipped(skipped: Mapping[str, int]) -> str:
+  """Says which images were skipped."""
+  listed = ', '.join(f'{num} of {suffix}' for suffix, num in sorted(skipped.items()))
+  return f'skipped images, {listed}: convert them to PNG or JPEG to have them'
+
+
+def _find(
+  root: str, skipped: collections.Counter
+) -> tuple[dict[str, Files], list[str]]:
+  """Finds the files of every split, and the names of the classes.
+
+  Args:
+    root: of all paths.
+    skipped: number of images that cannot be decoded, by suffix, to be added to.
+  """
+  folders, files = _list(root, '', skipped)
   if 'train' not in folders:
-    paths, labels, classes = _label(root, '', folders, files, None)
+    paths, labels, classes = _label(root, '', folders, files, None, skipped)
     if not paths:
-      raise dataset.DataError(f'{root}: no images: {", ".join(sorted(SUFFIXES))}')
+      more = f'; {_skipped(skipped)}' if skipped else ''
+      raise dataset.DataError(f'{root}: no images: {", ".join(sorted(SUFFIXES))}{more}')
     sizes = splits_lib.tenths(len(paths), f'{root}: {len(paths)} images')
     parts = splits_lib.stratify(sizes, None if labels is None else np.array(labels))
     return {
@@ -114,10 +161,11 @@ def _find(root: str) -> tuple[dict[str, Files], list[str]]:
     raise dataset.DataError(f'{root}: both val and validation: keep one')
   splits, classes = {}, None
   for name in sorted(folders, key=lambda name: name != 'train'):
-    inner, inside = _list(root, name)
-    paths, labels, classes = _label(root, name, inner, inside, classes)
+    inner, inside = _list(root, name, skipped)
+    paths, labels, classes = _label(root, name, inner, inside, classes, skipped)
     if not paths:
-      raise dataset.DataError(f'{name}: no images')
+      more = f'; {_skipped(skipped)}' if skipped else ''
+      raise dataset.DataError(f'{name}: no images{more}')
     splits[SPLITS[name]] = Files(paths, labels)
   return splits, classes
 
@@ -128,6 +176,7 @@ def _label(
   folders: Sequence[str],
   files: Sequence[str],
   known: list[str] | None,
+  skipped: collections.Counter,
 ) -> tuple[list[str], list[int] | None, list[str]]:
   """Labels the images of a folder: paths, labels and names of classes.
 
@@ -137,6 +186,7 @@ def _label(
     folders: its sub-folders.
     files: its images.
     known: classes that there may be, those of 'train'; any if None.
+    skipped: as in `_find`.
   """
   if folders and files:
     raise dataset.DataError(
@@ -152,19 +202,24 @@ def _label(
     inner = os.path.join(where, name)
     if name not in classes:
       raise dataset.DataError(f'{inner}: train has no class of this name')
-    deeper, found = _list(root, inner)
+    others = collections.Counter()
+    deeper, found = _list(root, inner, others)
     if deeper:
       raise dataset.DataError(
         f'{os.path.join(inner, deeper[0])}: a folder within a class; images only'
       )
     if not found:
-      raise dataset.DataError(f'{inner}: a class without images')
+      more = f'; {_skipped(others)}' if others else ''
+      raise dataset.DataError(f'{inner}: a class without images{more}')
+    skipped.update(others)
     paths += [os.path.join(inner, file) for file in found]
     labels += [classes.index(name)] * len(found)
   return paths, labels, classes
 
 
-def _list(root: str, where: str) -> tuple[list[str], list[str]]:
+def _list(
+  root: str, where: str, skipped: collections.Counter
+) -> tuple[list[str], list[str]]:
   """Lists the sub-folders, in natural order, and the images in a folder, sorted."""
   folders, files = [], []
   try:
@@ -173,10 +228,15 @@ def _list(root: str, where: str) -> tuple[list[str], list[str]]:
   except OSError as error:
     raise dataset.DataError(f'{where or root}: {error.strerror}') from error
   for entry in entries:
-    image = os.path.splitext(entry.name)[1].lower() in SUFFIXES
+    suffix = os.path.splitext(entry.name)[1].lower()
+    image = suffix in SUFFIXES and (suffix != AVIF or images.has_avif())
     # Not entry.is_dir(), which raises for links in a circle.
     is_folder = os.path.isdir(entry.path)
-    if entry.name.startswith('.') or not (image or is_folder):
+    if entry.name.startswith('.'):
+      continue
+    if not (image or is_folder):
+      if suffix in OTHERS or suffix == AVIF:
+        skipped[suffix] += 1
       continue
     path = os.path.join(where, entry.name)
     if entry.is_symlink():
@@ -189,20 +249,7 @@ def _list(root: str, where: str) -> tuple[list[str], list[str]]:
       files.append(entry.name)
     else:
       raise dataset.DataError(f'{path}: neither a file nor a folder, or a dead link')
-  return sorted(folders, key=natural_key), files
-
-
-def natural_key(name: str) -> tuple[str, str]:
-  """Makes a key that sorts a run of digits as one number: 'a2' before 'a10'.
-
-  Names that first differ elsewhere than in a run of digits sort as plain strings do.
-  """
-
-  def mark(run):
-    digits = run[0].lstrip('0')
-    return f'0{len(digits):04}{digits}'  # a digit comes first, as in the plain string
-
-  return re.sub('[0-9]+', mark, name), name
+  return sorted(folders, key=splits_lib.natural_key), files
 
 
 def _headers(root: str, paths: Sequence[str]) -> tuple[list[tuple[int, int]], bool]:

@@ -4,6 +4,7 @@ A name is a kind, what the kind needs to know after a colon, and after the last 
 options, as in a web address:
 
   digits                     scikit-learn's digits, 8x8
+  glyphs                     characters in many typefaces, of known factors
   manual                     characters of the Python manual
   melodies                   generated tunes of a known distribution
   toy:NAME                   points in the plane with a known density
@@ -18,6 +19,7 @@ options, as in a web address:
   domains:NAME|NAME|...      sets of one space, told apart by `domain`
 
   toy:ring?num_modes=12      folder:/my pics?size=32&mode=RGB
+  glyphs?size=64&mode=RGB&alphabet=capitals&faces=serif,mono-bold&hold_out=red:A
 
 An option is checked against the keyword arguments of the kind's factory. A path
 that holds a '?' ends in one.
@@ -27,6 +29,7 @@ Sets are joined by a '|' after which a name begins, one of the kinds above; any 
 the joined set stand before the colon:
 
   unpaired:digits?crop=6|npz:/a.npz        unpaired?paired=true:folder:/a|folder:/b
+  unpaired?paired=true:glyphs?faces=sans|glyphs?faces=serif
 """
 
 import functools
@@ -44,6 +47,7 @@ from gm_jax.data import (
   digits,
   domains,
   folder,
+  glyphs,
   melodies,
   npz,
   stacked,
@@ -55,7 +59,10 @@ from gm_jax.data import (
   words,
 )  # fmt: skip
 
-_PLAIN = {'digits': digits.digits, 'manual': text.manual, 'melodies': melodies.melodies}
+_PLAIN = {
+  'digits': digits.digits, 'glyphs': glyphs.glyphs, 'manual': text.manual,
+  'melodies': melodies.melodies,
+}  # fmt: skip
 _NEEDS = {'toy': 'NAME', 'tfds': 'NAME', 'folder': 'PATH', 'npz': 'PATH'}
 _NEEDS |= {'text': 'PATH', 'stacked': 'NAME', 'dynamic': 'NAME', 'static': 'NAME'}
 # Made of another set, whose name follows.
@@ -91,6 +98,9 @@ def load(name: str, *, data_dir: str | None = None, **options) -> dataset.Datase
   kind, _, rest = plain.partition(':')
   factory = _factory(kind, rest, plain, data_dir)
   data = _make(factory, plain, options)
+  if not data.fingerprint:  # of a set that does not make its own
+    fingerprint = dataset.checksum(plain, sorted(options.items()))
+    data = data._replace(fingerprint=fingerprint)
   return data._replace(name=name) if kind in _JOINERS else data
 
 
@@ -151,7 +161,12 @@ def _bind(factory: Callable, *args) -> Callable:
 def _toy(factory: Callable[..., toy.Toy]) -> Callable[..., dataset.Dataset]:
   @functools.wraps(factory)
   def build(**options):
-    return toy.dataset(factory(**options))
+    data = toy.dataset(factory(**options))
+    known = inspect.signature(factory).bind(**options)
+    known.apply_defaults()
+    # Not of draws, whose last digits depend on the machine.
+    fingerprint = dataset.checksum(data.name, sorted(known.arguments.items()))
+    return data._replace(fingerprint=fingerprint)
 
   return build
 

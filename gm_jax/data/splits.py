@@ -1,6 +1,7 @@
 """Splits of a data set: dividing examples, and the split that nobody trains on."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -59,8 +60,63 @@ def stratify(
   return dict(zip(sizes, np.split(ranked, ends), strict=True))
 
 
+def check_classes(num_classes: int, num: int, what: str, right: str) -> None:
+  """Checks that labels are classes, and not numbers of their own for each example.
+
+  Args:
+    num_classes: K.
+    num: number of examples.
+    what: has them, for the error.
+    right: what to do instead, for the error.
+
+  Raises:
+    DataError: more than 10 classes, of less than two examples on average.
+  """
+  if num_classes > 10 and 2 * num_classes > num:
+    raise dataset.DataError(
+      f'{what} has {num_classes} classes for {num} examples, and a class needs two or'
+      f' more: {right}'
+    )
+
+
+def classes(labels: Sequence[np.ndarray]) -> tuple[np.ndarray, tuple[str, ...]]:
+  """Finds the classes: the distinct labels of all splits, sorted.
+
+  Args:
+    labels: of each split, [N] integers or strings.
+
+  Returns:
+    The labels [K] of classes 0..K-1, and their names.
+  """
+  found = np.unique(np.concatenate([np.unique(label) for label in labels]))
+  if found.dtype.kind == 'U':
+    found = np.array(sorted(found.tolist(), key=natural_key))
+  return found, tuple(map(str, found.tolist()))
+
+
+def to_classes(labels: np.ndarray, found: np.ndarray) -> np.ndarray:
+  """Numbers labels [N] by their place in the labels of all classes [K]; int32."""
+  order = np.argsort(found, kind='stable')
+  return order[np.searchsorted(found, labels, sorter=order)].astype(np.int32)
+
+
+def natural_key(name: str) -> tuple[str, str]:
+  """Makes a key that sorts a run of digits as one number: 'a2' before 'a10'.
+
+  Names that first differ elsewhere than in a run of digits sort as plain strings do.
+  """
+
+  def mark(run):
+    digits = run[0].lstrip('0')
+    return f'0{len(digits):04}{digits}'  # a digit comes first, as in the plain string
+
+  return re.sub('[0-9]+', mark, name), name
+
+
 def tenths(num: int, what: str) -> dict[str, int]:
   """Divides examples into 80% 'train', 10% 'validation' and 10% 'test'.
+
+  Those held out are two at least, for no distance or variance is of a single example.
 
   Args:
     num: number of examples, at least 10.
@@ -77,7 +133,8 @@ def tenths(num: int, what: str) -> dict[str, int]:
     raise dataset.DataError(
       f'{what}: too few to split 80/10/10, which needs at least 10'
     )
-  return {'test': num // 10, 'validation': num // 10, 'train': num - 2 * (num // 10)}
+  held = max(2, num // 10)
+  return {'test': held, 'validation': held, 'train': num - 2 * held}
 
 
 def _num_test(data: dataset.Dataset) -> int:

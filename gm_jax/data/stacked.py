@@ -96,7 +96,10 @@ def stack(data: dataset.Dataset) -> dataset.Dataset:
     num_train=None,
     parts=base.NOTHING,
   )
-  return dataset.Dataset(f'stacked:{data.name}', spec, batches, arrays)
+  fingerprint = dataset.checksum('stacked', data.fingerprint)
+  return dataset.Dataset(
+    f'stacked:{data.name}', spec, batches, arrays, fingerprint=fingerprint
+  )
 
 
 def unstacked(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

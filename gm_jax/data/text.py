@@ -83,7 +83,8 @@ def _make(name: str, string: str, length: int) -> dataset.Dataset:
   spec = base.DataSpec(
     (length,), jnp.int32, len(vocabulary), None, None, transforms.tokens()
   )
-  data = dataset.from_rows(name, spec, splits, vocabulary)
+  fingerprint = dataset.checksum(length, string.encode('utf-32-le'))
+  data = dataset.from_rows(name, spec, splits, vocabulary, fingerprint=fingerprint)
   tokenize = functools.partial(words.tokenize_characters, vocabulary=vocabulary)
   return data._replace(tokenize=tokenize)
 

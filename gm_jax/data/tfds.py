@@ -3,6 +3,8 @@
 The files must be in the array_record format, which can be read at any place. Nothing
 is downloaded unless asked for: a data set that is not there is an error at once,
 which says how to get it.
+
+A damaged file is noticed where it is read: array_record has a checksum of every record.
 """
 
 import importlib.util
@@ -16,8 +18,10 @@ import numpy as np
 
 from gm_jax import base
 from gm_jax.data import dataset, images, transforms
+from gm_jax.data import splits as splits_lib
 
 _NAME = re.compile(r'\w+(/[\w.+-]+)?(:\d+\.\d+\.\d+)?', re.ASCII)
+CHUNK = 1024  # records read at once
 _VERSION = re.compile(r'\d+\.\d+\.\d+')
 
 
@@ -43,8 +47,10 @@ def tfds(
     data_dir: where it keeps its data; TFDS_DATA_DIR or ~/tensorflow_datasets if None.
     validation: how many of the last examples of 'train' to hold out as 'validation'.
     image: feature for `x`; if None, the only one of images.
-    label: feature for `label`; if None, the only one of classes, if there is one.
-    size: H and W, by central crop and antialiased resize; if None, as prepared.
+    label: feature for `label`; if None, the only one of classes, if there is one. Of
+      integers without classes, the classes are the distinct ones, sorted.
+    size: H and W, by central crop and antialiased resize; if None, as prepared, made
+      upright.
     mode: 'L' for gray, 'RGB' for color; if None, as prepared.
     transform: factory of the way to model space, by the number of levels.
     memory: whether all is decoded at once; if None, where it takes at most 1 GiB.
@@ -68,18 +74,32 @@ def tfds(
   info = _info(name, where, data_dir)
   image, label = _features(name, info.features, image, label)
   shape = _shape(name, info.features[image], size, mode)
-  classes = info.features[label] if label else None
+  sources = _sources(name, where, info, validation)
+  if size is None and 'train' in sources:
+    shape = _upright_shape(f'{name} train', sources['train'], image, shape)
+  classes, found = info.features[label] if label else None, None
   num_classes = getattr(classes, 'num_classes', None)
   class_names = tuple(getattr(classes, 'names', None) or ()) or None
-  sources = _sources(name, where, info, validation)
+  if label and num_classes is None:
+    found, class_names = _distinct(name, sources, label)
+    num_classes = len(found)
   rows = {
-    split: _rows(f'{name} {split}', source, image, label, shape, size)
+    split: _rows(f'{name} {split}', source, image, label, shape, size, found)
     for split, source in sources.items()
   }
   way = transform(256)
   spec = base.DataSpec(shape, transforms.dtype(way), 256, num_classes, None, way)
   hint = "hold some of 'train' out, as in ?validation=5000"
-  data = dataset.from_rows(f'tfds:{name}', spec, rows, memory=memory, hint=hint)
+  fingerprint = dataset.checksum(
+    info.full_name,
+    sorted((s, i.num_examples, i.num_bytes) for s, i in info.splits.items()),
+    [len(source) for _, source in sorted(sources.items())],
+    image,
+    label,
+  )
+  data = dataset.from_rows(
+    f'tfds:{name}', spec, rows, memory=memory, hint=hint, fingerprint=fingerprint
+  )
   return data._replace(class_names=class_names)
 
 
@@ -224,21 +244,63 @@ def _sources(name: str, where: str, info: Any, validation: int) -> dict[str, Any
   return sources
 
 
-def _rows(what, source, image, label, shape, size) -> dataset.Rows:
+def _read(source, index: np.ndarray) -> list[Any]:
+  """Reads the features of examples."""
   from tensorflow_datasets.proto import tf_example_pb2  # heavy
 
+  records = source.__getitems__(index.tolist())
+  return [tf_example_pb2.Example.FromString(r).features.feature for r in records]
+
+
+def _upright_shape(what: str, source, image: str, shape: tuple) -> tuple:
+  """Finds the shape of images by the first one: the record has it as it was stored."""
+  try:
+    (first,) = _read(source, np.arange(1))
+    encoded = io.BytesIO(first[image].bytes_list.value[0])
+    pixels = images.decode(encoded, size=None, mode='L')
+  except Exception as error:  # of many types, where bytes are damaged
+    raise dataset.DataError(f'{what}: cannot be decoded: {_line(error)}') from error
+  return (*pixels.shape[:2], shape[-1])
+
+
+def _distinct(name: str, sources: Mapping, label: str) -> tuple[np.ndarray, tuple]:
+  """Finds the classes of integers that have none: labels [K], and their names."""
+  labels = []
+  for split, source in sources.items():
+    try:
+      for first in range(0, len(source), CHUNK):
+        index = np.arange(first, min(first + CHUNK, len(source)))
+        labels.append(_labels(_read(source, index), label))
+    except Exception as error:  # of many types, where bytes are damaged
+      what = f'{name} {split}: cannot be decoded'
+      raise dataset.DataError(f'{what}: {_line(error)}') from error
+  found, names = splits_lib.classes(labels)
+  num = sum(map(len, labels))
+  splits_lib.check_classes(
+    len(found), num, f'tfds:{name}: label={label}', 'name another feature'
+  )
+  return found, names
+
+
+def _labels(features: list[Any], label: str) -> np.ndarray:
+  values = [feature[label].int64_list.value[0] for feature in features]
+  return np.array(values, np.int64)
+
+
+def _rows(what, source, image, label, shape, size, classes) -> dataset.Rows:
   def get(index):
     try:
-      records = source.__getitems__(index.tolist())
-      features = [
-        tf_example_pb2.Example.FromString(r).features.feature for r in records
-      ]
+      features = _read(source, index)
       encoded = [feature[image].bytes_list.value[0] for feature in features]
       arrays = {'x': _pixels(encoded, shape, size)}
       if label is not None:
-        labels = [feature[label].int64_list.value[0] for feature in features]
-        arrays['label'] = np.array(labels, np.int32)
+        labels = _labels(features, label)
+        if classes is not None:
+          labels = splits_lib.to_classes(labels, classes)
+        arrays['label'] = labels.astype(np.int32)
       return arrays
+    except dataset.DataError as error:
+      raise dataset.DataError(f'{what}: {error}') from error
     except Exception as error:  # of many types, where bytes are damaged
       raise dataset.DataError(f'{what}: cannot be decoded: {_line(error)}') from error
 
@@ -248,9 +310,15 @@ def _rows(what, source, image, label, shape, size) -> dataset.Rows:
 def _pixels(encoded, shape, size) -> np.ndarray:
   """Decodes images, [N, *shape] uint8."""
   mode = 'L' if shape[-1] == 1 else 'RGB'
-  return np.stack(
-    [images.decode(io.BytesIO(file), size=size, mode=mode) for file in encoded]
-  ).reshape(-1, *shape)
+  found = [images.decode(io.BytesIO(file), size=size, mode=mode) for file in encoded]
+  for pixels in found:
+    if pixels.shape != shape:
+      sizes = [f'{s[1]}x{s[0]}' for s in (pixels.shape, shape)]
+      raise dataset.DataError(
+        f'an image is {sizes[0]}, where the first is {sizes[1]}: give one size, as in'
+        ' ?size=32'
+      )
+  return np.stack(found)
 
 
 def _line(error: Exception) -> str:

@@ -422,4 +422,5 @@ def dataset(toy: Toy) -> dataset_lib.Dataset:
 
   transform = transforms.identity()
   spec = base.DataSpec((toy.dim,), jnp.float32, None, None, None, transform)
-  return dataset_lib.Dataset(toy.name, spec, batches, arrays)
+  fingerprint = dataset_lib.checksum(toy.name, toy.dim, toy.std)
+  return dataset_lib.Dataset(toy.name, spec, batches, arrays, fingerprint=fingerprint)

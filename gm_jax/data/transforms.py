@@ -35,6 +35,34 @@ def identity() -> base.Transform:
   )
 
 
+def interval(low: float, high: float) -> base.Transform:
+  """Makes x = 2 (raw - low) / (high - low) - 1, a density: of floats in an interval.
+
+  log |dx / d raw| = D log(2 / (high - low)), for every raw.
+
+  Args:
+    low: what becomes -1.
+    high: what becomes 1.
+
+  Raises:
+    ValueError: unless low < high, both finite.
+  """
+  if not -math.inf < low < high < math.inf:
+    raise ValueError(f'an interval must be low < high, got {low:g}, {high:g}')
+  width = high - low
+
+  def log_det(key, raw):
+    size = math.prod(raw.shape[1:]) * math.log(2 / width)
+    return jnp.full(raw.shape[0], size)
+
+  return base.Transform(
+    forward=lambda key, raw: 2 * (_real(raw) - low) / width - 1,
+    inverse=lambda x: (x + 1) / 2 * width + low,
+    log_det=log_det,
+    measure='density',
+  )
+
+
 def tokens() -> base.Transform:
   """Makes x = raw, a mass: of int32 tokens."""
   return base.Transform(

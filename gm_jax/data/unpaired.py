@@ -58,6 +58,7 @@ def unpaired(
     batches=batches,
     arrays=arrays,
     rows=None,
+    fingerprint=dataset.checksum('unpaired', x.fingerprint, y.fingerprint),
   )
 
 

@@ -73,7 +73,9 @@ def tokenize_characters(string: str, vocabulary: Sequence[str]) -> np.ndarray:
 
 
 def tokenize_words(string: str, vocabulary: Sequence[str]) -> np.ndarray:
-  """Tokenizes a string by its words, between spaces, whatever their case.
+  """Tokenizes a string by its words, between spaces.
+
+  A word that stands in the vocabulary as it is, is that one; else case does not matter.
 
   Args:
     string: of T words.
@@ -86,11 +88,16 @@ def tokenize_words(string: str, vocabulary: Sequence[str]) -> np.ndarray:
   Raises:
     ValueError: a word is not in the vocabulary; the first is named.
   """
-  tokens = {word.casefold(): i for i, word in enumerate(vocabulary) if i}
-  for word in string.split():
-    if word.casefold() not in tokens:
+  exact = {word: i for i, word in enumerate(vocabulary) if i}
+  folded = {word.casefold(): i for word, i in exact.items()}
+
+  def token(word):
+    found = exact.get(word, folded.get(word.casefold()))
+    if found is None:
       raise ValueError(f'no word {word!r}; {_suggest(word, vocabulary[1:])}')
-  return np.array([tokens[word.casefold()] for word in string.split()], np.int32)
+    return found
+
+  return np.array([token(word) for word in string.split()], np.int32)
 
 
 def tokenize_bytes(string: str) -> np.ndarray:
@@ -113,7 +120,9 @@ def _index(key: str, words: str, num: int, names: Sequence[str] | None) -> np.nd
   integer = re.fullmatch('[+-]?[0-9]{1,18}', sought)
   if integer and 0 <= int(sought) < num:
     return np.array(int(sought), np.int32)
-  if integer or not names:
+  numbered = names and all(re.fullmatch('[0-9]+', name) for name in names)
+  counted = list(map(str, range(num))) == list(names or ())
+  if not names or integer and (counted or not numbered):
     kind = '' if integer else 'an integer '
     raise ValueError(f'{key} must be {kind}from 0 to {num - 1}, got {words!r}')
   raise ValueError(f'no {key} {words!r}; {_suggest(sought, names)}')

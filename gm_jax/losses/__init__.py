@@ -11,7 +11,7 @@ their functions compare:
   `mutual_information`  pairs of variables: bounds of their mutual information
   `penalties`           a critic's gradient with respect to its input
   `regularizers`        weights, logits and features, without such a gradient
-  `shapes`              checks of shapes, ranges and dtypes that the others share
+  `shapes`              shapes, ranges and dtypes at the door, which the others share
 
   >>> import jax.numpy as jnp
   >>> import gm_jax.losses

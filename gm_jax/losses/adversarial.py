@@ -27,6 +27,8 @@ them all the same, so that all games are called alike. A critic of P patches giv
   2.0000
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -415,3 +417,47 @@ def one_sided_label_smoothing(game: base.Game, smoothing: float) -> base.Game:
     return loss + smoothing * (as_fake - as_real)
 
   return base.Game(game.generator, discriminator)
+
+
+def _is_zero_sum(game: base.Game) -> bool:
+  """Whether the generator's loss is the discriminator's on samples, negated.
+
+  Tried on four numbers, as in `_check_has_labels`: their sum must not depend on f.
+  """
+  with jax.ensure_compile_time_eval():
+    r, f = jnp.array([-1.5, -0.3, 0.7, 2.0]), jnp.array([0.4, -2.0, 1.1, -0.6])
+    total, at_zero = (
+      game.generator(r, v) + game.discriminator(r, v) for v in (f, jnp.zeros_like(f))
+    )
+    return bool(jnp.allclose(total, at_zero, rtol=1e-4, atol=1e-6))
+
+
+def exchange_roles(game: base.Game) -> Callable[[Array, Array], Array]:
+  """Returns the loss of players who make both the real and the fake examples.
+
+  A generator moves the fake ones alone. Where the real ones depend on the players too,
+  as pairs (x, E(x)), fake should look real and real should look fake:
+
+    d(f, r)   the discriminator's loss with the roles exchanged,
+    -d(r, f)  of a zero-sum game, whose generator does the same to its own part
+
+  for a discriminator's loss d(r, f). Minimax gives -d(r, f), the value of the game, and
+  the non-saturating game softplus(-f) + softplus(r); least squares (f - 1)^2 + r^2, in
+  which a change of both signs would pull real to -1. At the best critic of each game
+  the loss is least where the two distributions are one.
+
+  Source: Adversarial Feature Learning, Donahue et al., 2016, arXiv:1605.09782, eq. 3
+  and the inverse objective of section 3.4, on learning.
+
+  Args:
+    game: of which the generator's loss says only whether the game is zero-sum.
+
+  Returns:
+    A loss (real_logits `[B]`, fake_logits `[B]`) -> `[B]` in the game's unit; of
+    `[B, P]` the mean over patches. It raises ValueError for two shapes.
+  """
+  if _is_zero_sum(game):
+    return lambda real_logits, fake_logits: (
+      -game.discriminator(real_logits, fake_logits)
+    )
+  return lambda real_logits, fake_logits: game.discriminator(fake_logits, real_logits)

@@ -9,6 +9,7 @@ from the batch that is passed, which under sharded jit is the global one. What i
 `wasserstein` is the distance to its power p, whose gradient exists at zero.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 
@@ -22,7 +23,9 @@ Array = jax.Array
 Kernel = Callable[[Array, Array], Array]
 
 
-def _check_rows(x: Array, y: Array) -> None:
+def _rows(x: Array, y: Array) -> tuple[Array, Array]:
+  """Both as floats, once they are `[number, D]` with the same D."""
+  x, y = shapes.floats(x=x, y=y)
   for name, rows in (('x', x), ('y', y)):
     message = f'{name} must be [number, D]: flatten images first'
     chex.assert_rank(rows, 2, custom_message=message, exception_type=ValueError)
@@ -32,16 +35,64 @@ def _check_rows(x: Array, y: Array) -> None:
     custom_message='x and y must have the same D',
     exception_type=ValueError,
   )
+  return x, y
+
+
+DIMS = 16  # dimensions of which a pass over the [N, M] distances takes differences
+ROWS = 32  # of each array, of which `_middle` is the median
+
+
+@jax.custom_jvp
+def _sum_of_squared_differences(x: Array, y: Array) -> Array:
+  """The squared distances `[N, M]`, some dimensions at a time: no [N, M, D] array."""
+  size = max(1, min(DIMS, x.shape[1]))
+  blocks = -(-x.shape[1] // size)
+
+  def cut(rows):  # [N, D] -> [blocks, size, N], in which zeros are added
+    padded = jnp.pad(rows, ((0, 0), (0, blocks * size - rows.shape[1])))
+    return padded.T.reshape(blocks, size, len(rows))
+
+  def add(total, block):
+    for one, other in zip(*block, strict=True):
+      total += jnp.square(one[:, None] - other[None, :])
+    return total, None
+
+  zero = jnp.zeros((len(x), len(y)), jnp.result_type(x, y))
+  return jax.lax.scan(add, zero, (cut(x), cut(y)))[0]
+
+
+def _middle(x: Array, y: Array) -> Array:
+  """A point `[D]` among the rows that a few outliers do not move: a median of some."""
+  some = [rows[:: -(-len(rows) // ROWS)] for rows in (x, y) if len(rows)]
+  return jnp.sort(jnp.concatenate(some), axis=0)[(sum(map(len, some)) - 1) // 2]
+
+
+@_sum_of_squared_differences.defjvp
+def _sum_of_squared_differences_jvp(primals, tangents):
+  # 2 <x_i - y_j, dx_i - dy_j> as matrix products: differences kept for a gradient would
+  # be the [N, M, D] array. It is linear in the rows, so that of a float's digits an
+  # offset costs few, and one from their middle fewer.
+  (x, y), (dx, dy) = primals, tangents
+  center = jax.lax.stop_gradient(_middle(x, y))
+  a, b = x - center, y - center
+  product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+  within = (a * dx).sum(axis=1)[:, None] + (b * dy).sum(axis=1)
+  tangent = 2.0 * (within - product(a, dy.T) - product(dx, b.T))
+  return _sum_of_squared_differences(x, y), tangent
 
 
 def squared_distances(x: Array, y: Array) -> Array:
   """Squared Euclidean distances between the rows of two arrays.
 
-  |x - y|^2 = |x|^2 + |y|^2 - 2 <x, y>
+  sum_d (x_d - y_d)^2
 
-  on rows with the mean of y taken away, so that a common offset costs no digits,
-  with the product at full precision on every device, and rounding below zero cut
-  off. The error is of the order of float epsilon times the squared spread.
+  by differences: an entry is good to float epsilon times itself, whatever offset the
+  rows have in common and wherever the others are, and no [N, M, D] array is made. The
+  form |x|^2 + |y|^2 - 2 <x, y> has an error of epsilon times the squared spread of all
+  rows, so that one outlier spoils every entry. On a CPU the differences cost about as
+  much as it; on an accelerator, whose matrix units they do not use, more, of the order
+  of the exponentials of some kernels. The gradient is made of matrix products: its
+  error is epsilon times the distance from the rows' middle.
 
   Args:
     x: `[N, D]`.
@@ -53,16 +104,9 @@ def squared_distances(x: Array, y: Array) -> Array:
   Raises:
     ValueError: an argument is not of rank 2, or the two differ in D.
   """
-  _check_rows(x, y)
-  # The distance does not depend on the center, so its gradient is zero: stopping it
-  # spares a sum over y that would cancel up to rounding.
-  center = jax.lax.stop_gradient(y.mean(axis=0))
-  x, y = x - center, y - center
-  # At the default precision of an accelerator (bfloat16 or TF32 products), small
-  # distances would be all rounding.
-  product = jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
-  norms = jnp.square(x).sum(axis=1)[:, None] + jnp.square(y).sum(axis=1)
-  return jnp.maximum(norms - 2.0 * product, 0.0)
+  x, y = _rows(x, y)
+  dtype = jnp.promote_types(jnp.result_type(x, y), jnp.float32)
+  return _sum_of_squared_differences(x.astype(dtype), y.astype(dtype))
 
 
 def gaussian(*, std: float) -> Kernel:
@@ -183,7 +227,7 @@ def polynomial(
     raise ValueError(f'scale must be > 0 and offset >= 0, got {scale} and {offset}')
 
   def kernel(x: Array, y: Array) -> Array:
-    _check_rows(x, y)
+    x, y = _rows(x, y)
     product = jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
     factor = 1.0 / x.shape[1] if scale is None else scale
     return (factor * product + offset) ** int(degree)
@@ -194,8 +238,9 @@ def polynomial(
 def distances(x: Array, y: Array) -> Array:
   """Euclidean distances between rows, with a gradient of 0 where two coincide.
 
-  Rows coincide where their squared distance is within the rounding of
-  `squared_distances`: else a point would be some 1e-4 of the spread from itself.
+  To the gradient rows coincide where the direction from one to the other is lost to
+  rounding, at 1e-6 of their distance from the middle of all; to the value where they
+  are equal.
 
   Args:
     x: `[N, D]`.
@@ -207,34 +252,40 @@ def distances(x: Array, y: Array) -> Array:
   Raises:
     ValueError: an argument is not of rank 2, or the two differ in D.
   """
+  x, y = _rows(x, y)
   squares = squared_distances(x, y)
-  center = jax.lax.stop_gradient(y.mean(axis=0))
-  norms = (jnp.square(rows - center).sum(axis=1) for rows in (x, y))
-  rounding = 4.0 * jnp.finfo(squares.dtype).eps * sum(jnp.ix_(*norms))
-  apart = squares > jax.lax.stop_gradient(rounding)
+  fixed = jax.lax.stop_gradient((x, y, squares))
+  center = _middle(*fixed[:2])
+  norms = (jnp.square(rows - center).sum(axis=1) for rows in fixed[:2])
+  rounding = (16.0 * jnp.finfo(squares.dtype).eps) ** 2 * sum(jnp.ix_(*norms))
+  apart = fixed[2] > rounding
   # The inner `where` keeps the infinite slope of sqrt at 0 out of the gradient, where
   # times the outer zero it would be NaN.
-  return jnp.where(apart, jnp.sqrt(jnp.where(apart, squares, 1.0)), 0.0)
+  return jnp.where(apart, jnp.sqrt(jnp.where(apart, squares, 1.0)), jnp.sqrt(fixed[2]))
 
 
-def distance_induced() -> Kernel:
+def distance_induced(*, origin: Array | float = 0.0) -> Kernel:
   """The kernel whose squared MMD is half of the energy distance.
 
-  k(x, y) = (|x| + |y| - |x - y|) / 2
+  k(x, y) = (|x - o| + |y - o| - |x - y|) / 2
 
   Unbounded and without a width. Both estimates of the MMD are the same for any
-  other origin in place of 0.
+  origin o; take one near the data, for far from them the three terms cancel.
 
   Source: Equivalence of distance-based and RKHS-based statistics in hypothesis
   testing, Sejdinovic et al., 2013, arXiv:1207.6076.
+
+  Args:
+    origin: `[D]` or `[]` the point o, in the unit of the data.
 
   Returns:
     The kernel, (x `[N, D]`, y `[M, D]`) -> `[N, M]` in the unit of the data.
   """
 
   def kernel(x: Array, y: Array) -> Array:
-    origin = jnp.zeros_like(y[:1])
-    from_origin = distances(x, origin) + distances(y, origin).T
+    x, y = _rows(x, y)
+    point = jnp.broadcast_to(jnp.asarray(origin, y.dtype), (1, y.shape[1]))
+    from_origin = distances(x, point) + distances(y, point).T
     return (from_origin - distances(x, y)) / 2.0
 
   return kernel
@@ -256,7 +307,12 @@ def deep(kernel: Kernel, features: Callable[[Array], Array]) -> Kernel:
   Returns:
     The kernel, (x `[N, ...]`, y `[M, ...]`) -> `[N, M]`.
   """
-  return lambda x, y: kernel(features(x), features(y))
+
+  def of_features(x: Array, y: Array) -> Array:
+    x, y = shapes.floats(x=x, y=y)
+    return kernel(features(x), features(y))
+
+  return of_features
 
 
 def _mean(gram: Array) -> Array:
@@ -342,6 +398,7 @@ def mmd2_linear(kernel: Kernel, x: Array, y: Array) -> Array:
   Raises:
     ValueError: x and y differ in shape, or have fewer than two rows.
   """
+  x, y = shapes.floats(x=x, y=y)
   if x.shape != y.shape or x.shape[0] < 2:
     raise ValueError(f'x and y must both be [N >= 2, D], got {x.shape} and {y.shape}')
 
@@ -430,6 +487,7 @@ def wasserstein_1d(x: Array, y: Array, *, power: float = 1.0) -> Array:
   """
   if not power >= 1:
     raise ValueError(f'power must be >= 1, got {power}')
+  x, y = shapes.floats(x=x, y=y)
   if x.ndim != 1 or y.ndim != 1 or not x.size or not y.size:
     raise ValueError(f'x and y must be [N] and [M], got {x.shape} and {y.shape}')
   dtype = jnp.result_type(x, y, jnp.float32)
@@ -472,15 +530,21 @@ def sliced_wasserstein(
   Raises:
     ValueError: wrong shapes, `power` or `num_projections` below 1.
   """
-  _check_rows(x, y)
+  x, y = _rows(x, y)
   if num_projections < 1:
     raise ValueError(f'num_projections must be >= 1, got {num_projections}')
+  # The distance of neither depends on the center: an offset would cost digits.
+  center = jax.lax.stop_gradient(_middle(x, y))
+  x, y = x - center, y - center
   # A normalized Gaussian vector is uniform on the sphere.
   direction = jax.random.normal(key, (num_projections, x.shape[1]), x.dtype)
   direction /= jnp.linalg.norm(direction, axis=1, keepdims=True)
 
   def distance_along(w):
-    return wasserstein_1d(x @ w, y @ w, power=power)
+    along = (
+      jnp.matmul(rows, w, precision=jax.lax.Precision.HIGHEST) for rows in (x, y)
+    )
+    return wasserstein_1d(*along, power=power)
 
   return jax.vmap(distance_along)(direction).mean()
 
@@ -521,6 +585,7 @@ def sinkhorn_potentials(
     cost, 2, custom_message='cost must be [N, M]', exception_type=ValueError
   )
   shapes.check_positive(epsilon=epsilon)
+  (cost,) = shapes.floats(cost=cost)
   if num_iterations < 1:
     raise ValueError(f'num_iterations must be >= 1, got {num_iterations}')
   # The envelope theorem needs potentials without a gradient (`entropic_transport`); a
@@ -568,7 +633,7 @@ def entropic_transport(
   Raises:
     ValueError: wrong shapes, `epsilon` <= 0 or `num_iterations` below 1.
   """
-  costs = cost(x, y)
+  (costs,) = shapes.floats(cost=cost(x, y))
   f, g = sinkhorn_potentials(costs, epsilon=epsilon, num_iterations=num_iterations)
   # The dual E f + E g - eps (E plan - 1), the last term zero once g is exact: it stays
   # for its gradient, which is the whole <P, dC>.

@@ -3,7 +3,8 @@
 Everything is in nats. p and q are probabilities [..., K], or densities on a grid
 with the quadrature weights beside them; the sum runs over the last axis. What has
 no mass costs nothing (0 ln 0 = 0) and sends no gradient, and mass where the other has
-none costs +inf, also where its density only underflowed.
+none costs +inf, also where its density only underflowed. Ratios of masses are taken as
+logarithms: of a Gaussian's tail the ratio itself, or half of it, may have no float.
 Standard deviations are `std`, never variances; covariances are `cov`.
 
 A divergence is not a distance: `theory.axioms` measures which laws hold for which.
@@ -22,6 +23,59 @@ from gm_jax.losses import shapes
 Array = jax.Array
 
 
+@jax.custom_jvp
+def log_ratio(p: Array, q: Array) -> Array:
+  """The logarithm of p / q, which itself may over- or underflow.
+
+  ln p - ln q, and ln(1 + (p - q) / q) where the two are near
+
+  Args:
+    p: `[...]` numbers >= 0.
+    q: `[...]` numbers >= 0, not 0 where p is.
+
+  Returns:
+    `[...]` nats, good to float epsilon also where the ratio is near 1.
+  """
+  gap = p - q
+  near = jnp.abs(gap) < 0.5 * q
+  close = jnp.log1p(jnp.where(near, gap, 0.0) / jnp.where(near, q, 1.0))
+  return jnp.where(near, close, jnp.log(p) - jnp.log(q))
+
+
+@log_ratio.defjvp
+def _log_ratio_jvp(primals, tangents):
+  # Without the 1 / q^2 of a quotient's derivative, which overflows for q below 1e-19.
+  (p, q), (dp, dq) = primals, tangents
+  return log_ratio(p, q), dp / p - dq / q
+
+
+FAR = 30.0  # above which exp overflows some way further on, and log(1 + exp) is linear
+
+
+def log_mixture(log_ratio: Array, pi: float) -> Array:
+  """The logarithm of a mixture over one of its parts.
+
+  ln(m / p) = ln(pi + (1 - pi) exp(log_ratio)),  m = pi p + (1 - pi) q
+
+  Args:
+    log_ratio: `[...]` ln(q / p), in nats.
+    pi: weight of p, in (0, 1).
+
+  Returns:
+    `[...]` nats, good to float epsilon also where the logarithm is near 0.
+  """
+  far = log_ratio > FAR
+  x = jnp.where(far, FAR, log_ratio)
+  excess = (1.0 - pi) * jnp.expm1(x)  # m / p - 1
+  near = excess > -0.5
+  close = jnp.log1p(jnp.where(near, excess, 0.0))
+  # A sum of positive parts, where 1 + excess would cancel.
+  low = jnp.log(pi + (1.0 - pi) * jnp.exp(jnp.where(near, 0.0, x)))
+  y = jnp.where(far, log_ratio, FAR)
+  high = y + jnp.log((1.0 - pi) + pi * jnp.exp(-y))
+  return jnp.where(far, high, jnp.where(near, close, low))
+
+
 def entropy(p: Array, *, weights: Array | float = 1.0) -> Array:
   """Shannon's entropy of probabilities, or a density's differential entropy.
 
@@ -36,6 +90,7 @@ def entropy(p: Array, *, weights: Array | float = 1.0) -> Array:
   Returns:
     `[...]` nats; of probabilities in [0, ln K].
   """
+  (p,) = shapes.floats(p=p)
   # Double `where`, here and below: log of the inner 1 has a finite slope, so that no
   # inf times the outer zero becomes a NaN in the gradient.
   some = p > 0
@@ -61,11 +116,11 @@ def kl(p: Array, q: Array, *, weights: Array | float = 1.0) -> Array:
   Raises:
     ValueError: p and q differ in shape, or are scalars.
   """
+  p, q = shapes.floats(p=p, q=q)
   shapes.check_tables(p=p, q=q)
   some = p > 0
   safe_p, safe_q = jnp.where(some, p, 1.0), jnp.where(some, q, 1.0)
-  # A difference of logs: the ratio p / q would over- or underflow before its log.
-  terms = jnp.where(some, p * (jnp.log(safe_p) - jnp.log(safe_q)), 0.0)
+  terms = jnp.where(some, p * log_ratio(safe_p, safe_q), 0.0)
   return (weights * terms).sum(axis=-1)
 
 
@@ -96,10 +151,34 @@ def jensen_shannon(
   """
   if not 0.0 < pi < 1.0:
     raise ValueError(f'pi must be in (0, 1), got {pi}')
+  p, q = shapes.floats(p=p, q=q)
   shapes.check_tables(p=p, q=q)
-  mixture = pi * p + (1.0 - pi) * q
-  left, right = kl(p, mixture, weights=weights), kl(q, mixture, weights=weights)
-  return pi * left + (1.0 - pi) * right
+  return (weights * _jensen_shannon_each(pi, p, q)).sum(axis=-1)
+
+
+def _logs_over_mixture(pi: float, p: Array, q: Array) -> tuple[Array, Array]:
+  """ln(p / m) and ln(q / m), each 0 where its own mass is."""
+  both = (p > 0) & (q > 0)
+  ratio = log_ratio(jnp.where(both, p, 1.0), jnp.where(both, q, 1.0))
+  # m itself is not formed: pi p underflows where p is near the smallest float.
+  left = jnp.where(both, -log_mixture(-ratio, pi), -math.log(pi))
+  right = jnp.where(both, -log_mixture(ratio, 1.0 - pi), -math.log(1.0 - pi))
+  return jnp.where(p > 0, left, 0.0), jnp.where(q > 0, right, 0.0)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _jensen_shannon_each(pi: float, p: Array, q: Array) -> Array:
+  """The terms pi p ln(p / m) + (1 - pi) q ln(q / m) of the sum."""
+  left, right = _logs_over_mixture(pi, p, q)
+  return pi * (p * left) + (1.0 - pi) * (q * right)
+
+
+@_jensen_shannon_each.defjvp
+def _jensen_shannon_each_jvp(pi, primals, tangents):
+  # What comes through m cancels, and in floats it would not where a mass is tiny.
+  left, right = _logs_over_mixture(pi, *primals)
+  tangent = pi * left * tangents[0] + (1.0 - pi) * right * tangents[1]
+  return _jensen_shannon_each(pi, *primals), tangent
 
 
 def total_variation(p: Array, q: Array, *, weights: Array | float = 1.0) -> Array:
@@ -118,6 +197,7 @@ def total_variation(p: Array, q: Array, *, weights: Array | float = 1.0) -> Arra
   Raises:
     ValueError: p and q differ in shape, or are scalars.
   """
+  p, q = shapes.floats(p=p, q=q)
   shapes.check_tables(p=p, q=q)
   return (weights * jnp.abs(p - q)).sum(axis=-1) / 2.0
 
@@ -138,6 +218,7 @@ def squared_hellinger(p: Array, q: Array, *, weights: Array | float = 1.0) -> Ar
   Raises:
     ValueError: p and q differ in shape, or are scalars.
   """
+  p, q = shapes.floats(p=p, q=q)
   shapes.check_tables(p=p, q=q)
   gap = _root_of_mass(p) - _root_of_mass(q)
   return (weights * jnp.square(gap)).sum(axis=-1)
@@ -160,6 +241,7 @@ def bernoulli_entropy(p: Array) -> Array:
   Returns:
     `[...]` nats, in [0, ln 2].
   """
+  (p,) = shapes.floats(p=p)
   return special.entr(p) + special.entr(1.0 - p)
 
 
@@ -175,7 +257,7 @@ def bernoulli_kl(p: Array, q: Array) -> Array:
   Returns:
     `[...]` nats, +inf where q excludes what p allows.
   """
-  p, q = jnp.broadcast_arrays(p, q)
+  p, q = jnp.broadcast_arrays(*shapes.floats(p=p, q=q))
   return kl(jnp.stack([p, 1.0 - p], -1), jnp.stack([q, 1.0 - q], -1))
 
 
@@ -190,6 +272,7 @@ def gaussian_entropy(std: Array) -> Array:
   Returns:
     `[...]` nats, negative for a small std.
   """
+  (std,) = shapes.floats(std=std)
   return 0.5 * (1.0 + math.log(2.0 * math.pi)) + jnp.log(std)
 
 
@@ -211,9 +294,13 @@ def gaussian_kl(mean1: Array, std1: Array, mean2: Array, std2: Array) -> Array:
   Returns:
     `[...]` nats.
   """
+  mean1, std1, mean2, std2 = shapes.floats(
+    mean1=mean1, std1=std1, mean2=mean2, std2=std2
+  )
   # Ratios before squares: a small std squared would underflow.
-  squares = jnp.square(std1 / std2) + jnp.square((mean1 - mean2) / std2)
-  return jnp.log(std2) - jnp.log(std1) + 0.5 * (squares - 1.0)
+  ratio = log_ratio(std1, std2)
+  squares = jnp.expm1(2.0 * ratio) + jnp.square((mean1 - mean2) / std2)
+  return 0.5 * squares - ratio
 
 
 def gaussian_squared_hellinger(
@@ -232,9 +319,15 @@ def gaussian_squared_hellinger(
   Returns:
     `[...]` in [0, 2].
   """
-  variance = jnp.square(std1) + jnp.square(std2)
-  overlap = jnp.exp(-jnp.square(mean1 - mean2) / (4.0 * variance))
-  return 2.0 - 2.0 * jnp.sqrt(2.0 * std1 * std2 / variance) * overlap
+  mean1, std1, mean2, std2 = shapes.floats(
+    mean1=mean1, std1=std1, mean2=mean2, std2=std2
+  )
+  # s1 / s2 + s2 / s1 = 2 + (s1 - s2)^2 / (s1 s2): no variance is formed, which would
+  # underflow, and nothing cancels where the two are near.
+  excess = jnp.square(jnp.sinh(0.5 * log_ratio(std1, std2)))
+  scale = std1 * jnp.sqrt(1.0 + jnp.square(std2 / std1))
+  gap = 0.5 * (mean1 - mean2) / scale
+  return -2.0 * jnp.expm1(-0.5 * jnp.log1p(2.0 * excess) - jnp.square(gap))
 
 
 def _matmul(*factors: Array) -> Array:
@@ -304,6 +397,9 @@ def gaussian_wasserstein2_squared(
   Raises:
     ValueError: means that are not [D] or covariances that are not [D, D].
   """
+  mean1, cov1, mean2, cov2 = shapes.floats(
+    mean1=mean1, cov1=cov1, mean2=mean2, cov2=cov2
+  )
   chex.assert_rank(
     mean1, 1, custom_message='mean1 must be [D]', exception_type=ValueError
   )

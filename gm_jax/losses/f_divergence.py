@@ -40,9 +40,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy import special
 
 from gm_jax import base
+from gm_jax.losses import divergence as tables
 from gm_jax.losses import shapes
 
 Array = jax.Array
@@ -61,6 +61,8 @@ class Divergence(NamedTuple):
   threshold: f'(1).
   domain: (lowest t, highest t) of the critic; the highest is f'(inf), the cost of
     mass that P has where Q has none.
+  perspective: (p, q, ln(p / q)) -> q f(p / q) for p, q > 0, stable also where the ratio
+    has no float.
   """
 
   f: Callable[[Array], Array]
@@ -70,6 +72,40 @@ class Divergence(NamedTuple):
   conjugate_of_activation: Callable[[Array], Array]
   threshold: float
   domain: tuple[float, float]
+  perspective: Callable[[Array, Array, Array], Array]
+
+
+def _generator(perspective: Callable, at_zero: float) -> Callable:
+  """The f of a perspective, f(u) = 1 f(u / 1), with its value at 0."""
+
+  def f(u: Array) -> Array:
+    (u,) = shapes.floats(u=u)
+    some = u > 0
+    safe = jnp.where(some, u, 1.0)
+    values = perspective(safe, jnp.ones_like(safe), jnp.log(safe))
+    return jnp.where(some, values, at_zero)
+
+  return f
+
+
+def _slopes(by_p: Callable, by_q: Callable) -> Callable:
+  """The perspective p a + q b of its own derivatives a in p and b in q.
+
+  Every perspective is of this form, being homogeneous (Euler's theorem). Both are
+  functions of ln(p / q), whose own derivative adds nothing: p a' + q b' = 0.
+  """
+
+  @jax.custom_jvp
+  def perspective(p, q, log_ratio):
+    return p * by_p(log_ratio) + q * by_q(log_ratio)
+
+  @perspective.defjvp
+  def perspective_jvp(primals, tangents):
+    dp, dq, _ = tangents
+    log_ratio = primals[2]
+    return perspective(*primals), by_p(log_ratio) * dp + by_q(log_ratio) * dq
+
+  return perspective
 
 
 def _extend_conjugate(
@@ -78,6 +114,7 @@ def _extend_conjugate(
   """The conjugate below a limit, its value there, and +inf above."""
 
   def extended_conjugate(t: Array) -> Array:
+    (t,) = shapes.floats(t=t)
     inside = t < limit
     # The inner `where` keeps NaN out of the gradient of the branch not taken.
     values = conjugate(jnp.where(inside, t, limit - 1.0))
@@ -126,33 +163,59 @@ def _jeffrey_conjugate(t: Array) -> Array:
   return jnp.exp(-y) - 1.0 - y
 
 
+def _total_variation(p, q, log_ratio):
+  del log_ratio
+  return jnp.abs(p - q) / 2.0
+
+
 TOTAL_VARIATION = Divergence(
-  f=lambda u: jnp.abs(u - 1.0) / 2.0,
+  f=_generator(_total_variation, 0.5),
   derivative=lambda u: jnp.sign(u - 1.0) / 2.0,
   conjugate=_extend_conjugate(0.5, lambda t: jnp.maximum(t, -0.5), 0.5),
   activation=lambda v: jnp.tanh(v) / 2.0,
   conjugate_of_activation=lambda v: jnp.tanh(v) / 2.0,
   threshold=0.0,
   domain=(-0.5, 0.5),
+  perspective=_total_variation,
 )
+
+
+def _kl(p, q, log_ratio):
+  del q
+  return p * log_ratio
+
+
 KL = Divergence(
-  f=lambda u: special.xlogy(u, u),
+  f=_generator(_kl, 0.0),
   derivative=lambda u: 1.0 + jnp.log(u),
   conjugate=lambda t: jnp.exp(t - 1.0),
   activation=lambda v: v,
   conjugate_of_activation=lambda v: jnp.exp(v - 1.0),
   threshold=1.0,
   domain=(-math.inf, math.inf),
+  perspective=_kl,
 )
+
+
+def _reverse_kl(p, q, log_ratio):
+  del p
+  return -q * log_ratio
+
+
 REVERSE_KL = Divergence(
-  f=lambda u: -jnp.log(u),
+  f=_generator(_reverse_kl, math.inf),
   derivative=lambda u: -1.0 / u,
   conjugate=_extend_conjugate(0.0, lambda t: -1.0 - jnp.log(-t)),
   activation=lambda v: -jnp.exp(-v),
   conjugate_of_activation=lambda v: v - 1.0,
   threshold=-1.0,
   domain=(-math.inf, 0.0),
+  perspective=_reverse_kl,
 )
+
+
+def _pearson(p, q, log_ratio):
+  return (p - q) * jnp.expm1(log_ratio)
 
 
 def _pearson_conjugate(t: Array) -> Array:
@@ -162,58 +225,93 @@ def _pearson_conjugate(t: Array) -> Array:
 
 
 PEARSON = Divergence(
-  f=lambda u: jnp.square(u - 1.0),
+  f=_generator(_pearson, 1.0),
   derivative=lambda u: 2.0 * (u - 1.0),
   conjugate=_pearson_conjugate,
   activation=lambda v: v,
   conjugate_of_activation=_pearson_conjugate,
   threshold=0.0,
   domain=(-math.inf, math.inf),
+  perspective=_pearson,
 )
+
+
+def _neyman(p, q, log_ratio):
+  return (q - p) * jnp.expm1(-log_ratio)
+
+
 NEYMAN = Divergence(
-  f=lambda u: jnp.square(1.0 - u) / u,
+  f=_generator(_neyman, math.inf),
   derivative=lambda u: 1.0 - 1.0 / jnp.square(u),
   conjugate=_extend_conjugate(1.0, lambda t: 2.0 - 2.0 * jnp.sqrt(1.0 - t), 2.0),
-  activation=lambda v: 1.0 - jnp.exp(-v),
-  conjugate_of_activation=lambda v: 2.0 - 2.0 * jnp.exp(-v / 2.0),
+  activation=lambda v: -jnp.expm1(-v),
+  conjugate_of_activation=lambda v: -2.0 * jnp.expm1(-v / 2.0),
   threshold=0.0,
   domain=(-math.inf, 1.0),
+  perspective=_neyman,
 )
+
+
+def _squared_hellinger(p, q, log_ratio):
+  del log_ratio
+  return jnp.square(jnp.sqrt(p) - jnp.sqrt(q))
+
+
 SQUARED_HELLINGER = Divergence(
-  f=lambda u: jnp.square(jnp.sqrt(u) - 1.0),
+  f=_generator(_squared_hellinger, 1.0),
   derivative=lambda u: 1.0 - 1.0 / jnp.sqrt(u),
   conjugate=_extend_conjugate(1.0, lambda t: 1.0 / (1.0 - t) - 1.0),
-  activation=lambda v: 1.0 - jnp.exp(-v),
+  activation=lambda v: -jnp.expm1(-v),
   conjugate_of_activation=jnp.expm1,
   threshold=0.0,
   domain=(-math.inf, 1.0),
+  perspective=_squared_hellinger,
 )
+
+
+def _jeffrey(p, q, log_ratio):
+  return (p - q) * log_ratio
+
+
 JEFFREY = Divergence(
-  f=lambda u: (u - 1.0) * jnp.log(u),
+  f=_generator(_jeffrey, math.inf),
   derivative=lambda u: 1.0 + jnp.log(u) - 1.0 / u,
   conjugate=_jeffrey_conjugate,
   activation=lambda v: v,
   conjugate_of_activation=_jeffrey_conjugate,
   threshold=0.0,
   domain=(-math.inf, math.inf),
+  perspective=_jeffrey,
+)
+
+_jensen_shannon = _slopes(
+  lambda log_ratio: -tables.log_mixture(-log_ratio, 0.5),
+  lambda log_ratio: -tables.log_mixture(log_ratio, 0.5),
 )
 JENSEN_SHANNON = Divergence(
-  f=lambda u: special.xlogy(u, u) - (u + 1.0) * (jnp.log1p(u) - LN2),
+  f=_generator(_jensen_shannon, LN2),
   derivative=lambda u: LN2 - jnp.log1p(1.0 / u),
-  conjugate=_extend_conjugate(LN2, lambda t: -jnp.log(2.0 - jnp.exp(t))),
+  conjugate=_extend_conjugate(LN2, lambda t: -jnp.log1p(-jnp.expm1(t))),
   activation=lambda v: LN2 - jax.nn.softplus(-v),
   conjugate_of_activation=lambda v: jax.nn.softplus(v) - LN2,
   threshold=0.0,
   domain=(-math.inf, LN2),
+  perspective=_jensen_shannon,
+)
+
+_gan = _slopes(
+  lambda log_ratio: -jax.nn.softplus(-log_ratio),
+  lambda log_ratio: -jax.nn.softplus(log_ratio),
 )
 GAN = Divergence(
-  f=lambda u: special.xlogy(u, u) - (u + 1.0) * jnp.log1p(u),
+  f=_generator(_gan, 0.0),
   derivative=lambda u: -jnp.log1p(1.0 / u),
   conjugate=_extend_conjugate(0.0, lambda t: -jax.nn.log1mexp(-t)),
   activation=lambda v: -jax.nn.softplus(-v),
   conjugate_of_activation=jax.nn.softplus,
   threshold=-LN2,
   domain=(-math.inf, 0.0),
+  perspective=_gan,
 )
 
 
@@ -239,9 +337,10 @@ def weighted_jensen_shannon(pi: float) -> Divergence:
     raise ValueError(f'pi is the weight of the data, in (0, 1), got {pi}')
   rest, limit = 1.0 - pi, -pi * math.log(pi)
 
-  def f(u):
-    mixed = rest + pi * u
-    return pi * special.xlogy(u, u) - mixed * jnp.log(mixed)
+  perspective = _slopes(
+    lambda log_ratio: -pi * tables.log_mixture(-log_ratio, pi),
+    lambda log_ratio: -rest * tables.log_mixture(log_ratio, rest),
+  )
 
   def conjugate_of_activation(v):
     # pi exp(t / pi) = exp(-s) with s = softplus(-v) / pi.
@@ -252,16 +351,16 @@ def weighted_jensen_shannon(pi: float) -> Divergence:
     return rest * (math.log(rest) - jnp.where(far, distant, near))
 
   return Divergence(
-    f=f,
-    derivative=lambda u: -pi * jnp.log(pi + rest / u),
+    f=_generator(perspective, -rest * math.log(rest)),
+    derivative=lambda u: -pi * tables.log_mixture(-jnp.log(u), pi),
     conjugate=_extend_conjugate(
-      limit,
-      lambda t: rest * (math.log(rest) - jnp.log1p(-pi * jnp.exp(t / pi))),
+      limit, lambda t: -rest * jnp.log1p(-pi / rest * jnp.expm1(t / pi))
     ),
     activation=lambda v: limit - jax.nn.softplus(-v),
     conjugate_of_activation=conjugate_of_activation,
     threshold=0.0,
     domain=(-math.inf, limit),
+    perspective=perspective,
   )
 
 
@@ -289,18 +388,15 @@ def alpha(a: float) -> Divergence:
   if not math.isfinite(a):
     raise ValueError(f'a must be a finite number, got {a}')
 
-  def f(u):
+  def perspective(p, q, log_ratio):
+    gap = p - q
     if a == 1.0:
-      return special.xlogy(u, u) - u + 1.0
+      return p * log_ratio - gap
     if a == 0.0:
-      return u - 1.0 - jnp.log(u)
+      return gap - q * log_ratio
     if a < 0.5:  # two forms, for a difference of near ones would lose its digits
-      return (jnp.expm1(a * jnp.log(u)) - a * (u - 1.0)) / (a * (a - 1.0))
-    some = u > 0  # 0 ln 0 = 0, with a double where for the gradient
-    ratio = jnp.where(
-      some, jnp.expm1((a - 1.0) * jnp.log(jnp.where(some, u, 1.0))), 0.0
-    )
-    return (u * ratio / (a - 1.0) - (u - 1.0)) / a
+      return (q * jnp.expm1(a * log_ratio) - a * gap) / (a * (a - 1.0))
+    return (p * jnp.expm1((a - 1.0) * log_ratio) / (a - 1.0) - gap) / a
 
   def derivative(u):
     if a == 1.0:
@@ -322,9 +418,11 @@ def alpha(a: float) -> Divergence:
     domain = (-math.inf, math.inf)
 
     def conjugate(t):
-      w = 1.0 + (a - 1.0) * t
-      inside = w > 0  # below, the supremum is at u = 0
-      return jnp.where(inside, power(jnp.log(jnp.where(inside, w, 1.0))), -1.0 / a)
+      # w - 1: where a nears 1, w itself would round what is left of t away.
+      excess = (a - 1.0) * t
+      inside = excess > -1.0  # below, the supremum is at u = 0
+      log_w = jnp.log1p(jnp.where(inside, excess, 0.0))
+      return jnp.where(inside, power(log_w), -1.0 / a)
 
   else:
     domain = (-math.inf, 1.0 / (1.0 - a))
@@ -344,7 +442,14 @@ def alpha(a: float) -> Divergence:
     return scale * v if a == 0.0 else jnp.expm1(a * scale * v) / a
 
   return Divergence(
-    f, derivative, conjugate, activation, conjugate_of_activation, 0.0, domain
+    f=_generator(perspective, 1.0 / a if a > 0 else math.inf),
+    derivative=derivative,
+    conjugate=conjugate,
+    activation=activation,
+    conjugate_of_activation=conjugate_of_activation,
+    threshold=0.0,
+    domain=domain,
+    perspective=perspective,
   )
 
 
@@ -446,7 +551,8 @@ def evaluate(
   sum_i w_i q_i f(p_i / q_i),  and w_i p_i f'(inf) where q_i = 0 < p_i
 
   A density that underflows to 0 counts as no mass: take grids and floats in which
-  neither does, or the value may be +inf where the divergence is not.
+  neither does, or the value may be +inf where the divergence is not. The ratio itself
+  may have no float: the sum is of `perspective`.
 
   Args:
     divergence: f and its slope at infinity.
@@ -460,13 +566,15 @@ def evaluate(
   Raises:
     ValueError: p and q differ in shape, or are scalars.
   """
+  p, q = shapes.floats(p=p, q=q)
   shapes.check_tables(p=p, q=q)
   both = (p > 0) & (q > 0)
-  ratio = jnp.where(both, p, 1.0) / jnp.where(both, q, 1.0)
-  f = jnp.where(both, divergence.f(ratio), divergence.f(jnp.zeros(())))
+  safe_p, safe_q = jnp.where(both, p, 1.0), jnp.where(both, q, 1.0)
+  shared = divergence.perspective(safe_p, safe_q, tables.log_ratio(safe_p, safe_q))
+  missing = _product(jnp.where(p > 0, 0.0, q), divergence.f(jnp.zeros_like(q)))
   # The part of P that Q has no mass for: f(u) / u -> f'(inf), the top of the domain.
   singular = _product(jnp.where(q > 0, 0.0, p), divergence.domain[1])
-  return (weights * (_product(q, f) + singular)).sum(axis=-1)
+  return (weights * jnp.where(both, shared, missing + singular)).sum(axis=-1)
 
 
 def variational_bound(
@@ -497,6 +605,7 @@ def variational_bound(
   Raises:
     ValueError: the shapes differ.
   """
+  p, q, critic = shapes.floats(p=p, q=q, critic=critic)
   shapes.check_tables(p=p, q=q, critic=critic)
   bound = _product(p, critic) - _product(q, divergence.conjugate(critic))
   return (weights * bound).sum(axis=-1)

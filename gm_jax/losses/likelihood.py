@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from gm_jax.losses import shapes
 
 Array = jax.Array
+# Of ln s: beyond them s, 1 / s or a sum of both over an example has no float32.
+LEAST_LOG_SCALE, LARGEST_LOG_SCALE = -60.0, 60.0
 _LOG_2 = math.log(2.0)
 
 
@@ -34,7 +36,13 @@ def bernoulli_each(logits: Array, x: Array) -> Array:
 
   Returns:
     `[...]` nats, of a mass each.
+
+  Raises:
+    ValueError: concrete integers that are neither 0 nor 1.
   """
+  if jnp.issubdtype(jnp.result_type(x), jnp.integer):
+    shapes.check_levels(2, x=x)
+  logits, x = shapes.floats(logits=logits, x=x)
   return x * logits - jax.nn.softplus(logits)
 
 
@@ -55,8 +63,6 @@ def bernoulli(logits: Array, x: Array) -> Array:
     ValueError: shapes that differ, or concrete integers that are neither 0 nor 1.
   """
   shapes.check_equal(logits=logits, x=x)
-  if jnp.issubdtype(jnp.result_type(x), jnp.integer):
-    shapes.check_levels(2, x=x)
   return _sum_over_event(bernoulli_each(logits, x))
 
 
@@ -76,8 +82,9 @@ def gaussian(mean: Array, std: Array | float, x: Array) -> Array:
   Raises:
     ValueError: shapes that differ.
   """
-  std = jnp.broadcast_to(jnp.asarray(std, mean.dtype), mean.shape)
+  mean, std, x = shapes.floats(mean=mean, std=std, x=x)
   shapes.check_equal(mean=mean, x=x)
+  std = jnp.broadcast_to(std, mean.shape)
   squares = jnp.square((x - mean) / std)
   return _sum_over_event(-0.5 * squares - jnp.log(std) - 0.5 * math.log(2.0 * math.pi))
 
@@ -99,12 +106,34 @@ def categorical(logits: Array, x: Array) -> Array:
     ValueError: `logits` is not `x` with one more axis, or x is not of integers or,
       where it is concrete, not in [0, K).
   """
-  shapes.check_levels(logits.shape[-1], x=x)
   if logits.shape[:-1] != x.shape:
     raise ValueError(f'logits must be [*x, K], got {logits.shape} and {x.shape}')
-  # 'clip', for the default fills what is out of range with NaN.
-  picked = jnp.take_along_axis(logits, x[..., None], axis=-1, mode='clip')[..., 0]
-  return _sum_over_event(picked - jax.nn.logsumexp(logits, axis=-1))
+  return _sum_over_event(categorical_each(logits, x))
+
+
+def categorical_each(logits: Array, x: Array) -> Array:
+  """The categorical log-likelihood of every number by itself.
+
+  log softmax(logits)_x
+
+  Args:
+    logits: `[..., K]` unnormalized log-probabilities; a constant added to all K
+      changes nothing.
+    x: `[...]` integers in [0, K), as in `categorical`.
+
+  Returns:
+    `[...]` nats, of a mass each.
+
+  Raises:
+    ValueError: x is not of integers or, where it is concrete, not in [0, K).
+  """
+  shapes.check_levels(logits.shape[-1], x=x)
+  (logits,) = shapes.floats(logits=logits)
+  # log_softmax, for the logarithm of the sum alone would round as the largest logit.
+  log_p = jax.nn.log_softmax(logits)
+  # The nearest: else what is out of range would be NaN, and -1 the last class.
+  x = jnp.clip(x, 0, logits.shape[-1] - 1)
+  return jnp.take_along_axis(log_p, x[..., None], axis=-1)[..., 0]
 
 
 def discretized_logistic_each(
@@ -124,7 +153,8 @@ def discretized_logistic_each(
 
   Args:
     mean: `[...]` in model space, [-1, 1] or beyond.
-    log_scale: `[...]` ln s, s the logistic distribution's scale in model space.
+    log_scale: `[...]` ln s, s the logistic distribution's scale in model space; read
+      as the nearest in [-60, 60], without a gradient beyond.
     x: `[...]` integers in [0, L).
     num_levels: L >= 2.
 
@@ -138,6 +168,8 @@ def discretized_logistic_each(
   if num_levels < 2:
     raise ValueError(f'num_levels must be >= 2, got {num_levels}')
   shapes.check_levels(num_levels, x=x)
+  mean, log_scale = shapes.floats(mean=mean, log_scale=log_scale)
+  log_scale = jnp.clip(log_scale, LEAST_LOG_SCALE, LARGEST_LOG_SCALE)
   half = 1.0 / (num_levels - 1)
   centered = 2.0 * half * x - 1.0 - mean
   inverse = jnp.exp(-log_scale)
@@ -203,6 +235,7 @@ def mixture_of_discretized_logistics(
   Raises:
     ValueError: other shapes, x not of integers, or L < 2.
   """
+  (weight_logits,) = shapes.floats(weight_logits=weight_logits)
   shapes.check_equal(mean=mean, log_scale=log_scale)
   expected = (*weight_logits.shape, x.shape[-1])
   if mean.shape != expected or weight_logits.shape[:-1] != x.shape[:-1]:
@@ -255,6 +288,7 @@ def pixel_mixture(parameters: Array, num_channels: int) -> PixelMixture:
   Raises:
     ValueError: P is no multiple of 1 + 2 C + C (C - 1) / 2.
   """
+  (parameters,) = shapes.floats(parameters=parameters)
   each = num_pixel_parameters(1, num_channels)
   if parameters.shape[-1] % each:
     raise ValueError(
@@ -330,4 +364,5 @@ def bits_per_dimension(
     raise ValueError('a mass has no log-determinant: log_det must be 0')
   if measure == 'mass' and log_det:
     raise ValueError(f'a mass has no log-determinant: log_det must be 0, got {log_det}')
+  (nats,) = shapes.floats(nats=nats)
   return -(nats + log_det) / (num_dims * _LOG_2)

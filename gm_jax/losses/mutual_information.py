@@ -22,7 +22,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from gm_jax.losses import divergence, shapes
+from gm_jax.losses import divergence, likelihood, shapes
 
 Array = jax.Array
 
@@ -41,6 +41,7 @@ def of_table(joint: Array) -> Array:
   Raises:
     ValueError: fewer than two axes.
   """
+  (joint,) = shapes.floats(joint=joint)
   if joint.ndim < 2:
     raise ValueError(f'joint must be [..., J, K], got {joint.shape}')
   rows, columns = joint.sum(axis=-1), joint.sum(axis=-2)
@@ -61,15 +62,18 @@ def categorical(logits: Array, code: Array, *, prior: Array | None = None) -> Ar
 
   Args:
     logits: `[B, K]` of Q(c | x).
-    code: `[B]` integers in [0, K), drawn from the prior.
+    code: `[B]` integers in [0, K), drawn from the prior; others are not checked
+      inside a compiled function, and read as the nearest.
     prior: `[K]` probabilities of the code; uniform if None.
 
   Returns:
     `[B]` nats; its mean is at most H(c).
 
   Raises:
-    ValueError: wrong shapes (a one-hot code, say).
+    ValueError: wrong shapes (a one-hot code, say), a code that is not of integers or,
+      where it is concrete, not in [0, K).
   """
+  (logits,) = shapes.floats(logits=logits)
   if logits.ndim != 2 or code.shape != logits.shape[:1]:
     raise ValueError(
       f'logits must be [B, K] and code [B] class numbers, got {logits.shape} and'
@@ -78,12 +82,10 @@ def categorical(logits: Array, code: Array, *, prior: Array | None = None) -> Ar
   # The entropy is of the code's prior, not of the one-hot sample, which has none.
   if prior is None:
     prior = jnp.full(logits.shape[1:], 1.0 / logits.shape[1])
+  (prior,) = shapes.floats(prior=prior)
   if prior.shape != logits.shape[1:]:
     raise ValueError(f'prior must be {logits.shape[1:]}, got {prior.shape}')
-  log_q = jax.nn.log_softmax(logits)
-  return jnp.take_along_axis(log_q, code[:, None], axis=1)[:, 0] + divergence.entropy(
-    prior
-  )
+  return likelihood.categorical_each(logits, code) + divergence.entropy(prior)
 
 
 def _gaussian_log_q(mean: Array, std: Array, code: Array) -> Array:
@@ -93,6 +95,7 @@ def _gaussian_log_q(mean: Array, std: Array, code: Array) -> Array:
   chex.assert_equal_shape(
     [mean, std, code], custom_message=message, exception_type=ValueError
   )
+  mean, std, code = shapes.floats(mean=mean, std=std, code=code)
   squares = jnp.square((code - mean) / std)
   return -(0.5 * squares + jnp.log(std) + 0.5 * math.log(2.0 * math.pi)).sum(axis=1)
 
@@ -176,12 +179,13 @@ def info_nce(scores: Array) -> Array:
   Raises:
     ValueError: scores that are not square.
   """
+  (scores,) = shapes.floats(scores=scores)
   if scores.ndim != 2 or scores.shape[0] != scores.shape[1]:
     raise ValueError(f'scores must be [B, B], got {scores.shape}')
-  # The positive pair is in the sum too: without it ln B would be no upper bound.
-  return (
-    jnp.diagonal(scores) - jax.nn.logsumexp(scores, axis=1) + math.log(scores.shape[0])
-  )
+  # The positive pair is in the sum too: without it ln B would be no upper bound. The
+  # difference is taken first: what a critic adds to all scores costs no digits.
+  excess = scores - jnp.diagonal(scores)[:, None]
+  return math.log(scores.shape[0]) - jax.nn.logsumexp(excess, axis=1)
 
 
 def nwj(joint: Array, apart: Array) -> Array:
@@ -204,6 +208,7 @@ def nwj(joint: Array, apart: Array) -> Array:
   Raises:
     ValueError: a rank other than 1, or two B.
   """
+  joint, apart = shapes.floats(joint=joint, apart=apart)
   shapes.check_examples(joint=joint, apart=apart)
   return joint - jnp.exp(apart - 1.0)
 
@@ -232,8 +237,12 @@ def donsker_varadhan(joint: Array, apart: Array) -> Array:
   """
   shapes.check_examples(joint=joint)
   shapes.check_examples(apart=apart)
-  # ln E exp as logsumexp less ln M: scores of 100 would overflow an exp.
-  return joint.mean() - jax.nn.logsumexp(apart) + math.log(apart.shape[0])
+  joint, apart = shapes.floats(joint=joint, apart=apart)
+  # ln E exp as logsumexp less ln M: scores of 100 would overflow an exp. Both less one
+  # number first, so that what a critic adds to all scores costs no digits.
+  most = jax.lax.stop_gradient(apart.max())
+  log_mean = jax.nn.logsumexp(apart - most) - math.log(apart.shape[0])
+  return (joint - most).mean() - log_mean
 
 
 def jensen_shannon(joint: Array, apart: Array) -> Array:
@@ -257,5 +266,6 @@ def jensen_shannon(joint: Array, apart: Array) -> Array:
   Raises:
     ValueError: a rank other than 1, or two B.
   """
+  joint, apart = shapes.floats(joint=joint, apart=apart)
   shapes.check_examples(joint=joint, apart=apart)
   return math.log(4.0) - jax.nn.softplus(-joint) - jax.nn.softplus(apart)

@@ -16,12 +16,15 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from gm_jax.losses import shapes
+
 Array = jax.Array
 Critic = Callable[[Array], Array]
 
 
 def _squared_gradient_norm(critic: Critic, x: Array) -> Array:
   """The squared norm of d critic / d x per example, `[B]`."""
+  (x,) = shapes.floats(x=x)
 
   def total(x):
     logits = critic(x)
@@ -47,6 +50,7 @@ def _gradient_norm(critic: Critic, x: Array) -> Array:
 
 def _interpolate(key: Array, real: Array, fake: Array) -> Array:
   """Points `[B, ...]` on the segments between pairs, a uniform fraction each."""
+  real, fake = shapes.floats(real=real, fake=fake)
   chex.assert_equal_shape(
     [real, fake],
     custom_message='real and fake must both be [B, ...] of one shape',
@@ -176,6 +180,7 @@ def dragan(critic: Critic, key: Array, real: Array, *, scale: float) -> Array:
   Raises:
     ValueError: the critic's output is not [B].
   """
+  (real,) = shapes.floats(real=real)
   # The paper's Gaussian, not the published code's one-sided uniform noise.
   delta = scale * jax.random.normal(key, real.shape, real.dtype)
   return jnp.square(_gradient_norm(critic, real + delta) - 1.0)

@@ -16,6 +16,7 @@ Array = jax.Array
 
 def _matrix(weight: Array) -> Array:
   """A Flax kernel `[..., inputs, outputs]` as a matrix `[K, outputs]`."""
+  (weight,) = shapes.floats(weight=weight)
   if weight.ndim < 2:
     raise ValueError(f'weight must be [..., inputs, outputs], got {weight.shape}')
   return weight.reshape(-1, weight.shape[-1])
@@ -89,6 +90,9 @@ def consistency(logits: Array, augmented_logits: Array) -> Array:
   Raises:
     ValueError: a rank other than 1, or two B.
   """
+  logits, augmented_logits = shapes.floats(
+    logits=logits, augmented_logits=augmented_logits
+  )
   shapes.check_examples(logits=logits, augmented_logits=augmented_logits)
   return jnp.square(logits - augmented_logits)
 
@@ -147,6 +151,9 @@ def latent_diversity(samples: Array, perturbed_samples: Array) -> Array:
   Raises:
     ValueError: the shapes differ.
   """
+  samples, perturbed_samples = shapes.floats(
+    samples=samples, perturbed_samples=perturbed_samples
+  )
   chex.assert_equal_shape(
     [samples, perturbed_samples],
     custom_message='samples and perturbed_samples must have one shape',
@@ -182,6 +189,12 @@ def lecam(
   Raises:
     ValueError: a rank other than 1, two B, or an anchor that is no scalar.
   """
+  real_logits, fake_logits = shapes.floats(
+    real_logits=real_logits, fake_logits=fake_logits
+  )
+  real_anchor, fake_anchor = shapes.floats(
+    real_anchor=real_anchor, fake_anchor=fake_anchor
+  )
   shapes.check_examples(real_logits=real_logits, fake_logits=fake_logits)
   for name, anchor in (('real_anchor', real_anchor), ('fake_anchor', fake_anchor)):
     if jnp.ndim(anchor):
@@ -213,6 +226,7 @@ def lecam_anchor(anchor: Array, logits: Array, *, decay: float = 0.99) -> Array:
   """
   if not 0.0 <= decay < 1.0:
     raise ValueError(f'decay must be in [0, 1), got {decay}')
+  anchor, logits = shapes.floats(anchor=anchor, logits=logits)
   shapes.check_examples(logits=logits)
   return jax.lax.stop_gradient(decay * anchor + (1.0 - decay) * logits.mean())
 
@@ -237,6 +251,7 @@ def top_k_weights(fake_logits: Array, k: Array | int) -> Array:
   Raises:
     ValueError: a rank other than 1, or a `k` that is a number outside 1..B.
   """
+  (fake_logits,) = shapes.floats(fake_logits=fake_logits)
   shapes.check_examples(fake_logits=fake_logits)
   num = fake_logits.shape[0]
   if not isinstance(k, jax.core.Tracer) and not (int(k) == k and 1 <= k <= num):
@@ -267,9 +282,15 @@ def feature_matching(real_features: Array, fake_features: Array) -> Array:
   Raises:
     ValueError: the features differ in shape beyond their number.
   """
+  real_features, fake_features = shapes.floats(
+    real_features=real_features, fake_features=fake_features
+  )
   if real_features.shape[1:] != fake_features.shape[1:]:
     raise ValueError(
       f'features must agree beyond their number, got {real_features.shape} and'
       f' {fake_features.shape}'
     )
-  return jnp.square(real_features.mean(axis=0) - fake_features.mean(axis=0)).sum()
+  # Neither mean alone keeps the digits of their difference, far from 0.
+  center = jax.lax.stop_gradient(real_features.mean(axis=0))
+  gap = (real_features - center).mean(axis=0) - (fake_features - center).mean(axis=0)
+  return jnp.square(gap).sum()

@@ -15,11 +15,43 @@ import jax.numpy as jnp
 Array = jax.Array
 
 
+def floats(**values: Array | float) -> tuple[Array, ...]:
+  """The one door of numbers into a loss: integers and booleans become floats.
+
+  Pixels in uint8 and one-hot tables are numbers, but their own arithmetic is not that
+  of numbers: in uint8, 16^2 is 0 and 0 - 1 is 255. Codes, which are names and no
+  numbers, go through `check_integers` or `check_levels`.
+
+  Args:
+    **values: arrays of any shape, by the name in the message.
+
+  Returns:
+    The arrays in their order: floats as they are, integers and booleans in JAX's
+    default float.
+
+  Raises:
+    ValueError: what holds no real numbers, as complex ones, keys or strings.
+  """
+  return tuple(_float(name, value) for name, value in values.items())
+
+
+def _float(name: str, value: Array | float) -> Array:
+  try:
+    array = jnp.asarray(value)
+  except TypeError as error:
+    raise ValueError(f'{name} must be real numbers, got {type(value)}') from error
+  if jnp.issubdtype(array.dtype, jnp.floating):
+    return array
+  if jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool:
+    return array.astype(float)
+  raise ValueError(f'{name} must be real numbers, got {array.dtype}')
+
+
 def over_patches(loss: Callable[[Array, Array], Array]) -> Callable:
   """Extends a loss of logits `[B]` to critics that give a logit a patch.
 
-  To the loss every patch is an example, so that averages over a batch, as of
-  relativistic average games, run over all patches.
+  To the loss logits are floats, whatever they came as, and every patch is an example,
+  so that averages over a batch, as of relativistic average games, run over all patches.
 
   Args:
     loss: (real_logits `[N]`, fake_logits `[N]`) -> `[N]`.
@@ -30,6 +62,8 @@ def over_patches(loss: Callable[[Array, Array], Array]) -> Callable:
 
   @functools.wraps(loss)
   def extended(real_logits: Array, fake_logits: Array) -> Array:
+    both = {'real_logits': real_logits, 'fake_logits': fake_logits}
+    real_logits, fake_logits = floats(**both)
     if jnp.ndim(real_logits) < 2 or jnp.shape(real_logits) != jnp.shape(fake_logits):
       return loss(real_logits, fake_logits)  # which says what is wrong, if anything
     flat = (jnp.ravel(logits) for logits in (real_logits, fake_logits))

@@ -43,13 +43,14 @@ def bigan(
     d_tx: the discriminator's.
     prior: (key, num) -> z [num, Z].
     game: (x, E(x)) are its real, (G(z), z) its fake pairs; generator and encoder
-      minimize the generator's loss, and that with both exchanged, as equals.
+      minimize `adversarial.exchange_roles` of it.
 
   Returns:
     The method; queries `encode`, `decode`, `reconstruct`.
   """
 
   d_step = adversaries.stepper(discriminator, d_tx, game)
+  exchanged = adversarial.exchange_roles(game)
 
   def init(key, batch):
     g_key, e_key, d_key, z_key = jax.random.split(key, 4)
@@ -92,15 +93,14 @@ def bigan(
     real, fake, _ = pairs(both.params, both.model_state, pair_key, x, z)
     d, metrics = d_step(players.get(state, DISCRIMINATOR), d_key, real, fake)
 
-    # 2. Generator and encoder make each kind look like the other. Both kinds depend on
-    # them, so the generator's loss is taken with the roles exchanged, too.
+    # 2. Generator and encoder make each kind look like the other: both kinds depend on
+    # them, so that the roles are exchanged as a whole.
     def g_loss(params, model_state):
       z = prior(g_z_key, num)
       real, fake, model_state = pairs(params, model_state, g_pair_key, x, z)
       real_logits, fake_logits = pair_logits(d, g_d_key, real, fake)
-      losses = game.generator(real_logits, fake_logits)
-      losses += game.generator(-fake_logits, -real_logits)
-      return losses.mean(), (model_state, {})
+      loss = exchanged(real_logits, fake_logits).mean()
+      return loss, (model_state, {})
 
     both, loss, _ = players.gradient_step(g_loss, g_tx, both)
     state = players.put_group(state, both, BOTH)

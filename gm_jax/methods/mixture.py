@@ -7,7 +7,8 @@
 
 A step adds its batch's expected statistics; after `steps_per_epoch` of them comes the M
 step: an epoch in any batches is one iteration of EM on all data, and the likelihood of
-the data never falls.
+the data never falls. With a prior on theta, as the smoothing of `bernoullis`, the fit
+is of the posterior (MAP): likelihood times prior never falls, the likelihood may.
 
 Source: Maximum Likelihood from Incomplete Data via the EM Algorithm, Dempster et al.,
 1977, JRSS B 39.
@@ -24,6 +25,8 @@ from gm_jax import base, conditions
 from gm_jax.losses import shapes
 from gm_jax.methods import kde
 
+TINY = 1e-30
+LEAST_COUNT = 1e-6  # examples; a component of fewer is left as it is
 CARD = kde.CARD._replace(training=('maximum_likelihood', 'em'), latents='discrete')
 
 
@@ -32,8 +35,11 @@ class Components(NamedTuple):
 
   start: Callable  # (key, x [B, D], num) -> theta, from some of the data
   log_prob: Callable  # (theta, x) -> [B, K]
-  statistics: Callable  # (x) -> tuple of [B, D], whose weighted sums theta is fitted to
-  fit: Callable  # (sums, tuple of [K, D]; counts [K]) -> theta
+  # (theta, statistics: tuple of [K, D], counts [K], responsibilities [B, K], x)
+  # -> statistics of the examples so far, counts in all, and of a batch
+  add: Callable
+  num_statistics: int
+  fit: Callable  # (theta, statistics, counts) -> theta
   sample: Callable  # (theta, key, component [B]) -> x [B, D]
   measure: str
 
@@ -64,26 +70,44 @@ def gaussians(*, least_std: float = 1e-3) -> Components:
 
     return jax.lax.map(log_density, theta).T
 
-  def fit(sums, counts):
-    safe = jnp.maximum(counts, 1e-6)[:, None]
-    mean = sums[0] / safe
-    variance = sums[1] / safe - jnp.square(mean)
-    return mean, jnp.sqrt(jnp.maximum(variance, least_std**2))
+  # Statistics are a shift, the mean less the present one, and the sum of squares about
+  # the mean: E[x^2] - E[x]^2 would lose the variance of data far from 0, and squares
+  # about the present mean that of a component about to move far.
+  def add(theta, statistics, counts, responsibilities, x):
+    def add_to_one(one):
+      mean, shift, squares, count, weights = one
+      total = weights.sum()
+      gap, fractions = x - mean, weights / jnp.maximum(total, TINY)
+      batch_shift = (fractions[:, None] * gap).sum(axis=0)
+      batch_squares = (weights[:, None] * jnp.square(gap - batch_shift)).sum(axis=0)
+      # Chan, Golub and LeVeque, Updating Formulae and a Pairwise Algorithm for
+      # Computing Sample Variances, 1979: both parts about their common mean.
+      portion, between = total / jnp.maximum(count + total, TINY), batch_shift - shift
+      squares = squares + batch_squares + count * portion * jnp.square(between)
+      return shift + portion * between, squares
+
+    return jax.lax.map(add_to_one, (theta[0], *statistics, counts, responsibilities.T))
+
+  def fit(theta, statistics, counts):
+    (mean, std), (shift, squares) = theta, statistics
+    variance = squares / jnp.maximum(counts, TINY)[:, None]
+    new = mean + shift, jnp.sqrt(jnp.maximum(variance, least_std**2))
+    some = counts[:, None] > LEAST_COUNT  # of a component of none, theta stays
+    return jax.tree.map(lambda a, b: jnp.where(some, a, b), new, (mean, std))
 
   def sample(theta, key, component):
     mean, std = (part[component] for part in theta)
     return mean + std * jax.random.normal(key, mean.shape)
 
-  return Components(
-    start, log_prob, lambda x: (x, jnp.square(x)), fit, sample, 'density'
-  )
+  return Components(start, log_prob, add, 2, fit, sample, 'density')
 
 
 def bernoullis(*, smoothing: float = 1.0) -> Components:
   """Independent binary values, {0, 1}, with a probability each.
 
   Args:
-    smoothing: added to the counts of 0 and of 1.
+    smoothing: added to the counts of 0 and of 1: a prior Beta(1 + smoothing, 1 +
+      smoothing) of each probability, whose posterior EM then climbs.
 
   Raises:
     ValueError: `smoothing` is not above 0: a probability of 0 would never come back.
@@ -99,13 +123,19 @@ def bernoullis(*, smoothing: float = 1.0) -> Components:
     (p,) = theta
     return x @ (jnp.log(p) - jnp.log1p(-p)).T + jnp.log1p(-p).sum(axis=1)
 
-  def fit(sums, counts):
-    return ((sums[0] + smoothing) / (counts[:, None] + 2 * smoothing),)
+  def add(theta, statistics, counts, responsibilities, x):
+    del theta, counts
+    product = jnp.matmul(responsibilities.T, x, precision=jax.lax.Precision.HIGHEST)
+    return (statistics[0] + product,)
+
+  def fit(theta, statistics, counts):
+    del theta
+    return ((statistics[0] + smoothing) / (counts[:, None] + 2 * smoothing),)
 
   def sample(theta, key, component):
     return jax.random.bernoulli(key, theta[0][component]).astype(jnp.int32)
 
-  return Components(start, log_prob, lambda x: (x,), fit, sample, 'mass')
+  return Components(start, log_prob, add, 1, fit, sample, 'mass')
 
 
 def mixture(
@@ -142,15 +172,15 @@ def mixture(
       shapes.check_levels(2, x=x)
     return x.reshape(len(x), dim).astype(jnp.float32)
 
-  def empty(x):
-    sums = tuple(jnp.zeros((num_components, dim)) for _ in components.statistics(x[:1]))
-    return sums, jnp.zeros(num_components)
+  def empty():
+    zeros = (jnp.zeros((num_components, dim)),) * components.num_statistics
+    return zeros, jnp.zeros(num_components)
 
   def init(key, batch):
     x = flat(batch['x'])
     theta = components.start(key, x, num_components)
     log_weights = jnp.full(num_components, -math.log(num_components), jnp.float32)
-    local = {'statistics': empty(x)}
+    local = {'statistics': empty()}
     extra = {'theta': theta, 'log_weights': log_weights, base.LOCAL: local}
     return base.State(jnp.zeros((), jnp.int32), {}, extra, (), ())
 
@@ -165,20 +195,17 @@ def mixture(
     joint = log_joint(extra, x)
     log_p = jax.nn.logsumexp(joint, axis=1, keepdims=True)
     responsibilities = jnp.exp(joint - log_p)  # [B, K]
-    sums, counts = extra[base.LOCAL]['statistics']
-    each = components.statistics(x)
-    sums = tuple(
-      s + responsibilities.T @ one for s, one in zip(sums, each, strict=True)
-    )
+    statistics, counts = extra[base.LOCAL]['statistics']
+    statistics = components.add(extra['theta'], statistics, counts, responsibilities, x)
     counts = counts + responsibilities.sum(axis=0)
 
     # M: only at the end of an epoch, when the statistics are of all data.
     fitted = {
-      'theta': components.fit(sums, counts),
+      'theta': components.fit(extra['theta'], statistics, counts),
       'log_weights': jnp.log(jnp.maximum(counts, 1e-30) / counts.sum()),
-      base.LOCAL: {'statistics': empty(x)},
+      base.LOCAL: {'statistics': empty()},
     }
-    within = {**extra, base.LOCAL: {'statistics': (sums, counts)}}
+    within = {**extra, base.LOCAL: {'statistics': (statistics, counts)}}
     ends = (state.step + 1) % steps_per_epoch == 0
     extra = jax.tree.map(lambda a, b: jnp.where(ends, a, b), fitted, within)
     metrics = {'log_likelihood': log_p.mean()}

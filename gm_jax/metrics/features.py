@@ -24,6 +24,8 @@ import numpy as np
 import optax
 from flax import traverse_util
 
+from gm_jax import caches
+
 Array = jax.Array
 
 CHUNK = 512  # images at a time where there may be many
@@ -214,7 +216,7 @@ def train_classifier(
     return _fit(network, tx, key, images, labels, augment=augment, **sizes)
 
   params = fit(key, jnp.asarray(images), jnp.asarray(labels))
-  accuracy = jnp.array(jnp.nan)
+  accuracy = np.float32(np.nan)  # on the host: NaN is looked for on devices
   if test is not None:
     accuracy = _accuracy(network, params, *map(jnp.asarray, test))
   return _classifier(network, params, accuracy)
@@ -272,7 +274,8 @@ def cached_classifier(
   pixels = max(1, train[0].shape[1] // 14)
   settings = f'{network} shifted {pixels} steps {steps}'
   path = _cache_file(name, settings, [jax.random.key_data(key), *train, *test])
-  found = _read(path, jax.eval_shape(network.init, key, train[0][:1]))
+  like = jax.eval_shape(network.init, key, train[0][:1])
+  found = _read(path, like) if path else None
   if found is None:
     classifier = train_classifier(
       key,
@@ -283,7 +286,8 @@ def cached_classifier(
       steps=steps,
       batch_size=64,
     )
-    _write(path, classifier.params, classifier.accuracy)
+    if path:
+      _write(path, classifier.params, classifier.accuracy)
   else:
     classifier = _classifier(network, *found)
   percent = f'{100 * float(classifier.accuracy):.1f}%'
@@ -291,13 +295,14 @@ def cached_classifier(
   return classifier
 
 
-def _cache_file(name: str, settings: str, arrays: list) -> pathlib.Path:
+def _cache_file(name: str, settings: str, arrays: list) -> pathlib.Path | None:
   checksum = zlib.crc32(settings.encode())
   for array in map(np.asarray, arrays):
     checksum = zlib.crc32(f'{array.shape}{array.dtype}'.encode(), checksum)
     checksum = zlib.crc32(np.ascontiguousarray(array).data.cast('B'), checksum)
-  default = pathlib.Path.home() / '.cache' / 'gm_jax' / 'classifiers'
-  folder = pathlib.Path(os.environ.get('GM_JAX_CACHE') or default)
+  folder = caches.folder('classifiers')
+  if folder is None:
+    return None
   plain = ''.join(c if c.isalnum() else '_' for c in name)
   return folder / f'{plain}-{checksum:08x}.npz'
 

@@ -10,7 +10,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from gm_jax.losses import divergence
+from gm_jax.losses import divergence, shapes
 
 Array = jax.Array
 
@@ -58,13 +58,16 @@ def moments(features: Array) -> tuple[Array, Array]:
   Raises:
     ValueError: features not of rank 2, or fewer than two rows.
   """
+  (features,) = shapes.floats(features=features)
   message = 'features must be [N, D]'
   chex.assert_rank(features, 2, custom_message=message, exception_type=ValueError)
   num = features.shape[0]
   if num < 2:
     raise ValueError(f'features need two rows or more, got {num}')
+  # Centered first: the second moment less the squared mean would cancel, and a sum of
+  # many numbers far from 0 loses digits, which the mean of what is left adds again.
   mean = features.mean(axis=0)
-  # Centered first: the second moment less the squared mean would cancel.
+  mean = mean + (features - mean).mean(axis=0)
   centered = features - mean
   product = jnp.matmul(centered.T, centered, precision=jax.lax.Precision.HIGHEST)
   return mean, product / (num - 1)
@@ -89,4 +92,9 @@ def frechet(features1: Array, features2: Array) -> Array:
   Raises:
     ValueError: features not of rank 2, fewer than two rows, or two D.
   """
+  features1, features2 = shapes.floats(features1=features1, features2=features2)
+  if features1.shape[1:] == features2.shape[1:]:
+    # The distance does not depend on the origin: near the features it costs no digits.
+    center = jax.lax.stop_gradient(features2.mean(axis=0))
+    features1, features2 = features1 - center, features2 - center
   return frechet_distance(*moments(features1), *moments(features2))

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import flatten_util
 
-from gm_jax.losses import f_divergence
+from gm_jax.losses import f_divergence, shapes
 
 Array = jax.Array
 PyTree = Any
@@ -185,6 +185,9 @@ def divergence_estimate(
   Raises:
     ValueError: a rank other than 1.
   """
+  real_logits, fake_logits = shapes.floats(
+    real_logits=real_logits, fake_logits=fake_logits
+  )
   for name, logits in (('real_logits', real_logits), ('fake_logits', fake_logits)):
     message = f'{name} must be of rank 1, [B]'
     chex.assert_rank(logits, 1, custom_message=message, exception_type=ValueError)

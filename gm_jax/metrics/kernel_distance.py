@@ -8,7 +8,7 @@ The Gram matrix is never held at once: rows are computed in chunks.
 import jax
 import jax.numpy as jnp
 
-from gm_jax.losses import discrepancy
+from gm_jax.losses import discrepancy, shapes
 
 Array = jax.Array
 
@@ -64,7 +64,7 @@ def mmd2_unbiased(
     )
   if chunk < 1:
     raise ValueError(f'chunk must be >= 1, got {chunk}')
-  x, y = jnp.asarray(x), jnp.asarray(y)
+  x, y = shapes.floats(x=x, y=y)
   within = _mean_kernel(kernel, x, x, chunk, True)
   within += _mean_kernel(kernel, y, y, chunk, True)
   return within - 2.0 * _mean_kernel(kernel, x, y, chunk, False)
@@ -100,4 +100,4 @@ def median_bandwidth(x: Array, *, max_points: int = 1000) -> Array:
     )
   points = x[:: -(-x.shape[0] // max_points)]
   pairs = jnp.triu_indices(points.shape[0], k=1)
-  return jnp.median(jnp.sqrt(discrepancy.squared_distances(points, points)[pairs]))
+  return jnp.median(discrepancy.distances(points, points)[pairs])

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax.scipy import special
 
+from gm_jax.losses import shapes
+
 Array = jax.Array
 
 
@@ -83,10 +85,12 @@ def coverage(
     ValueError: `samples` or `means` is not of rank 2, the two differ in D, or
       `weights` is not [K].
   """
+  samples, means = shapes.floats(samples=samples, means=means)
   for name, rows in (('samples', samples), ('means', means)):
     message = f'{name} must be of rank 2, samples [N, D] and means [K, D]'
     chex.assert_rank(rows, 2, custom_message=message, exception_type=ValueError)
   weights = jnp.ones(means.shape[0]) if weights is None else weights
+  (weights,) = shapes.floats(weights=weights)
   if samples.shape[1] != means.shape[1] or weights.shape != means.shape[:1]:
     raise ValueError(
       'samples [N, D], means [K, D] and weights [K] must agree, got'

@@ -44,14 +44,16 @@ def image_distances(
     images -> numbers [] by name.
 
   Raises:
-    ValueError: the data are no images, a split is missing, or most test images are
-      identical.
+    ValueError: the data are no images, a split is missing, has a single test image, or
+      most of these are identical.
   """
   if len(spec.shape) != 3:
     raise ValueError(
       f'image distances need images [H, W, C], and an example is {list(spec.shape)}'
     )
   test = results.in_model_space(spec, results.split_of(splits, 'test'), TEST)
+  if len(test['x']) < 2:
+    raise ValueError("the split 'test' has a single image, and distances need two")
   classifier = None
   if spec.num_classes:
     train = results.in_model_space(spec, results.split_of(splits, 'train'), TRAIN)

@@ -121,6 +121,7 @@ class Checkpoints:
 
     arrays = {name: _to_numpy(name, leaf) for name, leaf in _leaves(state)}
     record = _seal(
+      step=step,
       meta=dict(meta or {}),
       metrics={k: float(v) for k, v in (metrics or {}).items()},
       leaves=[_describe(name, array) for name, array in arrays.items()],
@@ -233,6 +234,8 @@ class Checkpoints:
     # The seals alone: as dicts, records that hold NaN differ from themselves.
     if _seal(**content)['seal'] != record.get('seal'):
       raise Damaged('its record was altered')
+    if record.get('step') != step:
+      raise Damaged(f'it is the checkpoint of step {record.get("step")}, renamed')
     try:
       for name, dtype, shape, crc in record['leaves']:
         if not (isinstance(name, str) and isinstance(crc, int)):

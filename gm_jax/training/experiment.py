@@ -10,6 +10,7 @@ import importlib.util
 import json
 import pathlib
 import sys
+import zlib
 from types import ModuleType
 from typing import Any
 
@@ -78,20 +79,34 @@ def module(path: str | pathlib.Path) -> ModuleType:
   root = next((p.parent for p in path.parents if p.name == 'experiments'), None)
   if root and str(root) not in sys.path:
     sys.path.insert(0, str(root))
-  spec = importlib.util.spec_from_file_location(path.stem, path)
+  # A name of its own, by the whole path; dataclasses look their module up by it.
+  name = f'config_{zlib.crc32(str(path).encode()):08x}_{path.stem}'
+  spec = importlib.util.spec_from_file_location(name, path)
   if spec is None or spec.loader is None:
     raise NotFound(f'{path} is no Python file')
   made = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(made)
+  sys.modules[name] = made
+  try:
+    spec.loader.exec_module(made)
+  except BaseException:
+    del sys.modules[name]
+    raise
   return made
 
 
-def record(experiment: Any, options: Any) -> dict:
-  """The record that a run's folder holds beside its config."""
+def record(experiment: Any, options: Any, data: Any) -> dict:
+  """The record that a run's folder holds beside its config.
+
+  Args:
+    experiment: its module.
+    options: of the machine.
+    data: its `Dataset`, whose fingerprint a resumed run compares.
+  """
   path = getattr(experiment, '__file__', None)
   return {
     'experiment': path and str(pathlib.Path(path).absolute()),
     'options': options._asdict(),
+    'data': data.fingerprint,
   }
 
 
@@ -117,7 +132,8 @@ def recorded(workdir: pathlib.Path) -> tuple[dict, ml_collections.ConfigDict] | 
   config = ml_collections.ConfigDict(
     {k: tuple(v) if isinstance(v, list) else v for k, v in leaves.items()}
   )
-  return {'experiment': path, 'options': options}, config
+  known = {'experiment': path, 'options': options, 'data': found.get('data')}
+  return known, config
 
 
 def recorded_path(workdir: pathlib.Path, path: str | None, folder: pathlib.Path) -> str:

@@ -5,6 +5,7 @@ folder as `training.workdir` does. The same command again goes on where the last
 one stopped. A task joins by one row of `TASKS`.
 """
 
+import json
 import os
 import pathlib
 import warnings
@@ -14,10 +15,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from gm_jax import base
+from gm_jax import base, caches
 from gm_jax.tasks import density, quality
 from gm_jax.training import experiment as experiment_lib
-from gm_jax.training import inference, log, loop, modes, pictures
+from gm_jax.training import inference, log, loop, modes, parallel, pictures
 from gm_jax.training import setup as setup_lib
 from gm_jax.training import workdir as workdir_lib
 
@@ -54,7 +55,14 @@ def train(
   """
   setup = setup_lib.prepare(experiment, config, options)
   workdir = pathlib.Path(workdir)
-  with workdir_lib.claimed(workdir, config, experiment_lib.record(experiment, options)):
+  record = experiment_lib.record(experiment, options, setup.data)
+  ours = json.dumps([config.to_dict(), record['data'], jax.process_count()])
+  if not parallel.same_everywhere(ours):
+    raise setup_lib.UsageError(
+      'the processes of this run differ in config or data; start all of them with the'
+      ' same command, and the same data'
+    )
+  with workdir_lib.claimed(workdir, config, record):
     try:
       return _train(setup, config, workdir)
     except BrokenPipeError:  # of the standard output
@@ -144,17 +152,19 @@ def use_compilation_cache(folder: str = '') -> None:
     setup.UsageError: the folder cannot be written to; none is used where that is
       the default one.
   """
-  chosen, folder = folder, folder or str(pathlib.Path.home() / '.cache' / 'gm_jax')
-  path = pathlib.Path(folder).absolute()
+  chosen, default = folder, caches.folder()
+  if not chosen and default is None:
+    return
+  path = pathlib.Path(chosen or str(default)).absolute()
   nearest = next(p for p in (path, *path.parents) if os.path.exists(p))
   if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
     if not chosen:
       return
     raise setup_lib.UsageError(
-      f'no folder of compiled programs can be at {folder}: {nearest} is no folder'
+      f'no folder of compiled programs can be at {chosen}: {nearest} is no folder'
       ' that can be written to; another or none, as --compilation_cache='
     )
-  jax.config.update('jax_compilation_cache_dir', folder)
+  jax.config.update('jax_compilation_cache_dir', str(path))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
   # A full disk, a program that another process is still writing: it is compiled anew.
   warnings.filterwarnings('ignore', 'Error (read|writ)ing persistent compilation cache')

@@ -249,6 +249,11 @@ def _phase(run, phase, attempt, state, done, end, unlogged, final) -> base.State
     )
     if stop or last or any(map(due, cadences)) or len(pending) == MAX_PENDING:
       fetched, pending = _fetch(pending, settings, attempt), []
+      if unlogged and fetched and unlogged[0].keys() != fetched[0].keys():
+        raise ValueError(
+          'the checkpoint that this run goes on from has metrics of another method:'
+          f' {", ".join(sorted(unlogged[0].keys() ^ fetched[0].keys()))}'
+        )
       unlogged = unlogged + fetched if settings.log_every else []
     clock.pause(num, metrics)
     if due(settings.log_every):

@@ -60,7 +60,7 @@ def evaluate(
     setup.UsageError: no checkpoint, or an experiment without evaluation.
     RunError: checkpoints are damaged.
   """
-  setup = setup_lib.prepare(experiment, config, options)
+  setup = setup_lib.prepare(experiment, config, options, evaluates=True)
   if setup.evaluation is None:
     raise setup_lib.UsageError('this experiment has no make_evaluation')
   phase, state = _last_phase(setup, config, workdir, request)
@@ -99,7 +99,7 @@ def sample(
   num, drawing = request.num, request.drawing
   if num < 1:
     raise setup_lib.UsageError(f'num_samples must be at least 1, got {num}')
-  setup = setup_lib.prepare(experiment, config, options)
+  setup = setup_lib.prepare(experiment, config, options, evaluates=False)
   setup_lib.check_memory(setup, num, f'num_samples = {num}')
   workdir = pathlib.Path(workdir)
   phase, state = trained.restored(setup, config, workdir, request.best)
@@ -133,7 +133,7 @@ def card(
 ) -> base.Card:
   """Prints what a config's method is: its card, its queries and options."""
   del workdir, request
-  setup = setup_lib.prepare(experiment, config, options)
+  setup = setup_lib.prepare(experiment, config, options, evaluates=False)
   for phase in setup.make_phases(0):
     for name, value in phase.method.card._asdict().items():
       text = ', '.join(value) if isinstance(value, tuple) else value
@@ -158,7 +158,7 @@ def task_mode(task: Callable, name: str) -> Callable:
   """
 
   def run(experiment, config, workdir, options=DEFAULT, request=PLAIN):
-    setup = setup_lib.prepare(experiment, config, options)
+    setup = setup_lib.prepare(experiment, config, options, evaluates=False)
     phase, state = _last_phase(setup, config, workdir, request)
     arrays = {split: setup.data.arrays(split, EVALUATED) for split in _splits(setup)}
     with _usage():

@@ -12,6 +12,7 @@ and batch-coupled losses see the local batch.
 """
 
 import re
+import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -221,6 +222,16 @@ def fetch(tree: base.PyTree) -> base.PyTree:
     return np.asarray(x)
 
   return jax.tree.map(whole, tree)
+
+
+def same_everywhere(text: str) -> bool:
+  """Whether every process has the same text; all must ask at the same time."""
+  if jax.process_count() == 1:
+    return True
+  from jax.experimental import multihost_utils
+
+  checksums = multihost_utils.process_allgather(np.uint32(zlib.crc32(text.encode())))
+  return bool((checksums == checksums[0]).all())
 
 
 def any_process(flag: bool) -> bool:

@@ -11,7 +11,11 @@ from gm_jax import base, model_space
 from gm_jax.training import inference, options, plots
 from gm_jax.training import setup as setup_lib
 
-POINTS, IMAGES, TEXTS, ROLLS, PAIRS = 1000, 64, 16, 9, 8  # samples in a picture
+POINTS, TEXTS, ROLLS, PAIRS = 1000, 16, 9, 8  # samples in a picture
+SIDE = 8  # rows of images, and columns, at most
+PIXELS = 4096  # of a picture of large images, about, along a side
+NAME = 25  # letters of a data set's name
+LEVELS = 1024  # of sequences that can be drawn as piano rolls
 
 
 def painter(
@@ -23,7 +27,9 @@ def painter(
 
   Images in a grid, points over those of the data, text as a page, other sequences of
   integers as piano rolls; of a model that translates, rows of input, output and the
-  way back.
+  way back. Images of a few classes stand below the names of these. Of images that are
+  neither gray nor color the channels stand side by side, see `plots`. There is no
+  picture of anything else, which is decided before one is drawn.
   """
   found = _translations(setup, phase, drawing) or _samples(setup, phase, drawing)
 
@@ -80,10 +86,14 @@ def _translations(setup, phase, drawing) -> tuple[Callable, Callable] | None:
 
 
 def _padded(x: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-  """Images [N, H, W, C] in [-1, 1] in the upper left of a larger black square."""
+  """Images [N, H, W, C] in [-1, 1] in the upper left of a larger black square.
+
+  Gray ones get as many channels, all alike; others without have them black.
+  """
   height, width, channels = size
   x = np.broadcast_to(x, (*x.shape[:3], channels)) if x.shape[3] == 1 else x
-  margins = ((0, 0), (0, height - x.shape[1]), (0, width - x.shape[2]), (0, 0))
+  lengths = zip(size, x.shape[1:], strict=True)
+  margins = ((0, 0), *((0, most - length) for most, length in lengths))
   return np.pad(x, margins, constant_values=-1.0)
 
 
@@ -100,22 +110,35 @@ def _picture(setup, phase) -> tuple[int, Callable] | None:
   if len(shape) == 3:
     classes = spec.num_classes or 0
     by_class = 'label' in phase.method.card.condition and 1 < classes <= 16
-    columns = classes if by_class else 8
-    return IMAGES // 8 * columns, functools.partial(_images, levels, columns)
+    rows = max(1, min(SIDE, PIXELS // shape[0]))
+    columns = max(1, min(SIDE, PIXELS // (shape[1] * _num_shown(shape[2]))))
+    columns = classes if by_class else columns
+    heads = (data.class_names or ()) if by_class else ()
+    way = data.spec.transform  # of one image size, whatever the phase's
+    return rows * columns, functools.partial(_images, levels, way, columns, heads)
   if shape == (2,):
     real = data.arrays('test', POINTS)['x']
+    name = data.name if len(data.name) <= NAME else f'...{data.name[-NAME:]}'
 
     def points(path, samples, title):
-      plots.scatter_panels(path, {data.name: [(title, samples)]}, reference=real)
+      plots.scatter_panels(path, {name: [(title, samples)]}, reference=real)
 
     return POINTS, points
   if len(shape) == 1 and data.vocabulary:
     return TEXTS, lambda path, samples, _: plots.page(path, texts(setup, samples))
-  if len(shape) == 1 and levels:
+  if len(shape) == 1 and levels and levels <= LEVELS:
     return ROLLS, lambda path, samples, _: plots.rolls(path, samples, levels)
   return None
 
 
-def _images(levels, columns, path, samples, title) -> None:
-  scaled = 2 * samples / (levels - 1) - 1 if levels else samples
-  plots.image_grid(path, scaled, columns=columns)
+def _num_shown(channels: int) -> int:
+  """Counts the pictures that an image of so many channels is drawn as."""
+  return 1 if channels in (1, 3) else min(channels, plots.CHANNELS)
+
+
+def _images(levels, way, columns, heads, path, samples, title) -> None:
+  if levels:
+    scaled = 2 * samples / (levels - 1) - 1
+  else:  # floats, of which the transform draws no noise
+    scaled = way.forward(jax.random.key(0), samples)
+  plots.image_grid(path, scaled, columns=columns, heads=heads)

@@ -1,12 +1,19 @@
 """Pictures of a run, as PNG files: samples, points, curves.
 
 Each function draws on a figure of its own (no pyplot, no global state) and
-replaces its file in one go. Images are `[N, H, W, C]` in [-1, 1] with one channel
-or three; the colors tell apart for color-blind readers (Okabe and Ito's).
+replaces its file in one go. Images are `[N, H, W, C]` in [-1, 1]: one channel is gray,
+three are color, and of any other number the channels stand side by side, each gray, the
+first eight of more. The colors tell apart for color-blind readers (Okabe and Ito's).
+Text is drawn as it is written, never as mathematics; letters that the font lacks are
+boxes, and one line says so.
 """
 
+import functools
 import math
 import os
+import re
+import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,22 +26,42 @@ DPI = 100
 CELL = 64  # small images are enlarged to about this many pixels
 GAP = 4
 STRIP = 18  # height of a line of text
+LINE = 512  # letters of a text that are drawn, at most
+ROLL = 512  # numbers of a piano roll that are drawn, at most
+LETTER = 7  # width of one, at most, on average
+CHANNELS = 8  # shown of an image that is neither gray nor color, at most
+NO_GLYPH = re.compile('Glyph [0-9]+ .*missing from|Matplotlib currently does not supp')
 
 Path = str | os.PathLike[str]
 
 
-def image_grid(path: Path, images: Any, *, columns: int | None = None) -> None:
+def image_grid(
+  path: Path,
+  images: Any,
+  *,
+  columns: int | None = None,
+  heads: Sequence[str] = (),
+) -> None:
   """Draws images in rows, each enlarged by a whole factor so that it stays crisp.
 
   Args:
     path: the PNG file.
     images: `[N, H, W, C]` in [-1, 1].
     columns: images in a row; by default about a square.
+    heads: above the columns, cut to their width; none if empty.
 
   Raises:
-    ValueError: if the images are not `[N, H, W, 1 or 3]`.
+    ValueError: if the images are not `[N, H, W, C]`.
   """
-  _draw(path, _mosaic(images, columns), ())
+  pixels = _mosaic(images, columns)
+  if not heads:
+    _draw(path, pixels, ())
+    return
+  wide = (pixels.shape[1] - GAP) // len(heads)
+  most = max(1, wide // LETTER)
+  texts = [(GAP + i * wide, 0, head[:most]) for i, head in enumerate(heads)]
+  strip = np.full((STRIP, *pixels.shape[1:]), 255, np.uint8)
+  _draw(path, np.concatenate([strip, pixels]), texts)
 
 
 def side_by_side(
@@ -53,7 +80,7 @@ def side_by_side(
     sets: beside each other, before the next ones begin below; all if None.
 
   Raises:
-    ValueError: if a set is not `[N, H, W, 1 or 3]`.
+    ValueError: if a set is not `[N, H, W, C]`.
   """
   blocks = [_mosaic(block, columns) for block in images.values()]
   gap, across = 4 * GAP, sets or len(blocks)
@@ -105,8 +132,7 @@ def scatter_panels(
       _scatter(axis, np.asarray(samples), low, high)
       axis.set_title(title, fontsize=8, pad=3)
     line[0].set_ylabel(name, fontsize=8)
-  figure.tight_layout(pad=0.4)
-  _save(path, figure)
+  _save(path, figure, pad=0.4)
 
 
 def curves(
@@ -130,10 +156,11 @@ def curves(
   figure = Figure(figsize=(7.6 if beside else 5.6, 3.4), dpi=DPI)
   axis = figure.subplots()
   styles = ('-', '--', ':')
-  for i, (label, (x, y, *band)) in enumerate(lines.items()):
+  drawn: list[Any] = []
+  for i, (x, y, *band) in enumerate(lines.values()):
     color, style = COLORS[i % len(COLORS)], styles[i // len(COLORS) % len(styles)]
     marker = 'o' if len(x) < 20 else None
-    axis.plot(x, y, style, c=color, label=label, lw=1.5, marker=marker, ms=3)
+    drawn += axis.plot(x, y, style, c=color, lw=1.5, marker=marker, ms=3)
     for width in band:
       y, width = np.asarray(y), np.asarray(width)
       axis.fill_between(x, y - width, y + width, color=color, alpha=0.2, lw=0)
@@ -143,9 +170,11 @@ def curves(
   if lines:
     place = {'loc': 'center left', 'bbox_to_anchor': (1.0, 0.5)}
     where: dict[str, Any] = place if beside else {}
-    axis.legend(fontsize=8, frameon=False, **where)
-  figure.tight_layout()
-  _save(path, figure)
+    # Named afterwards: matplotlib leaves out what begins with an underscore.
+    legend = axis.legend(drawn, '?' * len(drawn), fontsize=8, frameon=False, **where)
+    for text, label in zip(legend.get_texts(), lines, strict=True):
+      text.set_text(label)
+  _save(path, figure, pad=1.08)
 
 
 def rolls(path: Path, tokens: Any, num_levels: int) -> None:
@@ -153,10 +182,10 @@ def rolls(path: Path, tokens: Any, num_levels: int) -> None:
 
   Args:
     path: the PNG file.
-    tokens: `[N, T]` integers in [0, num_levels).
+    tokens: `[N, T]` integers in [0, num_levels), of which the first ROLL are drawn.
     num_levels: rows of a roll.
   """
-  tokens = np.asarray(tokens)
+  tokens = np.asarray(tokens)[:, :ROLL]
   image = np.full((len(tokens), num_levels, tokens.shape[1]), 0.8, np.float32)
   index = np.arange(len(tokens))[:, None], num_levels - 1 - tokens
   image[(*index, np.arange(tokens.shape[1]))] = -1.0
@@ -168,10 +197,11 @@ def page(path: Path, texts: Sequence[str]) -> None:
 
   Args:
     path: the PNG file.
-    texts: in the order of the page, each on a line of its own.
+    texts: in the order of the page, each on a line of its own, cut to LINE letters.
   """
   lines = [text.replace('\n', '\u21b5').replace('\t', ' ') for text in texts]
-  width = 20 + 7 * max(map(len, lines))
+  lines = [line if len(line) <= LINE else line[:LINE] + '...' for line in lines]
+  width = 20 + LETTER * max(map(len, lines))
   pixels = np.full((STRIP * len(lines) + GAP, width, 3), 255, np.uint8)
   places = [(GAP, i * STRIP, line) for i, line in enumerate(lines)]
   _draw(path, pixels, places, family='monospace')
@@ -180,12 +210,14 @@ def page(path: Path, texts: Sequence[str]) -> None:
 def _mosaic(images: Any, columns: int | None) -> np.ndarray:
   """The images on white, as uint8 pixels."""
   images = np.asarray(images, np.float32)
-  if images.ndim != 4 or images.shape[-1] not in (1, 3) or not len(images):
-    raise ValueError(f'images must be [N, H, W, 1 or 3], got {images.shape}')
+  if images.ndim != 4 or not images.size:
+    raise ValueError(f'images must be [N, H, W, C], got {images.shape}')
   images = np.nan_to_num(np.clip(images, -1, 1))
   images = np.round((images + 1) * 127.5).astype(np.uint8)
   factor = max(1, round(CELL / max(images.shape[1:3])))
   images = images.repeat(factor, 1).repeat(factor, 2)
+  if images.shape[-1] not in (1, 3):
+    images = _beside(images)
   num, height, width, _ = images.shape
   columns = min(num, columns or math.ceil(math.sqrt(num)))
   tall, wide = height + GAP, width + GAP
@@ -197,6 +229,15 @@ def _mosaic(images: Any, columns: int | None) -> np.ndarray:
   return pixels
 
 
+def _beside(images: np.ndarray) -> np.ndarray:
+  """The first channels of images, gray and side by side, `[N, H, W', 1]`."""
+  num, height, width, channels = images.shape
+  channels = min(channels, CHANNELS)
+  padded = np.full((num, height, channels, width + GAP // 2), 255, np.uint8)
+  padded[..., :width] = np.moveaxis(images[..., :channels], 3, 2)
+  return padded.reshape(num, height, -1, 1)[:, :, : -(GAP // 2)]
+
+
 def _draw(path: Path, pixels: np.ndarray, texts: Sequence[tuple], **style) -> None:
   """Saves the pixels one to one, with text at (x, y) from the top left."""
   from matplotlib.figure import Figure
@@ -206,7 +247,7 @@ def _draw(path: Path, pixels: np.ndarray, texts: Sequence[tuple], **style) -> No
   figure.figimage(pixels)
   for x, y, text in texts:
     place = {'x': x / width, 'y': 1 - (y + STRIP / 2) / height}
-    figure.text(**place, s=text, va='center', fontsize=8, parse_math=False, **style)
+    figure.text(**place, s=text, va='center', fontsize=8, **style)
   _save(path, figure)
 
 
@@ -231,6 +272,38 @@ def _scatter(axis: Any, points: np.ndarray, low: float, high: float) -> None:
     )
 
 
-def _save(path: Path, figure: Any) -> None:
-  with log.replacing(path) as temporary:
-    figure.savefig(temporary, format='png', dpi=DPI)
+def _save(path: Path, figure: Any, *, pad: float | None = None) -> None:
+  """Writes a figure, with every text in it as it is written.
+
+  Args:
+    path: the PNG file.
+    figure: all of whose text may be a user's.
+    pad: around the axes, in sizes of the font; None where there are none.
+  """
+  from matplotlib import text as text_lib
+
+  for text in figure.findobj(text_lib.Text):
+    text.set(parse_math=False, usetex=False, text=_drawable(text.get_text()))
+  with warnings.catch_warnings(record=True) as found:
+    warnings.simplefilter('always')
+    if pad is not None:
+      figure.tight_layout(pad=pad)
+    with log.replacing(path) as temporary:
+      figure.savefig(temporary, format='png', dpi=DPI)
+  for warning in found:
+    if NO_GLYPH.match(str(warning.message)):
+      _say_boxes()
+    else:
+      about = warning.category, warning.filename, warning.lineno
+      warnings.warn_explicit(str(warning.message), *about)
+
+
+@functools.cache  # once for all pictures
+def _say_boxes() -> None:
+  text = 'warning: letters that the font of pictures lacks are drawn as boxes'
+  print(text, file=sys.stderr, flush=True)
+
+
+def _drawable(text: str) -> str:
+  """A string without what is no character, as a file's name may have."""
+  return text.encode('utf-8', 'replace').decode('utf-8')

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import jax
 import ml_collections
+import numpy as np
 import optax
 from flax import errors
 
@@ -72,13 +73,20 @@ class Setup(NamedTuple):
   evaluation: Callable | None
 
 
-def prepare(experiment: Any, config: Any, options: Options = DEFAULT) -> Setup:
+def prepare(
+  experiment: Any,
+  config: Any,
+  options: Options = DEFAULT,
+  *,
+  evaluates: bool | None = None,
+) -> Setup:
   """Turns a config into functions, and tries them by shape; writes nothing.
 
   Args:
     experiment: a module as this module's text describes.
     config: its ConfigDict.
     options: what depends on the machine.
+    evaluates: whether the evaluation is made; by default where training uses it.
 
   Returns:
     What training and evaluation need.
@@ -131,6 +139,9 @@ def prepare(experiment: Any, config: Any, options: Options = DEFAULT) -> Setup:
       check_memory(setup, num // max(1, jax.process_count()), what)
     model = _try_by_shape(setup, phases)
     make = getattr(experiment, 'make_evaluation', None)
+    if evaluates is None:
+      evaluates = settings.evaluate_every > 0
+    make = make if evaluates else None
     evaluation = make(config, data._replace(spec=phases[-1].spec)) if make else None
     if evaluation:
       _try_evaluation(phases[-1].method, model, evaluation, config.best)
@@ -139,7 +150,7 @@ def prepare(experiment: Any, config: Any, options: Options = DEFAULT) -> Setup:
   except dataset_lib.DataError as error:  # a path may hold any character
     raise dataset_lib.DataError(' '.join(str(error).split())) from error
   except Exception as error:  # a config's functions may raise anything
-    raise UsageError(_line(error, experiment)) from error
+    raise UsageError(describe_error(error, experiment)) from error
   return setup._replace(evaluation=evaluation)
 
 
@@ -163,12 +174,18 @@ def _check_leaves(config: Any) -> None:
     if not isinstance(config[name], (int, float) if kind is float else kind):
       raise ValueError(f'{name} must be of type {kind.__name__}, got {config[name]!r}')
   for name, value in config.items():
+    parts = value if isinstance(value, tuple) else (value,)
+    if not all(isinstance(part, str | bool | int | float) for part in parts):
+      raise ValueError(
+        f'{name} must be a number, a name, or a tuple of these, got'
+        f' {type(value).__name__}: make it in make_method'
+      )
     for number in value if isinstance(value, tuple) else (value,):
       if isinstance(number, float) and not math.isfinite(number):
         raise ValueError(f'{name} must be a finite number, got {value}')
 
 
-def _line(error: Exception, experiment: Any) -> str:
+def describe_error(error: Exception, experiment: Any) -> str:
   """An error's text, and where it comes from if it may be a mistake in code."""
   text = ' '.join(str(error).split())
   if text and isinstance(error, (ValueError, errors.FlaxError)):
@@ -212,8 +229,38 @@ def _try_by_shape(setup, phases) -> base.Model:
           f"the model's samples have shape {list(drawn.shape[1:])}, the data"
           f' {list(spec.shape)}: this config does not fit this data set'
         )
-    jax.eval_shape(method.step, state, key, batch)
+    after, metrics = jax.eval_shape(method.step, state, key, batch)
+    _check_same(state, after)
+    _check_scalars('a metric', metrics)
   return model
+
+
+def _check_same(before, after) -> None:
+  """Raises ValueError where a step changes the state's structure, shapes or dtypes."""
+  paths = [dict(jax.tree_util.tree_leaves_with_path(s)) for s in (before, after)]
+  if paths[0].keys() != paths[1].keys():
+    changed = sorted(map(jax.tree_util.keystr, paths[0].keys() ^ paths[1].keys()))
+    raise ValueError(f"the method's step changes what the state holds: {changed[0]}")
+  for path, old in paths[0].items():
+    new = paths[1][path]
+    if (old.shape, old.dtype) != (new.shape, new.dtype):
+      wide = '; run without JAX_ENABLE_X64' if new.dtype.itemsize == 8 else ''
+      raise ValueError(
+        f"the method's step turns {jax.tree_util.keystr(path)} from {old.dtype}"
+        f'{list(old.shape)} into {new.dtype}{list(new.shape)}, and the state must keep'
+        f' its shapes and dtypes{wide}'
+      )
+
+
+def _check_scalars(what, found) -> None:
+  """Raises ValueError unless `found` is numbers [] by name, none called 'step'."""
+  if not isinstance(found, Mapping):
+    raise ValueError(f'{what} must be a dict of numbers [] by name, got {found}')
+  for name, value in found.items():
+    if name == 'step':
+      raise ValueError(f"{what} cannot be called 'step', which counts the steps")
+    if np.shape(value) != ():
+      raise ValueError(f'{what} must be a number [], and {name!r} is {value.shape}')
 
 
 def _check_shapes(name, spec, batch) -> None:
@@ -232,15 +279,25 @@ def _check_shapes(name, spec, batch) -> None:
 def _try_evaluation(method, model, evaluation, best) -> None:
   key = jax.random.key(0)
   scores = jax.eval_shape(lambda m, k: numbers(evaluation(method, m, k)), model, key)
+  _check_scalars('a score of the evaluation', scores)
   if best and best[1:] not in scores:
     known = ', '.join(sorted(scores))
     raise ValueError(f'best = {best!r}, but the evaluation gives {known}')
 
 
 def numbers(found: base.Result | Mapping) -> dict:
-  """The numbers of an evaluation, by name."""
+  """The numbers of an evaluation, by name.
+
+  Raises:
+    ValueError: an evaluation that gives neither a dict nor a Result.
+  """
   if isinstance(found, base.Result):
     return {name: number for name, (number, _) in found.values.items()}
+  if not isinstance(found, Mapping):
+    raise ValueError(
+      'an evaluation must give a dict of numbers by name, or a base.Result, got'
+      f' {type(found).__name__}'
+    )
   return dict(found)
 
 

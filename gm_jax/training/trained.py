@@ -65,7 +65,9 @@ def load(
     raise setup_lib.UsageError(str(error)) from error
   if data_dir is not None:
     options = options._replace(data_dir=data_dir)
-  setup = setup_lib.prepare(experiment_lib.module(path), config, options)
+  setup = setup_lib.prepare(
+    experiment_lib.module(path), config, options, evaluates=False
+  )
   phase, state = restored(setup, config, workdir, best)
   model = step_lib.model(state, averaged=averaged)
   if setup.settings.num_seeds > 1:

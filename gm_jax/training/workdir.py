@@ -24,7 +24,14 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, not the command
 LOCK = '.lock'  # held by the one run that trains here
 # What may differ when a run goes on: how long, and how often it looks up.
 CHANGEABLE = frozenset(
-  ('steps', 'log_every', 'evaluate_every', 'sample_every', 'checkpoint_every')
+  (
+    'steps',
+    'decay_steps',
+    'log_every',
+    'evaluate_every',
+    'sample_every',
+    'checkpoint_every',
+  )  # fmt: skip
 )
 
 
@@ -71,7 +78,7 @@ def check_owner(workdir: pathlib.Path, config: Any, record: dict | None = None) 
 
 
 def _check_experiment(workdir, record) -> None:
-  """Raises UsageError where the run there is of another config file."""
+  """Raises UsageError where the run there is of another config file or other data."""
   try:
     found = experiment_lib.recorded(workdir)
   except ValueError:
@@ -82,6 +89,11 @@ def _check_experiment(workdir, record) -> None:
     raise setup_lib.UsageError(
       f'{workdir} belongs to another config ({stems[0]} there, {stems[1]} asked); use'
       ' another --workdir'
+    )
+  if found and found[0]['data'] not in (None, record['data']):
+    raise setup_lib.UsageError(
+      f'{workdir} was trained on other data of the same name: bring back the data as'
+      ' they were, or use another --workdir'
     )
 
 
@@ -156,9 +168,25 @@ def restored(
 ) -> tuple[int, base.State, dict] | None:
   """`checkpoints.restore`, whose errors become RunErrors."""
   try:
-    return checkpoints.restore(template, step=step)
+    found = checkpoints.restore(template, step=step)
+    if found:
+      _check_meta(found[0], found[2])
+    return found
   except (checkpoint.Damaged, ValueError) as error:
     raise RunError(
       f'{workdir}/checkpoints: {error}; all is as it was: bring back what it was'
       ' written as, or use another --workdir'
     ) from error
+
+
+def _check_meta(step: int, meta: dict) -> None:
+  """Raises ValueError where what a checkpoint remembers of its run makes no sense."""
+  attempt, unlogged = meta.get('attempt'), meta.get('unlogged', {})
+  if not isinstance(attempt, int) or attempt < 0:
+    raise ValueError(
+      f'the checkpoint at step {step} says attempt = {attempt!r}, which must be an'
+      ' integer >= 0'
+    )
+  sizes = {len(v) if isinstance(v, list) else None for v in dict(unlogged).values()}
+  if None in sizes or len(sizes) > 1:
+    raise ValueError(f'the checkpoint at step {step} has metrics that are no lists')

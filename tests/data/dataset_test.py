@@ -174,7 +174,7 @@ def test_splits_divide_the_classes_alike_and_the_same_way_every_time():
 
 
 def test_too_few_to_split():
-  assert splits.tenths(10, '')['train'] == 8
+  assert splits.tenths(10, '')['train'] == 6
   with pytest.raises(
     dataset.DataError, match=r'^9 pictures: too few to split 80/10/10'
   ):

@@ -129,6 +129,12 @@ def test_text_is_tokenized_as_the_data_are(tmp_path):
   assert "string has 'z' at position 1" in message(text, 'text', 'az')
 
 
+def test_a_word_that_stands_as_it_is_goes_before_case():
+  vocabulary = ('', 'a', 'A', 'red', 'b')
+  found = words.tokenize_words('a A RED B', vocabulary)
+  np.testing.assert_array_equal(found, [1, 2, 3, 4])
+
+
 def test_words_of_npz_files(tmp_path):
   x = np.zeros((20, 2), np.float32)
   captions = np.array(['naïve', 'ab'] * 10)
@@ -137,7 +143,7 @@ def test_words_of_npz_files(tmp_path):
   known = {row.tobytes() for row in strings.arrays('train')['text']}
   assert known == {strings.encode('text', w).tobytes() for w in ('naïve', 'ab')}
   np.testing.assert_array_equal(strings.encode('text', 'ö'), [195, 182, 0, 0, 0, 0])
-  assert strings.encode('condition', '2').shape == ()
+  assert strings.encode('condition', '2').shape == (1,)
   assert message(strings, 'condition', '1,2') == (
     "condition must be a number, got '1,2'"
   )

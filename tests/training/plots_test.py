@@ -47,7 +47,7 @@ def test_image_grid_of_bad_values_and_shapes(tmp_path):
   pixels = _pixels(tmp_path / 'new' / 'a.png')
   centers = pixels[36, [36, 36 + 68, 36 + 2 * 68], 0]
   np.testing.assert_array_equal(centers, [128, 255, 0])
-  for wrong in (np.zeros((3, 8, 8)), np.zeros((0, 8, 8, 1)), np.zeros((2, 8, 8, 2))):
+  for wrong in (np.zeros((3, 8, 8)), np.zeros((0, 8, 8, 1)), np.zeros((2, 8, 8, 0))):
     with pytest.raises(ValueError, match='images must be'):
       plots.image_grid(tmp_path / 'b.png', wrong)
   assert not (tmp_path / 'b.png').exists()

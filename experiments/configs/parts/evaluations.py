@@ -82,7 +82,8 @@ def image_distances(data: dataset.Dataset) -> Callable:
   try:
     return quality.image_distances(splits, data.spec)
   except ValueError as error:
-    raise dataset.DataError(f'{data.name}: {error}') from error
+    line = f'{data.name}: {error}; evaluate_every=0 trains without it'
+    raise dataset.DataError(line) from error
 
 
 def images(config, data) -> Evaluation:

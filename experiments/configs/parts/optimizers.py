@@ -4,8 +4,30 @@ from collections.abc import Callable
 
 import optax
 
+from gm_jax import gradient
+
 # Keeps the derivative of an update finite, which unrolling needs; of every game here.
 EPS_ROOT = 1e-8
+
+
+def decay_steps(config) -> int:
+  """Steps over which rates decay to 0, by the leaf of this name; 0 for no decay.
+
+  -1, or no leaf, is all the steps of the run, so that a run that goes on for more
+  steps decays over all of them.
+
+  Raises:
+    ValueError: below -1, or less than the steps: nothing would move afterwards.
+  """
+  found, steps = config.get('decay_steps', -1), max(1, config.steps)
+  if found < -1:
+    raise ValueError(f'decay_steps must be >= 0, or -1 for all steps, got {found}')
+  if 0 < found < steps:
+    raise ValueError(
+      f'decay_steps = {found}, but steps = {steps}: rates would be 0 after step'
+      f' {found}; -1 decays over all the steps'
+    )
+  return steps if found < 0 else found
 
 
 def adam(
@@ -13,8 +35,8 @@ def adam(
 ) -> optax.GradientTransformation:
   """Adam with cosine decay to 0 and, if the config has these, warm-up and a clip.
 
-  Leaves: `b1`, 0.9 where there is none; `decay_steps`, 0 for no decay, all the steps
-  where there is none; `warmup_steps`; `clip`, of the gradient's global norm.
+  Leaves: `b1`, 0.9 where there is none; `decay_steps`, see there; `warmup_steps`;
+  `clip`, of the gradient's global norm.
 
   Args:
     config: whose leaves are read.
@@ -28,8 +50,8 @@ def adam(
   """
   b1, clip = config.get('b1', 0.9), config.get('clip', 0.0)
   warmup_steps = config.get('warmup_steps', 0)
-  decay_steps = config.get('decay_steps', max(1, config.steps))
-  for name in ('warmup_steps', 'decay_steps', 'clip'):
+  decay = decay_steps(config)
+  for name in ('warmup_steps', 'clip'):
     if config.get(name, 0) < 0:
       raise ValueError(f'{name} must be >= 0, got {config[name]}')
   if not 0 <= b1 < 1:
@@ -37,16 +59,18 @@ def adam(
   if learning_rate <= 0:
     raise ValueError(f'learning rates must be > 0, got {learning_rate}')
   schedule = learning_rate
-  if decay_steps:
-    if decay_steps <= warmup_steps:
-      raise ValueError('decay_steps must be above warmup_steps')
+  if decay:
+    if decay <= warmup_steps:
+      raise ValueError(
+        f'the steps of decay, {decay}, must be above warmup_steps = {warmup_steps}'
+      )
     schedule = optax.warmup_cosine_decay_schedule(
-      0.0, learning_rate, updates * warmup_steps, updates * decay_steps
+      0.0, learning_rate, updates * warmup_steps, updates * decay
     )
   elif warmup_steps:
     schedule = optax.linear_schedule(0.0, learning_rate, updates * warmup_steps)
   tx = optax.adam(schedule, b1=b1, eps_root=eps_root)
-  return optax.chain(optax.clip_by_global_norm(clip), tx) if clip else tx
+  return optax.chain(gradient.clip_by_global_norm(clip), tx) if clip else tx
 
 
 def plain_adam(config) -> optax.GradientTransformation:

@@ -70,7 +70,7 @@ def game(
   config.g_learning_rate = generator
   config.d_learning_rate = discriminator
   config.b1 = b1
-  config.decay_steps = steps
+  config.decay_steps = -1  # over the steps; 0 for none
   return config
 
 
@@ -107,7 +107,7 @@ def autoencoder(data: str) -> ml_collections.ConfigDict:
   config.learning_rate = 1e-3
   config.adversarial_rate = 1e-3  # of the discriminator, and of the encoder against it
   config.b1 = 0.5
-  config.decay_steps = 6000
+  config.decay_steps = -1
   config.ema_decay = 0.99
   config.base_features = 64
   return config
