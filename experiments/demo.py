@@ -123,7 +123,7 @@ class Row:
     config.update(changes)
     config.evaluate_every = config.sample_every = config.log_every
     config.update({'steps_per_dispatch': 10, 'checkpoint_every': 0})
-    self.setup = setup = setup_lib.prepare(experiment, config)
+    self.setup = setup = setup_lib.prepare(experiment, config, evaluates=True)
     (phase,) = setup.make_phases(0)
     score, scores = inference.scorer(setup, phase), []
     draw, samples = inference.drawer(setup, phase, 1000), []
@@ -234,7 +234,7 @@ def gap_section(out: pathlib.Path, row: Row) -> report.Section:
   for k in KS:
     config = unrolled_gan_ring.get_config(str(k))
     config.decay_steps = 10**8  # the full rate: decayed to 0, nothing would react
-    setup = setup_lib.prepare(unrolled_gan_ring, config)
+    setup = setup_lib.prepare(unrolled_gan_ring, config, evaluates=True)
     (phase,) = setup.make_phases(0)
     # Many batches at the same state: the mean of each metric over them.
     keys = jax.random.split(jax.random.key(0), 16)
@@ -293,7 +293,7 @@ def digits(out: pathlib.Path) -> report.Section:
                  'checkpoint_every': every})  # fmt: skip
   workdir = out / 'gan_digits'
   state = launch.train(gan_digits, config, workdir)
-  setup = setup_lib.prepare(gan_digits, config)
+  setup = setup_lib.prepare(gan_digits, config, evaluates=True)
   (phase,) = setup.make_phases(0)
   data, distances = setup.data, evaluations.image_distances(setup.data)
   real = dataset.transformed(data.spec, data.arrays('test'))['x']

@@ -228,7 +228,7 @@ def test_any_bytes_as_config_json_and_csv(here):
     path.write_bytes(content)
     table.write_bytes(content)
     before = contents(here)
-    with mock.patch.object(setup, 'prepare', lambda *args: prepared):
+    with mock.patch.object(setup, 'prepare', lambda *args, **kwargs: prepared):
       for mode in (launch.train, launch.sample):
         if json_of(content) != config.to_dict():
           assert isinstance(

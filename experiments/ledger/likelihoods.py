@@ -238,7 +238,7 @@ def _config(fit: Fit, seeds: int, part: float):
 
 def _row(fit: Fit, budget: Budget, seeds: int, options: setup_lib.Options) -> Row:
   module, config = _config(fit, seeds, budget.part)
-  setup = setup_lib.prepare(module, config, options)
+  setup = setup_lib.prepare(module, config, options, evaluates=True)
   (phase,) = setup.make_phases(0)
   state, _, seconds = quiet.train_config(setup)
   data, limit = setup.data, fit.evaluated

@@ -234,7 +234,7 @@ def _train(
     make_evaluation=lambda config, data: evaluation,
     batch_size=lambda c: c.batch_size * (6 if make_method else 1),
   )
-  setup = setup_lib.prepare(experiment, config, options)
+  setup = setup_lib.prepare(experiment, config, options, evaluates=True)
   (phase,) = setup.make_phases(0)
   trained = quiet.train_config(setup)
   scores, _ = inference.scorer(setup, phase)(trained.state)
