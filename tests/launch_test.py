@@ -34,6 +34,7 @@ SMALL = {
   'checkpoint_every': 20,
   'batch_size': 32,
   'num_unroll': 2,
+  'decay_steps': 10_000,  # the same rates for any number of steps
 }
 
 
@@ -105,7 +106,10 @@ def test_wrong_command_is_one_line_with_exit_code_2(args, message, tmp_path):
     ({'game': 'zero_sum'}, "game = 'zero_sum' is not one of hinge"),
     ({'g_learning_rate': 0.0}, 'learning rates must be > 0'),
     ({'clip': -1.0}, 'clip must be >= 0'),
-    ({'warmup_steps': 40}, 'steps of decay, 40, must be above warmup_steps = 40'),
+    (
+      {'warmup_steps': 40, 'decay_steps': -1},
+      'steps of decay, 40, must be above warmup_steps = 40',
+    ),
     ({'batch_size': 0}, 'batch_size must be at least 1'),
     ({'batch_size': 30}, 'a step draws 30 examples, which 4 devices'),
     ({'seeds': 0}, 'at least 1'),
