@@ -34,7 +34,7 @@ SMALL = {
   'checkpoint_every': 20,
   'batch_size': 32,
   'num_unroll': 2,
-  'decay_steps': 10_000,  # the same rates for any number of steps
+  'decay_steps': 10**6,  # the same rates for any number of steps
 }
 
 
