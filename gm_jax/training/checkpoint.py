@@ -192,10 +192,6 @@ class Checkpoints:
       )
     return None
 
-  def latest_step(self) -> int | None:
-    """The newest step saved, not yet looked into, or None."""
-    return max(self._manager.all_steps(), default=None)
-
   def best_step(self) -> int | None:
     """The step with the best metric, the newest of equals, or None."""
     if not self._best or not self._scores:
