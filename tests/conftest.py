@@ -34,7 +34,7 @@ if 'JAX_DISABLE_MOST_OPTIMIZATIONS' in os.environ and jax.__version__[:5] == '0.
   if QUICK not in os.environ.get('XLA_FLAGS', ''):  # as in a worker
     os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {QUICK}'.strip()
 
-ENOUGH = 1.0  # GiB, from which compiled programs are forgotten between two tests
+ENOUGH = 1.4  # GiB, from which compiled programs are forgotten between two tests
 SHOWN = 30  # tests, the costliest
 
 
@@ -58,6 +58,11 @@ def pytest_collection_modifyitems(items):
   order = dict.fromkeys(group_of(item.nodeid) for item in items)
   order = {group: i for i, group in enumerate(order)}
   items.sort(key=lambda item: order[group_of(item.nodeid)])
+
+
+def pytest_collection_finish():
+  gc.collect()
+  gc.freeze()  # imported for good: collecting garbage need not look at it again
 
 
 @pytest.hookimpl(optionalhook=True)

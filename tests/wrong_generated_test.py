@@ -5,7 +5,6 @@ RunError) in one line, or success; soon; and nothing is written.
 """
 
 import functools
-import gc
 import json
 import pathlib
 import sys
@@ -264,13 +263,13 @@ def test_any_bytes_as_checkpoint_records(here):
 
   leaf = json.loads(whole)['leaves'][0]
   leaves = st.one_of(JSON, st.lists(st.one_of(JSON, st.just(leaf)), max_size=2))
-  records = st.fixed_dictionaries({'meta': JSON, 'metrics': JSON, 'leaves': leaves})
-
-  gc.freeze()  # a failing read collects garbage: not all there is, every time
+  records = st.fixed_dictionaries(
+    {'step': st.just(1), 'meta': JSON, 'metrics': JSON, 'leaves': leaves}
+  )
 
   @examples(25)
   @hypothesis.given(st.one_of(damaged(whole), records.map(sealed)))
-  @hypothesis.example(sealed({'meta': [], 'metrics': [], 'leaves': []}))
+  @hypothesis.example(sealed({'step': 1, 'meta': [], 'metrics': [], 'leaves': []}))
   def check(content):
     record.write_bytes(content)
     checkpoints = checkpoint.Checkpoints(here / 'c', best=('loss', 'min'))
@@ -281,7 +280,4 @@ def test_any_bytes_as_checkpoint_records(here):
     if isinstance(restored, tuple):
       np.testing.assert_array_equal(restored[1]['w'], state['w'])
 
-  try:
-    check()
-  finally:
-    gc.unfreeze()
+  check()

@@ -1,6 +1,5 @@
 """Checkpoints: what is restored is what was saved, or an older one."""
 
-import gc
 import logging
 import pathlib
 import random
@@ -18,14 +17,6 @@ import pytest
 
 from gm_jax import base
 from gm_jax.training import checkpoint
-
-
-@pytest.fixture(autouse=True, scope='module')
-def _few_objects_to_collect():
-  """A failing read collects garbage: not all that has been imported, every time."""
-  gc.freeze()
-  yield
-  gc.unfreeze()
 
 
 def _state(seed):
