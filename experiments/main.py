@@ -274,7 +274,9 @@ def _run(config, workdir):
     _fail(f'in the config file: {type(error).__name__}: {error}', 2)
   _join()
   try:
-    if _CACHE.value != '':
+    if _CACHE.value == '':
+      launch.use_no_compilation_cache()
+    else:
       fonts = _CACHE.value or caches.folder()  # else Matplotlib has its own in ~
       if fonts:
         os.environ.setdefault('MPLCONFIGDIR', os.path.join(fonts, 'matplotlib'))

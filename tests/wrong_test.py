@@ -159,7 +159,7 @@ LEAVES = [
   leaf('clip=-1', 'clip must be >= 0', '-1'),
   leaf('clip=nan', 'clip must be a finite number', 'nan'),
   leaf('warmup_steps=-1', 'warmup_steps must be >= 0', '-1'),
-  leaf('warmup_steps=20000', 'decay_steps', 'warmup_steps'),
+  leaf('warmup_steps=20000', 'steps of decay', 'warmup_steps'),
   leaf('game=poker', "game = 'poker'", 'one of hinge'),
   leaf('label_smoothing=1', 'smoothing must be in [0, 1)', '1', config=GAN),
   leaf('label_smoothing=-0.1', 'smoothing must be in [0, 1)', '-0.1', config=GAN),
@@ -889,7 +889,7 @@ def test_wrong_is_one_line_soon_and_nothing_written(row, outcomes):
 
 def small(workdir, *args, **changes):
   """The command of a small run of the ring."""
-  leaves = SMALL | {'num_unroll': 2} | changes
+  leaves = SMALL | {'num_unroll': 2, 'decay_steps': 10**6} | changes
   leaves = [f'--config.{name}={value}' for name, value in leaves.items()]
   return [*MAIN, CACHE, f'--config={RING}', f'--workdir={workdir}', *leaves, *args]
 

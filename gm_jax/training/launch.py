@@ -170,6 +170,11 @@ def use_compilation_cache(folder: str = '') -> None:
   warnings.filterwarnings('ignore', 'Error (read|writ)ing persistent compilation cache')
 
 
+def use_no_compilation_cache() -> None:
+  """Compiles every program anew, whatever folder the environment names."""
+  jax.config.update('jax_enable_compilation_cache', False)
+
+
 # Functions as `gm_jax.tasks` describes; each is a mode.
 TASKS: Mapping[str, Callable] = {'density': density.density, 'quality': quality.quality}
 MODES: Mapping[str, Callable] = {
