@@ -454,6 +454,7 @@ def compiled(evaluation, method):
   return jax.jit(lambda key: results.numbers(evaluation(method, None, key)))
 
 
+@pytest.mark.slow  # the distances themselves: tests/tasks/quality_test.py
 def test_evaluation_of_images_orders_them_by_their_distance():
   data = registry.load('digits')
   config = types.SimpleNamespace(data='digits')

@@ -76,8 +76,14 @@ def runs(tmp_path_factory, request):
   return get
 
 
-@pytest.mark.parametrize('stop', [2, 6])  # in the first phase, and in the second
-@every_standin
+# In the first phase and, where there is one, in the second.
+STOPS = [(name, 2) for name in NAMES] + [('growing', 6)]
+STOPS += [
+  pytest.param(name, 6, marks=pytest.mark.slow) for name in NAMES if name != 'growing'
+]
+
+
+@pytest.mark.parametrize(('name', 'stop'), STOPS)
 def test_a_resumed_run_ends_as_the_straight_one_bitwise(name, stop, runs, tmp_path):
   config, workdir, straight = runs(name)
   run = shutil.copytree(workdir, tmp_path / 'run')

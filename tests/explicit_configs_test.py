@@ -100,6 +100,7 @@ def test_text_is_printed_and_drawn(tmp_path, capsys):
     assert (tmp_path / picture).read_bytes()[:4] == b'\x89PNG'
 
 
+@pytest.mark.slow
 def test_melodies_are_drawn_and_bits_are_above_those_of_their_distribution(tmp_path):
   changes = {'width': 16, 'layers': 1, 'heads': 2, 'batch_size': 16}
   run = small('transformer_melodies', **changes)

@@ -254,7 +254,9 @@ def test_networks_that_ignore_the_condition_are_the_unconditional_gan(name, rate
   assert deaf.card.condition == ('label',) and plain.card.condition == ()
 
 
-@pytest.mark.parametrize('name', ['gan', 'unrolled'])
+@pytest.mark.parametrize(
+  'name', ['gan', pytest.param('unrolled', marks=pytest.mark.slow)]
+)
 def test_a_conditional_generator_learns_each_class(name):
   centers = jnp.array([[-1.0, 0.0], [1.0, 1.0], [0.0, -1.0]])
   label = jnp.arange(96) % 3

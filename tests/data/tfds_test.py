@@ -240,6 +240,7 @@ def real(name):
   pytest.skip(reason)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', SUMS)
 def test_real_images_by_content(name):
   data = registry.load(f'tfds:{name}?validation=5000', data_dir=real(name))

@@ -89,6 +89,7 @@ def test_distances_order_images_and_say_how_many_they_are_of():
   assert few.values['mmd2'][1].endswith('N = 50')
 
 
+@pytest.mark.slow
 def test_the_plain_task_prepares_itself_and_may_be_compiled():
   splits, spec = digits()
   method = rows_of(images('train'))
