@@ -1,7 +1,7 @@
 """Four host devices, one compilation cache, groups of tests and what they cost.
 
-A worker takes groups of tests: a row of the table of laws, or a file. A group shares
-compiled programs, which go when it ends, and sooner where memory is short. `--costs`
+A worker takes groups of tests: a row of the table of laws, or a file. Compiled
+programs are shared, and forgotten where memory is short. `--costs`
 prints CPU seconds (of the process and its children) by group and by test, and the peak
 memory of each worker.
 """
@@ -81,9 +81,7 @@ def pytest_xdist_make_scheduler(config, log):
 def pytest_runtest_protocol(item, nextitem):
   item.began = cpu_seconds()
   result = yield
-  if nextitem and (
-    group_of(nextitem.nodeid) != group_of(item.nodeid) or memory() > ENOUGH
-  ):
+  if nextitem and memory() > ENOUGH:
     forget_programs()
   return result
 
