@@ -27,6 +27,17 @@ def test_floor_is_what_xla_counts_but_for_the_elementwise_part(k):
   assert formula(k) < counted < 1.15 * formula(k)
 
 
+def test_partial_gradient_is_what_xla_counts_but_for_the_elementwise_part():
+  def cut(step, state, xs=None, *, length=None):
+    return jax.lax.stop_gradient(unroll.python_loop(step, state, xs, length=length))
+
+  program = jax.jit(unroll.make_method(2, cut).step).lower(*unroll.example())
+  counted = program.cost_analysis()['flops']
+  partial = formula(2, partial=True)
+  assert partial < counted < 1.15 * partial
+  assert partial < 0.7 * formula(2)
+
+
 def test_each_further_step_costs_the_same():
   assert formula(3) - formula(2) == formula(50) - formula(49)
   again = [formula(k, rematerialized=True) - formula(k) for k in (0, 1, 4)]

@@ -362,7 +362,7 @@ def test_demo_runs_end_to_end(tmp_path):
   assert done.returncode == 0, done.stderr
   path = pathlib.Path(done.stdout.splitlines()[-1])
   page = path.read_text()
-  for words in ('full gradient', 'partial gradient', 'critic steps', 'equal seconds',
+  for words in ('full gradient', 'partial gradient', 'critic steps', 'equal operations',
                 'Frechet', 'jax', 'data:image/png;base64'):  # fmt: skip
     assert words in page
   assert 'http://' not in page and 'https://' not in page

@@ -36,6 +36,7 @@ def test_convolutions_are_counted_as_their_definition_has_it():
   d_step = forward_g + 2 * forward_d + inputs_d
   g_step = forward_g + forward_d // 2 + inputs_d // 2 + data + forward_g + inputs_g
   assert flops.gan(g, d, 1) == d_step + g_step
+  assert flops.gan(g, d, 1, num_critic=6) == 6 * d_step + g_step
 
 
 @pytest.mark.parametrize('name', [n for n, s in steps.SETTINGS.items() if not s.half])

@@ -27,7 +27,8 @@ with it every real row, which leaves (F + 3F') / 2 + 2x. In sum
   reverse(k)   (k - 1) (2F + 4F' + 2x) + (F + 3F') / 2 + 2x   for k >= 1.
 
 Rematerialization repeats each inner step once, k (2F + F') more; it is no part
-of the floor. Of the ordinary GAN, whose generator's loss needs no real examples,
+of the floor. The partial gradient leaves out reverse(k), and the outer pass is that of
+k = 0. Of the ordinary GAN, whose generator's loss needs no real examples,
 
   G's step     G + F / 2 + F' / 2 + x + G + G'.
 """
@@ -49,20 +50,53 @@ def convolutions(sides: Sequence[int], channels: Sequence[int]) -> list[int]:
   return [min(a, b) ** 2 * 16 * i * o for a, b, i, o in pairs]
 
 
-def gan(g: Sequence[int], d: Sequence[int], batch_size: int) -> int:
+def dcgan(
+  size: int, channels: int, latent_size: int, g_features: int, d_features: int
+) -> tuple[list[int], list[int]]:
+  """Multiply-adds of the layers of `models.dcgan`'s networks, for 8 or 28 pixels.
+
+  Args:
+    size: height and width of the images.
+    channels: of the images.
+    latent_size: of z.
+    g_features: channels of the generator before its last doubling.
+    d_features: channels of the discriminator after its first halving.
+
+  Returns:
+    The generator's layers and the discriminator's, each first to last.
+  """
+  doublings = {8: 1, 28: 2}[size]
+  sides = [size // 2**i for i in range(doublings + 1)]
+  up = [channels, *(g_features * 2**i for i in range(doublings))][::-1]
+  down = [channels, *(d_features * 2**i for i in range(doublings))]
+  return (
+    [latent_size * sides[-1] ** 2 * up[0], *convolutions(sides[::-1], up)],
+    [*convolutions(sides, down), sides[-1] ** 2 * down[-1]],
+  )
+
+
+def critic_step(g: Sequence[int], d: Sequence[int], batch_size: int) -> int:
+  """Operations of one step of the discriminator, drawing its fake examples included."""
+  return 2 * batch_size * sum(g) + 4 * batch_size * (2 * sum(d) + sum(d[1:]))
+
+
+def gan(
+  g: Sequence[int], d: Sequence[int], batch_size: int, *, num_critic: int = 1
+) -> int:
   """Operations of one step of the ordinary GAN.
 
   Args:
     g: multiply-adds of the generator's layers for one example, first to last.
     d: of the discriminator's.
     batch_size: B.
+    num_critic: steps of the discriminator.
 
   Returns:
     The number of floating-point operations in matrix products.
   """
   g_forward, g_inputs = 2 * batch_size * sum(g), 2 * batch_size * sum(g[1:])
   forward, inputs = 4 * batch_size * sum(d), 4 * batch_size * sum(d[1:])
-  total = g_forward + 2 * forward + inputs  # the discriminator's step
+  total = num_critic * critic_step(g, d, batch_size)
   total += g_forward + (forward + inputs) // 2 + 2 * batch_size * d[0]
   return total + g_forward + g_inputs
 
@@ -72,12 +106,11 @@ def step(
   generator: Sequence[int],
   discriminator: Sequence[int],
   batch_size: int,
-  *,
-  rematerialized: bool = False,
+  **options: bool,
 ) -> int:
   """`unrolled` of two perceptrons, given by the sizes of their layers."""
   g, d = products(generator), products(discriminator)
-  return unrolled(k, g, d, batch_size, rematerialized=rematerialized)
+  return unrolled(k, g, d, batch_size, **options)
 
 
 def unrolled(
@@ -86,6 +119,7 @@ def unrolled(
   d: Sequence[int],
   batch_size: int,
   *,
+  partial: bool = False,
   rematerialized: bool = False,
 ) -> int:
   """Operations of one step of the unrolled GAN, by the formulae above.
@@ -95,6 +129,7 @@ def unrolled(
     g: multiply-adds of the generator's layers for one example, first to last.
     d: of the discriminator's.
     batch_size: B.
+    partial: whether the gradient through the inner steps is left out.
     rematerialized: counts the inner steps' second forward pass too.
 
   Returns:
@@ -104,9 +139,9 @@ def unrolled(
   forward, inputs = 4 * batch_size * sum(d), 4 * batch_size * sum(d[1:])
   fake = 2 * batch_size * d[0]
   inner = 2 * forward + inputs
-  total = g_forward + inner  # the discriminator's step
+  total = critic_step(g, d, batch_size)
   total += g_forward + k * inner + forward + g_forward + g_inputs
-  if k == 0:
+  if k == 0 or partial:
     return total + inputs // 2 + fake
   total += forward + inputs + fake
   total += (k - 1) * (2 * forward + 4 * inputs + 2 * fake)

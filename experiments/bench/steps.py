@@ -102,12 +102,7 @@ def images(
   doublings = {8: 1, 28: 2}[size]
   side = size // 2**doublings
   down = (1, *(base_features * 2**i for i in range(doublings)))
-  sides = [side * 2**i for i in range(doublings + 1)]
-  dense = side**2 * down[-1]
-  products = (
-    [latent_size * dense, *flops.convolutions(sides, down[::-1])],
-    [*flops.convolutions(sides[::-1], down), dense],
-  )
+  products = flops.dcgan(size, 1, latent_size, base_features, base_features)
 
   def peer():
     return eager_gan.Networks(

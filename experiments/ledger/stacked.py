@@ -23,6 +23,7 @@ from experiments import quiet
 from experiments.configs import unrolled_gan_images
 from experiments.configs.parts import evaluations, games, networks, optimizers
 from experiments.ledger import seeds
+from gm_jax import base
 from gm_jax.data import dataset, registry
 from gm_jax.methods import gan
 from gm_jax.metrics import modes
@@ -184,9 +185,9 @@ def run(budget_name: str, *, data_dir: str | None, out: pathlib.Path) -> dict[st
 def _rows(budget, options, evaluation, divisor):
   """The rows of one discriminator; controls with the smallest one only."""
 
-  def train(name, k=None, steps=budget.steps, make_method=None, **changes):
-    row = _train(budget, options, evaluation, divisor, name, k, steps, make_method,
-                 **changes)  # fmt: skip
+  def train(name, k=None, steps=budget.steps, num_critic=None, **changes):
+    made = experiment(evaluation, num_critic)
+    row = _train(budget, options, made, divisor, name, k, steps, **changes)
     print(f'  D 1/{divisor}, {name}: {row.seconds:.0f} s', flush=True)
     return row
 
@@ -197,28 +198,41 @@ def _rows(budget, options, evaluation, divisor):
     steps = max(1, round(budget.steps * ratio / (2 * DISPATCH))) * 2 * DISPATCH
     rows += [
       train('k = 0, seconds of k = 5', steps=steps, num_unroll=0),
-      train('k = 0, 6 critic steps', make_method=_more_critic_steps),
+      train('k = 0, 6 critic steps', num_critic=6),
       train('k = 5, partial gradient', num_unroll=5, unroll_fn='partial'),
     ]
   return rows
 
 
-def _more_critic_steps(config, spec, *, wrap):
-  """The ordinary GAN whose discriminator takes six steps, on data of their own."""
-  return gan.gan(
-    **networks.dcgan_networks(config, spec, normalize=False),
-    g_tx=wrap(optimizers.adam(config, config.g_learning_rate)),
-    d_tx=wrap(optimizers.adam(config, config.d_learning_rate, updates=6)),
-    game=games.GAMES['minimax'],
-    num_critic=6,
+def experiment(evaluation: evaluations.Evaluation, num_critic: int | None = None):
+  """unrolled_gan_images.py with an evaluation that is made once for all rows.
+
+  Args:
+    evaluation: of each row.
+    num_critic: of the ordinary GAN with so many steps of the discriminator, each on
+      data of their own, in place of the unrolled one; or None.
+  """
+
+  def make_method(config, spec, *, wrap=lambda tx: tx):
+    return gan.gan(
+      **networks.dcgan_networks(config, spec, normalize=False),
+      g_tx=wrap(optimizers.adam(config, config.g_learning_rate)),
+      d_tx=wrap(optimizers.adam(config, config.d_learning_rate, updates=num_critic)),
+      game=games.GAMES['minimax'],
+      num_critic=num_critic,
+    )
+
+  return types.SimpleNamespace(
+    get_config=lambda: unrolled_gan_images.get_config('stacked:digits'),
+    make_method=make_method if num_critic else unrolled_gan_images.make_method,
+    make_evaluation=lambda config, data: evaluation,
+    batch_size=lambda config: config.batch_size * (num_critic or 1),
   )
 
 
-def _train(
-  budget, options, evaluation, divisor, name, k, steps, make_method, **changes
-) -> Row:
-  """One row. The evaluation is made once for all rows."""
-  config = unrolled_gan_images.get_config('stacked:digits')
+def _train(budget, options, made, divisor, name, k, steps, **changes) -> Row:
+  """One row, from what `experiment` made."""
+  config = made.get_config()
   config.update({name: getattr(budget, name) for name in ('data', 'seeds', 'batch_size',
                  'latent_size', 'g_features')})  # fmt: skip
   config.update(
@@ -229,12 +243,7 @@ def _train(
   config.steps_per_dispatch = DISPATCH
   config.evaluate_every = config.sample_every = 0  # both at the end, below
   config.log_every = steps // 2
-  experiment = types.SimpleNamespace(
-    make_method=make_method or unrolled_gan_images.make_method,
-    make_evaluation=lambda config, data: evaluation,
-    batch_size=lambda c: c.batch_size * (6 if make_method else 1),
-  )
-  setup = setup_lib.prepare(experiment, config, options, evaluates=True)
+  setup = setup_lib.prepare(made, config, options, evaluates=True)
   (phase,) = setup.make_phases(0)
   trained = quiet.train_config(setup)
   scores, _ = inference.scorer(setup, phase)(trained.state)
@@ -248,7 +257,7 @@ def _train(
     reverse_kl=np.atleast_1d(scores['reverse_kl']),
     steps=steps,
     seconds=2.0 * quiet.seconds(trained, after=steps // 2),
-    samples=_shown(setup.data.spec, samples),
+    samples=shown(setup.data.spec, samples),
   )
 
 
@@ -263,13 +272,14 @@ def _of_data(data, classify) -> modes.StackedCoverage:
   return modes.stacked_coverage(jax.lax.map(labels, x, batch_size=quality.CHUNK))
 
 
-def _shown(spec, raw) -> np.ndarray:
+def shown(spec: base.DataSpec, raw: np.ndarray) -> np.ndarray:
+  """Raw images as pictures have them, in [-1, 1]."""
   return 2 * np.asarray(raw, np.float32) / (spec.num_levels - 1) - 1
 
 
 def _draw(path, data, rows) -> None:
   """Real and drawn examples of the smallest discriminator: a column a channel."""
-  images = {'real': _shown(data.spec, data.arrays('test', SHOWN)['x'])}
+  images = {'real': shown(data.spec, data.arrays('test', SHOWN)['x'])}
   images |= {row.name: row.samples for row in rows if row.divisor == max(PAPER)}
   gray = {
     name: np.moveaxis(x, -1, 1).reshape(-1, *x.shape[1:3], 1)
