@@ -19,7 +19,7 @@ from gm_jax.losses import (
   shapes,
 )
 from gm_jax.losses import mutual_information as mi
-from gm_jax.methods import adversarial_autoencoder, kde, tables
+from gm_jax.methods import adversarial_autoencoder, autoencoder, kde, tables
 from gm_jax.metrics import features, frechet, game, kernel_distance, modes
 from gm_jax.models import made
 
@@ -171,6 +171,7 @@ NUMBERS = {
   'median_bandwidth': (kernel_distance.median_bandwidth, PIXELS[:1]),
   'coverage': (lambda x, m: modes.coverage(x, m, 60.0, min_hits=1)[1], PIXELS),
   'slopes': (lambda x: game.slopes(bowl, x), PIXELS[:1]),
+  'squared_error': (autoencoder.squared_error, PIXELS),
   'kde_log_density': (lambda points, x: kde.log_density(points, x, 30.0, 4), PIXELS),
   'divergence_estimate': (
     lambda r, f: game.divergence_estimate(f_divergence.PEARSON, r, f)[0], COLUMN),
