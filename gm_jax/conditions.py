@@ -204,7 +204,8 @@ def dropped(condition: Condition | None, key: base.Array, value: Any) -> Any:
 
   def replace(leaf, null):
     mask = lost.reshape(num, *[1] * (leaf.ndim - 1))
-    return jnp.where(mask, jnp.asarray(null, leaf.dtype), leaf)
+    # In their common dtype: the null -1 of a class is 255 in uint8.
+    return jnp.where(mask, null, leaf)
 
   return jax.tree.map(replace, jax.tree.map(jnp.asarray, value), condition.null)
 
