@@ -18,6 +18,9 @@
 --json=PATH keeps every number and the printed tables in a file, whose tables of other
 names stay; `--json=docs/results/NAME.json`, then experiments/results.py, renews a page.
 
+Cores that other processes use meanwhile are measured (Linux): rows with more than a
+quarter of one are marked unclean, and no goal is judged by them.
+
 PyTorch is optional: pip install 'gm_jax[bench]'. Exit codes: 0 measured,
 1 the measurement went wrong, 2 the command did.
 """

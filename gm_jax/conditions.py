@@ -33,9 +33,17 @@ class Condition(NamedTuple):
   rate: float = 0.0  # at which examples lose it in training; above 0 it is optional
 
 
+def one_hot(label: base.Array, num_classes: int) -> base.Array:
+  """Maps classes `[...]` to `[..., K]` in any integer dtype; of -1 there is none.
+
+  `jax.nn.one_hot` compares in the label's own dtype, where 5 may be 261: in uint8.
+  """
+  return jax.nn.one_hot(jnp.asarray(label, jnp.int32), num_classes)
+
+
 def by_class(num_classes: int, *, name: str = 'label') -> Condition:
   """Conditions on a class, one-hot: `label [B]` -> `[B, K]`; -1 is no class."""
-  embed = functools.partial(jax.nn.one_hot, num_classes=num_classes)
+  embed = functools.partial(one_hot, num_classes=num_classes)
   return Condition(name, embed, null=np.int32(-1))
 
 
@@ -196,7 +204,8 @@ def dropped(condition: Condition | None, key: base.Array, value: Any) -> Any:
 
   def replace(leaf, null):
     mask = lost.reshape(num, *[1] * (leaf.ndim - 1))
-    return jnp.where(mask, jnp.asarray(null, leaf.dtype), leaf)
+    # In their common dtype: the null -1 of a class is 255 in uint8.
+    return jnp.where(mask, null, leaf)
 
   return jax.tree.map(replace, jax.tree.map(jnp.asarray, value), condition.null)
 

@@ -81,6 +81,14 @@ def test_examples_lose_their_condition_at_the_rate_and_nothing_else_changes():
   assert ((other == -1) != lost).any()
 
 
+def test_a_lost_class_of_bytes_is_none_of_the_256():
+  condition = conditions.optional(conditions.by_class(256), 0.5)
+  batch = {'label': jnp.full(40, 7, jnp.uint8)}
+  embedding = np.asarray(conditions.training_embedding(condition, KEY, batch))
+  kept = embedding[:, 7] == 1
+  assert 0 < kept.sum() < 40 and not embedding[~kept].any()
+
+
 def test_several_are_lost_together_or_kept_together():
   both = conditions.several(conditions.by_class(3), conditions.by_value(2))
   both = conditions.optional(both, 0.5)

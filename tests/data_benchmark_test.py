@@ -74,3 +74,4 @@ def test_command_prints_a_table_and_writes_the_numbers(tmp_path):
     'digits', 'toy', 'npz', 'folder', 'text'
   }  # fmt: skip
   assert all(row['rate'] > 0 and row['source'] in done.stdout for row in rows)
+  assert all('others_cores' in row for row in rows)

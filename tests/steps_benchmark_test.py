@@ -88,6 +88,8 @@ def test_goals_of_steps_are_judged_only_by_what_was_measured():
   assert verdicts({'gan_dcgan_28': {'step_ms': 1.0}}, 'cpu') == [none] * 3
   noisy = {'gan_dcgan_28': quiet | {'torch_ms': 40.0}}
   assert verdicts(noisy, 'cpu')[0] == 'not judged: noisy'
+  unclean = {'gan_dcgan_28': quiet | {'times_torch': 0.014, 'others_cores': 0.26}}
+  assert verdicts(unclean, 'cpu')[0] == 'not judged: other work on the cores'
 
 
 def test_timings_are_taken_in_turn_without_the_warm_up():
@@ -130,6 +132,7 @@ def test_runs_where_only_jax_and_torch_are(tmp_path):
     "row, = numbers['rows']\n"
     "assert 'torch_ms' not in row and row['step_ms'] > 0\n"
     "assert 0 < row['percent_product'] < 100 and row['peak_mb'] > 0.3\n"
+    "assert 'others_cores' in row\n"
     "assert {g['verdict'] for g in numbers['goals']} == {'not measured'}\n"
   )
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)

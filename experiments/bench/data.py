@@ -20,6 +20,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from experiments.bench import goals, timing
 from gm_jax.data import registry
 from gm_jax.training import report
 
@@ -39,6 +40,7 @@ COLUMNS = {
   'torch examples/s': 'torch_rate',
   'torch setting': 'torch_setting',
   'x faster': 'times_faster',
+  'others, cores': 'others_cores',
 }
 
 
@@ -184,13 +186,14 @@ def measure(name: str, data_dir: str | None, repeats: int) -> dict:
   waiting = PREFETCHED if name.endswith(STREAMED) else 0
   for stream in (mine, *peers.values()):
     list(itertools.islice(stream, 3))  # warm: compiles, spawns workers, fills buffers
-  for _ in range(repeats):
-    rates.setdefault('ours', []).append(rate(mine, waiting))
-    for setting, stream in peers.items():
-      for threads in sorted({1, THREADS}):
-        torch.set_num_threads(threads)
-        key = f'{setting}, {threads} threads'
-        rates.setdefault(key, []).append(rate(stream, waiting))
+  with timing.watch(row):
+    for _ in range(repeats):
+      rates.setdefault('ours', []).append(rate(mine, waiting))
+      for setting, stream in peers.items():
+        for threads in sorted({1, THREADS}):
+          torch.set_num_threads(threads)
+          key = f'{setting}, {threads} threads'
+          rates.setdefault(key, []).append(rate(stream, waiting))
   medians = {key: float(np.median(values)) for key, values in rates.items()}
   row |= {'rate': medians.pop('ours'), 'rates': rates}
   if peers:
@@ -211,7 +214,7 @@ def peers_of(name: str, data, data_dir: str | None) -> dict[str, Iterator[int]]:
 def conditions() -> dict[str, str]:
   """What the numbers depend on."""
   facts = report.versions()
-  facts['cpu cores'] = str(len(os.sched_getaffinity(0)))
+  facts['cpu cores'] = str(len(timing.cores()))
   facts['load average'] = f'{os.getloadavg()[0]:.1f}'
   facts['torch'] = 'not measured'
   if torch is not None:
@@ -228,6 +231,7 @@ def show(numbers: dict) -> None:
     print("PyTorch is not installed: pip install 'gm_jax[bench]'")
   for name, value in numbers['conditions'].items():
     print(f'{name}: {value}')
+  timing.show_unclean(numbers['rows'])
 
 
 def _cell(value):
@@ -249,7 +253,7 @@ def run(*, repeats: int, data_dir: str | None = None, num: int = 20_000) -> dict
     for name in sources(folder, data_dir):
       short = name.replace(f'{folder}/', '')
       rows.append({'source': short, **measure(name, data_dir, repeats)})
-  cells = [[_cell(row.get(key, '-')) for key in COLUMNS.values()] for row in rows]
+  cells = [list(map(_cell, goals.cells(row, COLUMNS.values()))) for row in rows]
   table = report.Table(list(COLUMNS), cells)
   numbers = {'tables': {'sources': table}, 'rows': rows, 'conditions': conditions()}
   show(numbers)

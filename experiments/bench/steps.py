@@ -50,6 +50,7 @@ COLUMNS = {
   **{f'sample {n} ms': f'sample_{n}_ms' for n in SAMPLES},
   f'torch {SAMPLES[-1]} ms': f'torch_sample_{SAMPLES[-1]}_ms',
   'gradient diff': 'gradient_diff',
+  'others, cores': 'others_cores',
 }
 
 
@@ -219,13 +220,13 @@ def differences(setting: Setting, args: tuple, where) -> dict[str, float]:
   return found
 
 
-def measure(name: str, setting: Setting, where, repeats: int) -> dict:
-  """Every number about one setting but the share of the product's rate."""
+def measure(row: dict, setting: Setting, where, repeats: int) -> None:
+  """Adds every number about one setting but the share of the product's rate."""
   args = example(setting)
   method = make_method(setting)
-  program, seconds = timing.compiled(method.step, args, donate_argnums=0)
-  row = {
-    'name': name,
+  with timing.watch(row):
+    program, seconds = timing.compiled(method.step, args, donate_argnums=0)
+  row |= {
     'batch_size': setting.batch_size,
     'num_unroll': setting.num_unroll,
     'compile_s': seconds,
@@ -245,15 +246,16 @@ def measure(name: str, setting: Setting, where, repeats: int) -> dict:
     state, metrics = program(state, key, batch)
     return state, metrics
 
-  ours, theirs = timing.in_turn(step, peer and peer.step, repeats)
+  with timing.watch(row):
+    ours, theirs = timing.in_turn(step, peer and peer.step, repeats)
   row |= timing.summary('step', ours)
   row['items_per_s'] = 1e3 * setting.batch_size / row['step_ms']
   if peer:
     row |= timing.summary('torch', theirs)
     row['times_torch'] = row['step_ms'] / row['torch_ms']
-  row |= sampling(method, args, peer, repeats)
+  with timing.watch(row):
+    row |= sampling(method, args, peer, repeats)
   row['device_peak_mb'] = timing.device_peak_megabytes()
-  return row
 
 
 def sampling(method: base.Method, args: tuple, peer, repeats: int) -> dict:
@@ -278,7 +280,7 @@ def operations(setting: Setting) -> int:
 
 def tables(rows: Sequence[dict], verdicts: Sequence[dict]) -> dict[str, report.Table]:
   """Builds the tables of the steps and of the goals."""
-  cells = [[row.get(name, '-') for name in COLUMNS.values()] for row in rows]
+  cells = [goals.cells(row, COLUMNS.values()) for row in rows]
   return {'steps': report.Table(list(COLUMNS), cells), 'goals': goals.table(verdicts)}
 
 
@@ -307,21 +309,19 @@ def show(rates: Mapping[str, Sequence[float]], numbers: dict) -> None:
 def run(names: Sequence[str], *, repeats: int) -> dict:
   """Measures the settings of these names, prints, and returns numbers and tables."""
   where, platform = timing.prepare(), jax.default_backend()
-  rates = {'float32': timing.matmul_rates()}
-  if platform != 'cpu':
-    rates['bfloat16'] = timing.matmul_rates(dtype=jnp.bfloat16)
-  wanted = {name: SETTINGS[name] for name in names}
-  left_out = [n for n, s in wanted.items() if s.half and platform == 'cpu']
+  left_out = [n for n in names if SETTINGS[n].half and platform == 'cpu']
+  rows = [{'name': name} for name in names if name not in left_out]
+  with timing.watch(*rows):  # their shares of the product's rate rest on it
+    rates = {'float32': timing.matmul_rates()}
+    if platform != 'cpu':
+      rates['bfloat16'] = timing.matmul_rates(dtype=jnp.bfloat16)
   # The first compilation loads the compiler.
   timing.compiled(jnp.sin, (jnp.ones(3),))
-  rows = []
-  for name, setting in wanted.items():
-    if name in left_out:
-      continue
-    row = measure(name, setting, where, repeats)
+  for row in rows:
+    setting = SETTINGS[row['name']]
+    measure(row, setting, where, repeats)
     fastest = max(rates['bfloat16' if setting.half else 'float32'])
     row['percent_product'] = 1e5 * row['flops'] / row['step_ms'] / fastest
-    rows.append(row)
   verdicts = goals.step_verdicts({row['name']: row for row in rows}, platform)
   numbers = {
     'tables': tables(rows, verdicts),

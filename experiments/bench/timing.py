@@ -1,17 +1,22 @@
 """What the benchmarks share: programs, their times and memory, what these rest on.
 
 Ours and the peer are timed in turn, in one process, so that other work on the
-machine meets both; a median far from the best is not judged (`goals`).
+machine meets both. It does not slow both alike (PyTorch's threads spin while they
+wait), so the cores that other processes use meanwhile are measured too, and neither
+rows with much of that nor medians far from the best are judged (`goals`).
 """
 
+import contextlib
 import os
+import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.bench import goals
 from gm_jax.training import report
 
 try:
@@ -21,6 +26,8 @@ except ImportError:
 
 NO_TORCH = "PyTorch is not installed: pip install 'gm_jax[bench]'"
 SECONDS = 20.0  # of timing for each row, at most
+PROC = pathlib.Path('/proc')  # of Linux
+WATCHED = 0.5  # seconds, at least: ticks of 0.01 are too coarse for less
 
 
 def prepare():
@@ -94,6 +101,71 @@ def timed(function: Callable) -> float:
   return time.perf_counter() - start
 
 
+@contextlib.contextmanager
+def watch(*rows: dict) -> Iterator[None]:
+  """Measures how many cores other processes use meanwhile, as `others_cores`.
+
+  Of several watches of a row the most is kept; None where it cannot be measured.
+  """
+  start, before = time.perf_counter(), others_seconds()
+  yield
+  if before is not None:
+    time.sleep(max(0.0, start + WATCHED - time.perf_counter()))
+  after, seconds = others_seconds(), time.perf_counter() - start
+  cores = None
+  if before is not None and after is not None:
+    cores = round(max(0.0, after - before) / seconds, 2)
+  for row in rows:
+    earlier = row.get('others_cores', 0.0)
+    row['others_cores'] = None if None in (cores, earlier) else max(cores, earlier)
+
+
+def others_seconds() -> float | None:
+  """Seconds that the cores of this process have worked for others; None if unknown."""
+  try:
+    own = own_ticks()
+    busy = busy_ticks((PROC / 'stat').read_text(), cores())
+  except OSError:
+    return None
+  # Some sandboxes show a machine that never worked.
+  return (busy - own) / os.sysconf('SC_CLK_TCK') if busy else None
+
+
+def busy_ticks(text: str, cpus: Collection[int]) -> int:
+  """Clock ticks that these CPUs have worked, by a /proc/stat.
+
+  What a hypervisor took (steal) counts, a guest's time is in the user's.
+  """
+  total, wanted = 0, {f'cpu{n}' for n in cpus}
+  for line in text.splitlines():
+    name, *ticks = line.split()
+    if name in wanted:
+      user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, ticks[:8])
+      total += user + nice + system + irq + softirq + steal
+  return total
+
+
+def own_ticks() -> int:
+  """Clock ticks that this process and its descendants, also ended ones, have worked."""
+  parents, ticks = {}, {}
+  for path in PROC.glob('[0-9]*/stat'):
+    with contextlib.suppress(OSError):  # it has just ended
+      fields = path.read_text().rpartition(')')[2].split()
+      pid = int(path.parent.name)
+      parents[pid], ticks[pid] = int(fields[1]), sum(map(int, fields[11:15]))
+  own = {os.getpid()}
+  while more := {pid for pid, parent in parents.items() if parent in own} - own:
+    own |= more
+  return sum(ticks.get(pid, 0) for pid in own)
+
+
+def cores() -> Collection[int]:
+  """CPUs that this process may run on."""
+  if hasattr(os, 'sched_getaffinity'):
+    return os.sched_getaffinity(0)
+  return range(os.cpu_count() or 1)
+
+
 def in_turn(ours: Callable, peer: Callable | None, repeats: int) -> np.ndarray:
   """[2, repeats] seconds of calls of ours and of the peer's (NaN without one)."""
   seconds, start = [], time.perf_counter()
@@ -120,7 +192,7 @@ def difference(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> floa
 def conditions(where) -> dict[str, str]:
   """What the numbers depend on."""
   facts = report.versions()
-  facts['cpu cores'] = str(len(os.sched_getaffinity(0)))
+  facts['cpu cores'] = str(len(cores()))
   facts['float32 products'] = f'{jax.config.jax_default_matmul_precision or "default"}'
   facts['torch'] = 'not measured'
   if where is not None:
@@ -141,3 +213,15 @@ def show_end(numbers: dict) -> None:
   for name, value in numbers['conditions'].items():
     print(f'{name}: {value}')
   print('\n' + report.text_table(*numbers['tables']['goals']))
+  show_unclean(numbers['rows'])
+
+
+def show_unclean(rows: Sequence[dict]) -> None:
+  """Prints in how many rows other work took cores, if in any."""
+  unclean = [row['others_cores'] for row in rows if goals.unclean(row)]
+  if unclean:
+    print(
+      f'\n{len(unclean)} of {len(rows)} rows are unclean: other processes used up to'
+      f' {max(unclean):g} of {len(cores())} cores, over {goals.OTHERS:g}; nothing is'
+      ' judged by them: measure again while nothing else runs'
+    )

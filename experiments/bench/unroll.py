@@ -8,7 +8,8 @@ a matrix product reached in this run; `x own floor` takes the rate of a product
 of the step's own shape instead.
 
 Other work on the machine spoils the numbers, PyTorch's most (its threads spin
-while they wait): where a median is far from the best, nothing is judged by it.
+while they wait): where other processes used the cores, or a median is far from the
+best, nothing is judged.
 """
 
 from collections.abc import Sequence
@@ -43,6 +44,7 @@ COLUMNS = {
   'gradient diff': 'gradient_diff',
   'temp MB': 'temp_mb',
   'compile s': 'compile_s',
+  'others, cores': 'others_cores',
 }
 
 
@@ -120,8 +122,9 @@ def gradient_difference(k: int, args: tuple) -> float:
   return timing.difference(ours, theirs)
 
 
-def measure(k: int, program, args: tuple, where, repeats: int) -> dict:
-  """Every number about one k but the floor and the compile time."""
+def measure(row: dict, program, args: tuple, where, repeats: int) -> None:
+  """Adds every number about one k but the floor and the compile time."""
+  k = row['k']
   state, key, batch = args
   peer, difference = None, None
   if where is not None:
@@ -135,13 +138,13 @@ def measure(k: int, program, args: tuple, where, repeats: int) -> dict:
     state, metrics = program(state, key, batch)
     return state, metrics
 
-  ours, theirs = timing.in_turn(step, peer, repeats)
-  row = {'k': k, 'temp_mb': timing.temporary_megabytes(program)}
+  with timing.watch(row):
+    ours, theirs = timing.in_turn(step, peer, repeats)
+  row['temp_mb'] = timing.temporary_megabytes(program)
   row |= timing.summary('step', ours)
   if peer:
     row |= {'gradient_diff': difference, **timing.summary('torch', theirs)}
     row['times_faster'] = row['torch_ms'] / row['step_ms']
-  return row
 
 
 def add_floor(row: dict, rates: Sequence[float]) -> None:
@@ -156,7 +159,7 @@ def add_floor(row: dict, rates: Sequence[float]) -> None:
 
 def tables(rows: Sequence[dict], verdicts: Sequence[dict]) -> dict[str, report.Table]:
   """Builds the tables of the steps and of the goals."""
-  cells = [[row.get(name, '-') for name in COLUMNS.values()] for row in rows]
+  cells = [goals.cells(row, COLUMNS.values()) for row in rows]
   return {'steps': report.Table(list(COLUMNS), cells), 'goals': goals.table(verdicts)}
 
 
@@ -189,18 +192,21 @@ def show(rates: Sequence[float], numbers: dict) -> None:
 def run(ks: Sequence[int], *, repeats: int) -> dict:
   """Measures, prints, and returns every number and the tables by name."""
   where, platform = timing.prepare(), jax.default_backend()
-  args, rates = example(), timing.matmul_rates()
+  args, rows = example(), [{'k': k} for k in ks]
+  # Every row rests on the rates and on the compilations.
+  with timing.watch(*rows):
+    rates = timing.matmul_rates()
   timing.compiled(make_method(0).step, args)  # the first compilation loads the compiler
-  builds = [
-    {k: timing.compiled(make_method(k).step, args) for k in ks}
-    for _ in range(3 if repeats > 5 else 1)
-  ]
-  rows = []
-  for k in ks:
-    row = measure(k, builds[0][k][0], args, where, repeats)
-    row['compile_s'] = min(build[k][1] for build in builds)
-    rows.append(row)
-  rates = [max(pair) for pair in zip(rates, timing.matmul_rates(), strict=True)]
+  with timing.watch(*rows):
+    builds = [
+      {k: timing.compiled(make_method(k).step, args) for k in ks}
+      for _ in range(3 if repeats > 5 else 1)
+    ]
+  for row in rows:
+    measure(row, builds[0][row['k']][0], args, where, repeats)
+    row['compile_s'] = min(build[row['k']][1] for build in builds)
+  with timing.watch(*rows):
+    rates = [max(pair) for pair in zip(rates, timing.matmul_rates(), strict=True)]
   for row in rows:
     add_floor(row, rates)
   plain_mb = None

@@ -242,7 +242,10 @@ def bernoulli_entropy(p: Array) -> Array:
     `[...]` nats, in [0, ln 2].
   """
   (p,) = shapes.floats(p=p)
-  return special.entr(p) + special.entr(1.0 - p)
+  # ln(1 - p) as log1p(-p): of a small p, 1 - p has few digits.
+  some = p < 1
+  rest = -(1.0 - p) * jnp.log1p(-jnp.where(some, p, 0.0))
+  return special.entr(p) + jnp.where(some, rest, special.entr(1.0 - p))
 
 
 def bernoulli_kl(p: Array, q: Array) -> Array:
@@ -258,7 +261,20 @@ def bernoulli_kl(p: Array, q: Array) -> Array:
     `[...]` nats, +inf where q excludes what p allows.
   """
   p, q = jnp.broadcast_arrays(*shapes.floats(p=p, q=q))
-  return kl(jnp.stack([p, 1.0 - p], -1), jnp.stack([q, 1.0 - q], -1))
+  one, zero = p > 0, p < 1
+  on_one = p * log_ratio(jnp.where(one, p, 1.0), jnp.where(one, q, 1.0))
+  on_zero = (1.0 - p) * _log_ratio_of_rests(
+    jnp.where(zero, p, 0.0), jnp.where(zero, q, 0.0)
+  )
+  return jnp.where(one, on_one, 0.0) + jnp.where(zero, on_zero, 0.0)
+
+
+def _log_ratio_of_rests(p: Array, q: Array) -> Array:
+  """ln((1 - p) / (1 - q)), by q - p: of small ones, 1 - p and 1 - q have few digits."""
+  gap, rest = q - p, 1.0 - q
+  near = jnp.abs(gap) < 0.5 * rest
+  close = jnp.log1p(jnp.where(near, gap, 0.0) / jnp.where(near, rest, 1.0))
+  return jnp.where(near, close, jnp.log1p(-p) - jnp.log1p(-q))
 
 
 def gaussian_entropy(std: Array) -> Array:

@@ -131,8 +131,9 @@ def categorical_each(logits: Array, x: Array) -> Array:
   (logits,) = shapes.floats(logits=logits)
   # log_softmax, for the logarithm of the sum alone would round as the largest logit.
   log_p = jax.nn.log_softmax(logits)
-  # The nearest: else what is out of range would be NaN, and -1 the last class.
-  x = jnp.clip(x, 0, logits.shape[-1] - 1)
+  # The nearest: else what is out of range would be NaN, and -1 the last class. In
+  # int32: of many classes a narrow dtype has no last one, in uint8 999 is 231.
+  x = jnp.clip(jnp.asarray(x, jnp.int32), 0, logits.shape[-1] - 1)
   return jnp.take_along_axis(log_p, x[..., None], axis=-1)[..., 0]
 
 
@@ -168,6 +169,7 @@ def discretized_logistic_each(
   if num_levels < 2:
     raise ValueError(f'num_levels must be >= 2, got {num_levels}')
   shapes.check_levels(num_levels, x=x)
+  x = jnp.asarray(x, jnp.int32)  # in int8 the level 255, compared with below, is -1
   mean, log_scale = shapes.floats(mean=mean, log_scale=log_scale)
   log_scale = jnp.clip(log_scale, LEAST_LOG_SCALE, LARGEST_LOG_SCALE)
   half = 1.0 / (num_levels - 1)

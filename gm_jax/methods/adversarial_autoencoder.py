@@ -47,7 +47,8 @@ def discriminator_input(
   """Joins z [B, Z] with a one-hot of K + 1 classes, the last for label -1."""
   if label is None:
     return z
-  return jnp.concatenate([z, jax.nn.one_hot(label % (num + 1), num + 1)], -1)
+  place = jnp.asarray(label, jnp.int32) % (num + 1)
+  return jnp.concatenate([z, conditions.one_hot(place, num + 1)], -1)
 
 
 def adversarial_autoencoder(

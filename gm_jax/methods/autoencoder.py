@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from gm_jax import base, players
+from gm_jax.losses import shapes
 
 ENCODER, DECODER = PAIR = 'encoder', 'decoder'
 RECONSTRUCTION = 'reconstruction'  # the objective of the two
@@ -32,6 +33,7 @@ CARD = base.Card(
 
 def squared_error(x: base.Array, reconstruction: base.Array) -> base.Array:
   """The error summed over an example's parts, [B] in the square of the data's unit."""
+  x, reconstruction = shapes.floats(x=x, reconstruction=reconstruction)
   return jnp.square(x - reconstruction).sum(axis=tuple(range(1, x.ndim)))
 
 

@@ -63,7 +63,11 @@ def draw(
     label = jax.random.randint(label_key, (num,), 0, codes.num_classes)
   shape = (num, codes.num_continuous)
   continuous = jax.random.uniform(continuous_key, shape, minval=-1.0)
-  parts = codes.noise(z_key, num), jax.nn.one_hot(label, codes.num_classes), continuous
+  parts = (
+    codes.noise(z_key, num),
+    conditions.one_hot(label, codes.num_classes),
+    continuous,
+  )
   return Inputs(jnp.concatenate(parts, -1), label, continuous)
 
 

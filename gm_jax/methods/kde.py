@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from gm_jax import base, conditions
+from gm_jax.losses import shapes
 
 CHUNK = 1024  # points at once: no [B, N] array
 CARD = base.Card(
@@ -50,6 +51,7 @@ def log_density(
   Returns:
     [B] nats.
   """
+  points, x = shapes.floats(points=points, x=x)  # bytes have no differences below 0
   num, dim = points.shape
   chunks = -(-num // CHUNK)
   size = min(num, CHUNK)

@@ -121,7 +121,9 @@ def bernoullis(*, smoothing: float = 1.0) -> Components:
 
   def log_prob(theta, x):
     (p,) = theta
-    return x @ (jnp.log(p) - jnp.log1p(-p)).T + jnp.log1p(-p).sum(axis=1)
+    log_odds = (jnp.log(p) - jnp.log1p(-p)).T
+    product = jnp.matmul(x, log_odds, precision=jax.lax.Precision.HIGHEST)
+    return product + jnp.log1p(-p).sum(axis=1)
 
   def add(theta, statistics, counts, responsibilities, x):
     del theta, counts
@@ -130,7 +132,10 @@ def bernoullis(*, smoothing: float = 1.0) -> Components:
 
   def fit(theta, statistics, counts):
     del theta
-    return ((statistics[0] + smoothing) / (counts[:, None] + 2 * smoothing),)
+    p = (statistics[0] + smoothing) / (counts[:, None] + 2 * smoothing)
+    # Rounded to 0 or 1, as by many examples, it would make a NaN of every likelihood.
+    limits = jnp.finfo(p.dtype)
+    return (jnp.clip(p, limits.tiny, 1.0 - limits.epsneg),)
 
   def sample(theta, key, component):
     return jax.random.bernoulli(key, theta[0][component]).astype(jnp.int32)

@@ -109,7 +109,7 @@ def semi_supervised_aae(
     y_key, z_key = jax.random.split(key)
     if label is None:
       label = jax.random.randint(y_key, (num,), 0, num_classes)
-    return {CLASS: jax.nn.one_hot(label, num_classes), STYLE: prior(z_key, num)}
+    return {CLASS: conditions.one_hot(label, num_classes), STYLE: prior(z_key, num)}
 
   def init(key, batch):
     pair_key, d_key = jax.random.split(key)

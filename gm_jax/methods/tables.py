@@ -114,6 +114,17 @@ def _counting(contexts_of, num_entries, num_values) -> tuple:
   return init, step
 
 
+def levels(x: base.Array, num_levels: int) -> base.Array:
+  """Returns integers in [0, K) as int32; traced ones that are not, as the nearest.
+
+  Raises:
+    ValueError: x is not of integers or, where it is concrete, not in [0, K).
+  """
+  shapes.check_levels(num_levels, x=x)
+  # Else a level too many would be counted as another example.
+  return jnp.clip(jnp.asarray(x, jnp.int32), 0, num_levels - 1)
+
+
 def full_table(
   shape: Sequence[int], num_levels: int, *, smoothing: float = 0.0
 ) -> base.Method:
@@ -136,8 +147,8 @@ def full_table(
   place = num_levels ** np.arange(dims)[::-1]
 
   def cells(x):
-    shapes.check_levels(num_levels, x=x)
-    cell = x.reshape(len(x), dims).astype(jnp.int32) @ jnp.asarray(place, jnp.int32)
+    x = levels(x, num_levels).reshape(len(x), dims)
+    cell = x @ jnp.asarray(place, jnp.int32)
     return jnp.zeros_like(cell), cell
 
   def log_table(model):
@@ -195,8 +206,7 @@ def chain(
   back = orders.inverse(order)
 
   def contexts(x):
-    shapes.check_levels(num_levels, x=x)
-    x = x.reshape(len(x), dims)[:, order].astype(jnp.int32)
+    x = levels(x, num_levels).reshape(len(x), dims)[:, order]
     context = jnp.zeros_like(x)
     for i in range(memory, 0, -1):  # the farthest is the most significant digit
       before = jnp.pad(x, ((0, 0), (i, 0)))[:, :dims]

@@ -40,6 +40,21 @@ class Estimate(NamedTuple):
   error: Array  # []
 
 
+def _norm(u: Array) -> Array:
+  """The norm `[]` of a vector, also where the squares of its numbers have no float."""
+  largest = jnp.abs(u).max()
+  scale = jnp.where(largest > 0, largest, 1.0)
+  return scale * jnp.linalg.norm(u / scale)
+
+
+def _eigenvalues(matrix: Array) -> Array:
+  """The eigenvalues `[N]` of a matrix with entries of any size."""
+  # LAPACK scales a matrix of tiny or huge entries; XLA returns the scaled eigenvalues.
+  largest = jnp.abs(matrix).max()
+  scale = jnp.where(largest > 0, largest, 1.0)
+  return scale * jnp.linalg.eigvals(matrix / scale)
+
+
 def jacobian(field: Field, params: PyTree) -> Array:
   """The Jacobian J = dv/dw of the field, dense: for small networks.
 
@@ -64,7 +79,7 @@ def eigenvalues(field: Field, params: PyTree) -> Array:
   Returns:
     `[N]` complex eigenvalues, in no order.
   """
-  return jnp.linalg.eigvals(jacobian(field, params))
+  return _eigenvalues(jacobian(field, params))
 
 
 def leading_eigenvalues(
@@ -108,7 +123,7 @@ def leading_eigenvalues(
     u = u - first @ basis
     again = basis @ u
     u = u - again @ basis
-    norm = jnp.linalg.norm(u)
+    norm = _norm(u)
     scale = jnp.abs(first).sum() + norm
     # Less is rounding: the Krylov space has ended, and another vector would be noise.
     rest = jnp.where(norm > 1e-6 * scale, norm, 0.0)
@@ -119,7 +134,7 @@ def leading_eigenvalues(
   basis = jnp.zeros((num_iterations + 1, flat.size), flat.dtype)
   basis = basis.at[0].set(start / jnp.linalg.norm(start))
   _, columns = jax.lax.scan(body, basis, jnp.arange(num_iterations))
-  ritz = jnp.linalg.eigvals(columns.T[:num_iterations])
+  ritz = _eigenvalues(columns.T[:num_iterations])
   return ritz[jnp.argsort(-jnp.abs(ritz))]
 
 
@@ -141,10 +156,12 @@ def local_dynamics(field: Field, params: PyTree) -> LocalDynamics:
     return flatten_util.ravel_pytree(field(unravel(w)))[0]
 
   v, pullback = jax.vjp(flat_field, flat)
-  along, back = jax.jvp(flat_field, (flat,), (v,))[1], pullback(v)[0]
-  square = jnp.maximum(v @ v, TINY)
-  rotation = jnp.linalg.norm(0.5 * (along - back)) / jnp.sqrt(square)
-  return LocalDynamics(v @ along / square, rotation)
+  # Along the direction of v: where the players have saturated, v.v has no float.
+  norm = _norm(v)
+  direction = v / jnp.where(norm > 0, norm, 1.0)
+  along = jax.jvp(flat_field, (flat,), (direction,))[1]
+  back = pullback(direction)[0]
+  return LocalDynamics(direction @ along, _norm(0.5 * (along - back)))
 
 
 def slopes(critic: Callable[[Array], Array], x: Array) -> Array:
@@ -157,8 +174,9 @@ def slopes(critic: Callable[[Array], Array], x: Array) -> Array:
   Returns:
     `[B]` in the critic's unit over that of the data.
   """
+  (x,) = shapes.floats(x=x)
   grads = jax.grad(lambda x: critic(x).sum())(x)
-  return jnp.sqrt(jnp.sum(jnp.square(grads.reshape(len(x), -1)), axis=1))
+  return jax.vmap(_norm)(grads.reshape(len(x), -1))
 
 
 def divergence_estimate(

@@ -131,12 +131,14 @@ def stacked_coverage(labels: Array, *, num_modes: int = 1000) -> StackedCoverage
     `[]` modes and `[]` reverse_kl in nats.
 
   Raises:
-    ValueError: `labels` is not of rank 1, or `num_modes` below 1.
+    ValueError: `labels` is not of integers or of rank 1, or `num_modes` below 1.
   """
+  shapes.check_integers(labels=labels)
   message = 'labels must be of rank 1, [N]'
   chex.assert_rank(labels, 1, custom_message=message, exception_type=ValueError)
   if num_modes < 1:
     raise ValueError(f'num_modes must be >= 1, got {num_modes}')
+  labels = jnp.asarray(labels, jnp.int32)  # an int8 holds no number of so many modes
   labels = jnp.where(labels < 0, num_modes, labels)  # negative indices would wrap
   hits = jnp.zeros(num_modes, jnp.int32).at[labels].add(1, mode='drop')
   return StackedCoverage(

@@ -130,4 +130,5 @@ class MADE(nn.Module):
   def _inputs(self, x):
     if self.num_levels == 2:
       return x.astype(jnp.float32)
-    return jax.nn.one_hot(x, self.num_levels).reshape(len(x), -1)
+    # In a narrow dtype of its own a level may equal others: 5 is 261 in uint8.
+    return jax.nn.one_hot(x.astype(jnp.int32), self.num_levels).reshape(len(x), -1)

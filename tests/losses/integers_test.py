@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gm_jax import losses
+from gm_jax import conditions, losses
 from gm_jax.losses import (
   adversarial,
   discrepancy,
@@ -19,7 +19,9 @@ from gm_jax.losses import (
   shapes,
 )
 from gm_jax.losses import mutual_information as mi
+from gm_jax.methods import adversarial_autoencoder, autoencoder, kde, tables
 from gm_jax.metrics import features, frechet, game, kernel_distance, modes
+from gm_jax.models import made
 
 KEY = jax.random.key(0)
 rng = np.random.default_rng(0)
@@ -168,6 +170,9 @@ NUMBERS = {
   'kernel_distance': (by_kernel(kernel_distance.mmd2_unbiased), PIXELS),
   'median_bandwidth': (kernel_distance.median_bandwidth, PIXELS[:1]),
   'coverage': (lambda x, m: modes.coverage(x, m, 60.0, min_hits=1)[1], PIXELS),
+  'slopes': (lambda x: game.slopes(bowl, x), PIXELS[:1]),
+  'squared_error': (autoencoder.squared_error, PIXELS),
+  'kde_log_density': (lambda points, x: kde.log_density(points, x, 30.0, 4), PIXELS),
   'divergence_estimate': (
     lambda r, f: game.divergence_estimate(f_divergence.PEARSON, r, f)[0], COLUMN),
 }  # fmt: skip
@@ -249,6 +254,54 @@ def test_a_class_out_of_range_is_refused_and_traced_is_the_nearest(loss):
   np.testing.assert_allclose(
     jax.jit(loss)(logits, jnp.array([-1, 7])), loss(logits, jnp.array([0, 2]))
   )
+
+
+# A function of integers by what it stands for, with more classes than an int8 or a
+# uint8 has numbers.
+FEW = np.array([[0, 5], [100, 127]])
+MANY = rng.standard_normal((2, 2, 1000)).astype(np.float32)
+INTEGERS = {
+  'categorical': lambda x: likelihood.categorical(MANY, x),
+  'mi_categorical': lambda x: mi.categorical(MANY[0], x[0]),
+  'discretized_logistic': lambda x: likelihood.discretized_logistic(
+    jnp.zeros((2, 2)), jnp.zeros((2, 2)), x, num_levels=256),
+  'pixels': lambda x: likelihood.pixels(jnp.ones((2, 6)), x, num_levels=256),
+  'by_class': conditions.by_class(1000).embed,
+  'discriminator_input': lambda x: adversarial_autoencoder.discriminator_input(
+    jnp.zeros((2, 1)), x[0], 1000),
+  'made': lambda x: made.MADE(2, (3,), 1000, 1000).init_with_output(
+    KEY, x, made.masks(rng, np.arange(2), (3,)))[0],
+  'stacked_coverage': lambda x: jnp.stack(modes.stacked_coverage(x[0])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', INTEGERS)
+def test_classes_are_the_same_in_every_dtype(name):
+  expected = INTEGERS[name](jnp.asarray(FEW, jnp.int32))
+  for dtype in (jnp.uint8, jnp.int8, jnp.uint16):
+    value = INTEGERS[name](jnp.asarray(FEW, dtype))
+    np.testing.assert_array_equal(value, expected)
+
+
+def test_classes_above_231_of_a_thousand():
+  # 999, the last one, is 231 in uint8.
+  code = jnp.array([[250], [255]], jnp.uint8)
+  log_p = np.asarray(jax.nn.log_softmax(MANY[:, :1]))
+  expected = [log_p[0, 0, 250], log_p[1, 0, 255]]
+  np.testing.assert_array_equal(likelihood.categorical(MANY[:, :1], code), expected)
+
+
+@pytest.mark.parametrize('make', [tables.full_table, tables.chain])
+def test_a_traced_level_out_of_range_is_counted_as_the_nearest(make):
+  method = make((2,), 3, smoothing=1.0)
+  near, far = jnp.array([[0, 2], [1, 0]]), jnp.array([[-1, 3], [1, -7]])
+  state = method.init(KEY, {'x': near})
+  step = jax.jit(lambda state, x: method.step(state, KEY, {'x': x})[0])
+  for one, other in zip(*(jax.tree.leaves(step(state, x)) for x in (near, far)),
+                        strict=True):  # fmt: skip
+    np.testing.assert_array_equal(one, other)
+  with pytest.raises(ValueError, match='from 0 to 2'):
+    method.step(state, KEY, {'x': far})
 
 
 @pytest.mark.parametrize('loss', [likelihood.bernoulli, likelihood.bernoulli_each])

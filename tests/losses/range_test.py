@@ -182,6 +182,34 @@ def test_closed_forms_of_gaussians_near_one_another_and_of_tiny_widths():
     )
 
 
+PROBABILITIES = [0.0, 1e-30, 1e-8, 1e-9, 1e-3, 1.001e-3, 0.3, 0.3001, 0.5, 0.9, 0.9991,
+                 1 - 1e-6, 1.0]  # fmt: skip
+
+
+def test_bernoulli_variables_of_small_probabilities_and_near_one_another():
+  p, q = (np.ravel(t) for t in np.meshgrid(*[np.float32(PROBABILITIES)] * 2))
+  exact, other = p.astype(float), q.astype(float)
+  with np.errstate(divide='ignore', invalid='ignore'):
+    rest = (1 - exact) * (np.log1p(-exact) - np.log1p(-other))
+  expected = special.rel_entr(exact, other) + np.where(exact < 1, rest, 0.0)
+  ours = divergence.bernoulli_kl(p, q)
+  np.testing.assert_allclose(ours, expected, rtol=1e-3)
+  assert (np.asarray(ours) >= 0).all()
+  inside = (p > 0) & (p < 1) & (q > 0) & (q < 1)
+  slopes = jax.vmap(jax.grad(divergence.bernoulli_kl, (0, 1)))(p[inside], q[inside])
+  x, y = exact[inside], other[inside]
+  by_p = special.logit(x) - special.logit(y)
+  np.testing.assert_allclose(slopes[0], by_p, rtol=1e-3, atol=1e-6)
+  np.testing.assert_allclose(slopes[1], (y - x) / y / (1 - y), rtol=1e-3, atol=1e-6)
+  entropy = special.entr(exact) - special.xlog1py(1 - exact, -exact)
+  np.testing.assert_allclose(divergence.bernoulli_entropy(p), entropy, rtol=1e-5)
+  slopes = jax.vmap(jax.grad(divergence.bernoulli_entropy))(p[inside])
+  np.testing.assert_allclose(slopes, -special.logit(x), rtol=1e-4, atol=1e-6)
+  assert [float(jax.grad(divergence.bernoulli_entropy)(v)) for v in (0.0, 1.0)] == [
+    np.inf, -np.inf
+  ]  # fmt: skip
+
+
 SCALES = [-1e4, -90.0, -50.0, -7.0, 0.0, 50.0, 90.0, 1e4]
 
 

@@ -115,6 +115,15 @@ def test_bernoulli_mixtures_sum_to_one_and_find_two_kinds():
   assert np.abs(drawn - p).max() < 5 * np.sqrt(0.25 / 8000)
 
 
+@pytest.mark.parametrize('smoothing', [1e-9, 1e-37])
+def test_a_value_that_is_always_the_same_has_a_likelihood(smoothing):
+  x = jnp.stack([jnp.ones(900, int), jnp.zeros(900, int), jnp.arange(900) % 2], 1)
+  method = mixture.mixture(mixture.bernoullis(smoothing=smoothing), (3,), 1)
+  state, _ = run(method, x, 2, 900)
+  log_p = method.log_prob(step_lib.model(state), None, x)
+  np.testing.assert_allclose(log_p, np.log(0.5), rtol=1e-5)
+
+
 def test_a_component_on_one_point_keeps_its_width():
   x = jnp.array([[0.0], [5.0], [5.1], [5.2]])
   method = compiled(mixture.mixture(mixture.gaussians(least_std=0.05), (1,), 2))

@@ -84,6 +84,24 @@ def test_turning_of_a_spiral(a, b):
   assert at_rest == (0.0, 0.0)
 
 
+@pytest.mark.parametrize('scale', [1e-22, 1e-10, 1e20])
+def test_turning_where_the_squares_of_a_saturated_field_have_no_float(scale):
+  spiral = jnp.array([[0.3, 2.0], [-2.0, 0.3]])
+  point, key = jnp.array([0.4, -1.3]), jax.random.key(0)
+  found = game.local_dynamics(lambda w: scale * (spiral @ w), point)
+  np.testing.assert_allclose(np.array(found) / scale, [0.3, 2.0], rtol=1e-5)
+  for values in (
+    game.leading_eigenvalues(lambda w: scale * (spiral @ w), point, key,
+                             num_iterations=2),
+    game.eigenvalues(lambda w: scale * (spiral @ w), point),
+  ):  # fmt: skip
+    values = np.asarray(values) / scale
+    np.testing.assert_allclose(values.real, 0.3, rtol=1e-5)
+    np.testing.assert_allclose(np.sort(values.imag), [-2.0, 2.0], rtol=1e-5)
+  slopes = game.slopes(lambda x: scale * (3.0 * x[:, 0] - 4.0 * x[:, 1]), point[None])
+  np.testing.assert_allclose(slopes / scale, [5.0], rtol=1e-5)
+
+
 def test_a_gradient_field_does_not_turn():
   with jax.enable_x64(True):
     loss = lambda w: jnp.sum(jnp.sin(w) * jnp.roll(w, 1)) ** 2  # noqa: E731
