@@ -71,6 +71,7 @@ def train_on_draws(
   settings: loop.Settings,
   *,
   begin: Callable[[base.State, base.Array], base.State] | None = None,
+  evaluate: Callable | None = None,
 ) -> Trained:
   """Trains a method on batches drawn on the device, each seed on its own.
 
@@ -83,6 +84,7 @@ def train_on_draws(
     settings: of the run.
     begin: (state, number of the seed from 0) -> the state before the first step, or
       None.
+    evaluate: of `loop.Callbacks`.
   """
   dispatch = settings.steps_per_dispatch
   shapes = jax.eval_shape(draw, jax.random.key(0))
@@ -114,7 +116,7 @@ def train_on_draws(
   phase = base.Phase(method, settings.steps, spec, enter)
   mesh = parallel.device_mesh(jax.devices()[:1])
   layout = parallel.Layout(mesh, settings.num_seeds > 1, False)
-  return train((phase,), batches, settings, layout=layout)
+  return train((phase,), batches, settings, layout=layout, evaluate=evaluate)
 
 
 _SEED = 'seed'  # a batch key of this file's own

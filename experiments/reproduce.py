@@ -5,6 +5,10 @@
 
   stacked          modes of stacked digits that a GAN reaches, by the number k of
                    steps it looks ahead; `full` on stacked MNIST, for an accelerator
+  unrolling        where unrolling pays on the ring: high quality and modes by the
+                   players' rates, the discriminator's width and k, at equal steps and
+                   at equal operations; `full` of the notebook's sizes, for an
+                   accelerator
   f_gan_gaussian   a Gaussian fitted to a mixture by every f-divergence, against the
                    optimum by quadrature
   mode_collapse    every remedy on the ring, the grid and stacked digits (stacked MNIST
@@ -23,9 +27,9 @@
 names stay; `--json=docs/results/NAME.json`, then experiments/results.py, renews a page.
 
 On two CPU cores the laptop's budget is about fourteen minutes for `stacked`, ten for
-`f_gan_gaussian`, nineteen for `mode_collapse`, twenty for `likelihoods` (with
---data_dir up to two hours more), one for `theory` and the kernels. Exit codes: 0 done,
-1 the run or its data went wrong, 2 the command did.
+`unrolling` and `f_gan_gaussian`, nineteen for `mode_collapse`, twenty for
+`likelihoods` (with --data_dir up to two hours more), one for `theory` and the kernels.
+Exit codes: 0 done, 1 the run or its data went wrong, 2 the command did.
 """
 
 import pathlib
@@ -63,6 +67,12 @@ def _stacked() -> dict:
 
   out = pathlib.Path(_OUT.value)
   return stacked.run(_BUDGET.value, data_dir=_DATA_DIR.value, out=out)
+
+
+def _unrolling() -> dict:
+  from experiments.ledger import unrolling
+
+  return unrolling.run(_BUDGET.value, out=pathlib.Path(_OUT.value))
 
 
 def _f_gan_gaussian() -> dict:
@@ -113,6 +123,7 @@ def _theory() -> dict:
 # Each prints its tables and returns them with every number.
 COMMANDS = {
   'stacked': _stacked,
+  'unrolling': _unrolling,
   'f_gan_gaussian': _f_gan_gaussian,
   'mode_collapse': _mode_collapse,
   'infogan_mi': _infogan_mi,

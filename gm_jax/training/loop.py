@@ -318,8 +318,18 @@ def _opening(phase, settings, *, first: bool) -> Callable:
     keys = jax.vmap(lambda key: step_lib.streams(key).params)(_keys(settings, 0))
     if settings.num_seeds == 1:
       return one(keys[0], batch, previous)
-    axes = (0, 0, None if first else step_lib.OVER_SEEDS)
-    return jax.vmap(one, axes, step_lib.OVER_SEEDS)(keys, batch, previous)
+    # One seed after another: batched factorizations side by side in one program, as
+    # orthogonal initializations make them, wait for each other for ever on a CPU of few
+    # cores (jaxlib 0.10.2).
+    parts = None if first else previous._replace(step=())
+
+    def each(inputs):
+      key, batch, parts = inputs
+      before = previous if first else parts._replace(step=previous.step)
+      return one(key, batch, before)
+
+    state = jax.lax.map(each, (keys, batch, parts))
+    return state._replace(step=state.step[0])
 
   return opening
 

@@ -177,6 +177,52 @@ def curves(
   _save(path, figure, pad=1.08)
 
 
+def heat_maps(
+  path: Path,
+  panels: Mapping[str, tuple[Any, Sequence[Sequence[str]]]],
+  *,
+  x: tuple[str, Sequence[str]],
+  y: tuple[str, Sequence[str]],
+  columns: int,
+  limits: tuple[float, float],
+  label: str,
+) -> None:
+  """Draws tables of numbers as colors, with a text in each cell and one color bar.
+
+  Args:
+    path: the PNG file.
+    panels: by title, values `[Y, X]` and the cells' texts; rows count upwards.
+    x: the name of the horizontal axis and of its X places.
+    y: the name of the vertical axis and of its Y places.
+    columns: panels beside each other.
+    limits: values of the first and the last color.
+    label: what the colors mean.
+  """
+  from matplotlib.figure import Figure
+
+  lines = math.ceil(len(panels) / columns)
+  width, height = 0.85 * len(x[1]) + 0.5, 0.55 * len(y[1]) + 0.7
+  size = (width * columns + 1.2, height * lines)
+  figure = Figure(figsize=size, dpi=DPI, layout='constrained')
+  axes = figure.subplots(lines, columns, squeeze=False)
+  for axis in axes.ravel()[len(panels) :]:
+    axis.set_axis_off()
+  for axis, (title, (values, texts)) in zip(axes.flat, panels.items(), strict=False):
+    low, high = limits
+    image = axis.imshow(values, 'viridis', vmin=low, vmax=high, origin='lower',
+                        aspect='auto')  # fmt: skip
+    for (i, j), value in np.ndenumerate(np.asarray(values)):
+      color = 'black' if value > (low + 2 * high) / 3 else 'white'
+      axis.text(j, i, texts[i][j], color=color, fontsize=7, ha='center', va='center')
+    axis.set_title(title, fontsize=9)
+    axis.set_xticks(range(len(x[1])), x[1], fontsize=8)
+    axis.set_yticks(range(len(y[1])), y[1], fontsize=8)
+    axis.set_xlabel(x[0], fontsize=8)
+    axis.set_ylabel(y[0], fontsize=8)
+  figure.colorbar(image, ax=axes, label=label)
+  _save(path, figure, pad=None)
+
+
 def rolls(path: Path, tokens: Any, num_levels: int) -> None:
   """Draws sequences as piano rolls: time to the right, the number upwards.
 
