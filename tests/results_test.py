@@ -23,6 +23,7 @@ from experiments.ledger import (  # noqa: E402
   mode_collapse,
   stacked,
   theory,
+  unrolling,
 )
 from gm_jax.training import report  # noqa: E402
 
@@ -110,6 +111,7 @@ def test_every_config_is_in_the_gallery_or_says_why_not():
   ('name', 'headers'),
   [
     ('stacked', {'modes': stacked.HEADER}),
+    ('unrolling', {'map': unrolling.HEADER}),
     ('f_gan_gaussian', {'divergences': f_gan_gaussian.HEADER}),
     ('mode_collapse', {
       'ring': mode_collapse.HEADER,

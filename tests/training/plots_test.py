@@ -151,6 +151,20 @@ def test_curves_have_colors_and_a_band(tmp_path):
   assert (wide[10:-10, -100:] < 128).all(-1).any()
 
 
+def test_heat_maps_have_a_color_for_every_value(tmp_path):
+  values = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+  texts = [[''] * 3, [''] * 3]
+  path = tmp_path / 'maps.png'
+  axes = {'x': ('x', 'abc'), 'y': ('y', 'de'), 'limits': (0.0, 1.0), 'label': ''}
+  plots.heat_maps(path, {'one': (values, texts)}, columns=1, **axes)
+  first, last = (_near(_pixels(path), color) for color in ('#440154', '#FDE725'))
+  # Of six cells one is full; the bar adds a little of each.
+  assert 4 < first.sum() / last.sum() < 5.5
+  rows, columns = np.nonzero(first)
+  yellow = np.argwhere(last[:, : columns.max() // 2])
+  assert yellow[:, 0].mean() > rows.mean()  # the first row is the lowest
+
+
 def test_no_global_figure_and_no_leftovers(tmp_path):
   plots.curves(tmp_path / 'a.png', {}, xlabel='x', ylabel='y')
   assert [p.name for p in tmp_path.iterdir()] == ['a.png']
