@@ -150,6 +150,8 @@ def prepare(
   except dataset_lib.DataError as error:  # a path may hold any character
     raise dataset_lib.DataError(' '.join(str(error).split())) from error
   except Exception as error:  # a config's functions may raise anything
+    if parallel.others_gone(error):
+      raise
     raise UsageError(describe_error(error, experiment)) from error
   return setup._replace(evaluation=evaluation)
 
