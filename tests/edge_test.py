@@ -169,6 +169,15 @@ def test_a_state_that_widens_is_named_before_training(tmp_path):
     launch.train(found, found.get_config(), tmp_path / 'run')
 
 
+@pytest.mark.parametrize('name', ['gan_digits', 'markov_digits'])
+def test_what_64_bits_break_is_one_line_that_says_so(name):
+  found = experiment.module(ROOT / 'experiments' / 'configs' / f'{name}.py')
+  with jax.enable_x64(True), pytest.raises(setup.UsageError) as error:
+    setup.prepare(found, found.get_config())
+  text = str(error.value)
+  assert text.endswith('; run without JAX_ENABLE_X64') and '\n' not in text
+
+
 @pytest.fixture(scope='module')
 def ring_run(tmp_path_factory):
   """A finished run of the ring, not to be changed."""

@@ -42,6 +42,9 @@ LEAVES = {
 }
 
 
+NO_X64 = '; run without JAX_ENABLE_X64'
+
+
 class UsageError(Exception):
   """The command cannot be carried out; one line says why."""
 
@@ -196,7 +199,10 @@ def describe_error(error: Exception, experiment: Any) -> str:
   of_config = getattr(experiment, '__file__', None)
   frame = ([f for f in frames if f.filename == of_config] or frames)[-1]
   where = f'{pathlib.Path(frame.filename).name}, line {frame.lineno}'
-  return f'{type(error).__name__} in the config or its method ({where}): {text}'
+  wide = isinstance(error, TypeError) and jax.config.jax_enable_x64
+  return f'{type(error).__name__} in the config or its method ({where}): {text}' + (
+    NO_X64 if wide else ''
+  )
 
 
 def phase_batch_size(setup: Setup, phase: base.Phase) -> int:
@@ -246,7 +252,7 @@ def _check_same(before, after) -> None:
   for path, old in paths[0].items():
     new = paths[1][path]
     if (old.shape, old.dtype) != (new.shape, new.dtype):
-      wide = '; run without JAX_ENABLE_X64' if new.dtype.itemsize == 8 else ''
+      wide = NO_X64 if new.dtype.itemsize == 8 else ''
       raise ValueError(
         f"the method's step turns {jax.tree_util.keystr(path)} from {old.dtype}"
         f'{list(old.shape)} into {new.dtype}{list(new.shape)}, and the state must keep'
