@@ -24,6 +24,7 @@ SIGTERM (with one more checkpoint if the config writes any).
 import contextlib
 import difflib
 import functools
+import logging as python_logging
 import os
 import pathlib
 import signal
@@ -300,6 +301,8 @@ def _run(config, workdir):
   from gm_jax.training import workdir as workdir_lib
 
   logging.set_verbosity(logging.WARNING)
+  # Of a config's function that a compiled program calls, a traceback beside our line.
+  python_logging.getLogger('jax._src.callback').disabled = True
   mode, known = _MODE.value, [*launch.MODES, 'list']
   if mode not in known:
     near = difflib.get_close_matches(mode, known, 1, 0)[0]
@@ -329,6 +332,9 @@ def _run(config, workdir):
     _fail_at_once(str(error), 1)  # what waits to be written would fail again
   except loop.Diverged as error:
     _fail(f'{error}; checkpoints in {workdir} are from before', 1)
+  except loop.Failed as error:
+    kept = 'the same command goes on from the last checkpoint'
+    _fail(f'{error}; {kept if config.checkpoint_every else "none was written"}', 1)
   except loop.Stopped as error:
     saved = 'the same command goes on from there'
     lost = 'no checkpoint was written (checkpoint_every is 0)'

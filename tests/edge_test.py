@@ -21,6 +21,7 @@ from gm_jax.training import (
   checkpoint,
   experiment,
   launch,
+  log,
   loop,
   setup,
   trained,
@@ -129,6 +130,76 @@ def test_config_files_that_make_no_sense_are_one_line(parts, message, tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
+FAILS_LATE = """
+  import numpy as np
+
+  def make_evaluation(config, data):
+    calls = []
+
+    def host(mean):
+      calls.append(mean)
+      if len(calls) > 1:
+        raise {error}
+      return np.float32(mean)
+
+    def evaluate(method, model, key):
+      shape = jax.ShapeDtypeStruct((), 'float32')
+      return {{'score': jax.pure_callback(host, shape, model.params['mean'])}}
+    return evaluate
+"""
+
+
+def written_to_fail_late(path, error):
+  """A config whose evaluation raises when it is called for the second time."""
+  path.write_text(
+    textwrap.dedent(CONFIG.format(**PLAIN))
+    + textwrap.dedent(FAILS_LATE.format(error=error))
+  )
+  return experiment.module(path)
+
+
+@pytest.mark.parametrize(
+  ('error', 'said'),
+  [
+    ("ValueError('no such\\nthing')", 'ValueError: no such thing (a.py, line 4'),
+    pytest.param('1 / 0', 'ZeroDivisionError: division by', marks=pytest.mark.slow),
+    pytest.param("KeyError('f')", "KeyError: 'f' (a.py,", marks=pytest.mark.slow),
+  ],
+)
+def test_an_evaluation_that_fails_late_is_named_and_loses_nothing(
+  error, said, tmp_path
+):
+  found = written_to_fail_late(tmp_path / 'a.py', error)
+  config = found.get_config()
+  config.update({'steps': 6, 'sample_every': 0, 'checkpoint_every': 6})
+  with pytest.raises(loop.Failed) as failed:
+    launch.train(found, config, tmp_path / 'run')
+  text = str(failed.value)
+  assert text.startswith(f'the evaluation at step 4 failed: {said}')
+  assert '\n' not in text and len(text) < 150
+  # Though no checkpoint was due, the run goes on from there, to where it would be.
+  end = launch.train(found, config, tmp_path / 'run')
+  config.evaluate_every = 0
+  straight = launch.train(found, config, tmp_path / 'straight')
+  assert end.params['mean'] == straight.params['mean']
+  assert [row['step'] for row in log.read(tmp_path / 'run' / 'train.csv')] == [2, 4, 6]
+
+
+def test_a_picture_that_fails_is_named_and_loses_nothing(monkeypatch, tmp_path):
+  found, config = small_ring(sample_every=5, checkpoint_every=10)
+
+  def painter(*args):
+    def paint(path, state):
+      raise KeyError(path.stem)
+
+    return paint
+
+  monkeypatch.setattr(launch.pictures, 'painter', painter)
+  with pytest.raises(loop.Failed, match='the picture of samples at step 5 failed: Key'):
+    launch.train(found, config, tmp_path / 'run')
+  assert (tmp_path / 'run' / 'checkpoints' / '5').is_dir()
+
+
 def test_an_evaluation_that_is_switched_off_is_not_made(tmp_path):
   path = tmp_path / 'same.npz'
   np.savez(path, x=np.zeros((60, 8, 8, 1), np.uint8))
@@ -172,8 +243,10 @@ def test_a_state_that_widens_is_named_before_training(tmp_path):
 @pytest.mark.parametrize('name', ['gan_digits', 'markov_digits'])
 def test_what_64_bits_break_is_one_line_that_says_so(name):
   found = experiment.module(ROOT / 'experiments' / 'configs' / f'{name}.py')
+  config = found.get_config()
+  config.batch_size = 32
   with jax.enable_x64(True), pytest.raises(setup.UsageError) as error:
-    setup.prepare(found, found.get_config())
+    setup.prepare(found, config)
   text = str(error.value)
   assert text.endswith('; run without JAX_ENABLE_X64') and '\n' not in text
 
@@ -280,6 +353,20 @@ def test_output_that_is_cut_is_one_line_and_a_bogus_backend_none(tmp_path):
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
   assert (tmp_path / 'run' / 'samples' / '00000002.png').exists()
+
+
+@pytest.mark.drill
+def test_the_launcher_says_in_one_line_which_evaluation_failed(tmp_path):
+  written_to_fail_late(tmp_path / 'a.py', "KeyError('f')")
+  command = [*MAIN, f'--config={tmp_path / "a.py"}', f'--workdir={tmp_path / "run"}']
+  command += ['--config.steps=6', '--config.sample_every=0']
+  done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+  assert done.returncode == 1
+  assert done.stderr.startswith("error: the evaluation at step 4 failed: KeyError: 'f'")
+  assert done.stderr.endswith('the same command goes on from the last checkpoint\n')
+  assert len(done.stderr.splitlines()) == 1
+  done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+  assert done.returncode == 0 and 'going on from step 4' in done.stdout, done.stderr
 
 
 @pytest.mark.drill

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def told(request, monkeypatch):
+def flag(request, monkeypatch):
   """Sets a flag of JAX for all threads, as the environment does; on one device."""
   mesh = functools.partial(parallel.device_mesh, jax.devices()[:1])
   monkeypatch.setattr(parallel, 'device_mesh', mesh)
@@ -40,15 +40,15 @@ def small(name):
   return found, config
 
 
-@pytest.mark.parametrize('told', ['jax_debug_nans'], indirect=True)
+@pytest.mark.parametrize('flag', ['jax_debug_nans'], indirect=True)
 @pytest.mark.parametrize('name', experiment.names(CONFIGS))
-def test_no_config_has_nan_on_a_device(name, told, tmp_path):
+def test_no_config_has_nan_on_a_device(name, flag, tmp_path):
   assert launch.train(*small(name), tmp_path / 'run').step == 4
 
 
-@pytest.mark.parametrize('told', ['jax_enable_x64'], indirect=True)
+@pytest.mark.parametrize('flag', ['jax_enable_x64'], indirect=True)
 @pytest.mark.parametrize('name', experiment.names(CONFIGS))
-def test_in_64_bits_a_config_trains_or_one_line_says_why_not(name, told, tmp_path):
+def test_in_64_bits_a_config_trains_or_one_line_says_why_not(name, flag, tmp_path):
   found, config = small(name)
   try:
     assert launch.train(found, config, tmp_path / 'run').step == 4
