@@ -61,6 +61,8 @@ def _fail_at_once(message: str, code: int):
 
 def _output_failed(error: OSError):
   """Ends where the standard output is closed, cut as by `| head`, or full."""
+  if error.filename is not None:  # something else, which nothing before expected
+    _fail(f'{error.filename}: {error.strerror}', 1)
   with contextlib.suppress(OSError, ValueError):  # what waits would fail again
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   cut = isinstance(error, BrokenPipeError)

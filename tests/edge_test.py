@@ -296,6 +296,25 @@ def test_a_record_that_makes_no_sense_is_one_line(meta, message, ring_run, tmp_p
   assert message in str(error.value) and '\n' not in str(error.value)
 
 
+@pytest.mark.parametrize('name', ['checkpoints', '10', 'state', 'metadata'])
+def test_what_may_not_be_read_is_named_and_no_damage(
+  name, ring_run, tmp_path, monkeypatch
+):
+  found, config, folder = ring_run
+  copy = shutil.copytree(folder, tmp_path / 'run')
+  monkeypatch.setattr(
+    checkpoint.os, 'access', lambda path, mode: pathlib.Path(path).name != name
+  )
+  files = set(copy.rglob('*'))
+  for mode in (launch.evaluate, launch.sample, launch.train):
+    with pytest.raises(workdir.RunError) as error:
+      mode(found, config, copy)
+    text = str(error.value)
+    assert text.startswith(f'cannot read {copy / "checkpoints"}') and '\n' not in text
+    assert f'{name}: Permission denied' in text
+  assert set(copy.rglob('*')) - files <= {copy / workdir.LOCK}
+
+
 def test_other_data_of_the_same_name_are_noticed(tmp_path):
   found = written(tmp_path / 'a.py')
   rng, path = np.random.default_rng(0), tmp_path / 'a.npz'
@@ -353,6 +372,38 @@ def test_output_that_is_cut_is_one_line_and_a_bogus_backend_none(tmp_path):
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
   assert (tmp_path / 'run' / 'samples' / '00000002.png').exists()
+
+
+@pytest.mark.drill
+@pytest.mark.skipif(
+  os.getuid() == 0 and not shutil.which('setpriv'), reason='root may read all'
+)
+@pytest.mark.parametrize(
+  ('name', 'code', 'said'),
+  [
+    ('checkpoints', 1, 'cannot read {path}: Permission denied'),
+    ('checkpoints/10', 1, 'cannot read {path}: Permission denied'),
+    ('checkpoints/10/record', 1, 'cannot read {path}: Permission denied'),
+    ('config.json', 2, 'cannot read {path}: Permission denied'),
+    ('.', 2, 'cannot read {path}/run.json: Permission denied'),
+  ],
+)
+def test_without_the_right_to_read_one_line_says_what(
+  name, code, said, ring_run, tmp_path
+):
+  copy = shutil.copytree(ring_run[2], tmp_path / 'run')
+  (copy / name).chmod(0)
+  plain = ['setpriv', '--bounding-set=-dac_override,-dac_read_search']
+  try:
+    for mode in ('evaluate', 'sample', 'train'):
+      done = subprocess.run(
+        [*(plain if os.getuid() == 0 else []), *MAIN, f'--workdir={copy}',
+         f'--mode={mode}'], capture_output=True, text=True, env=ENVIRONMENT,
+      )  # fmt: skip
+      assert done.returncode == code and len(done.stderr.splitlines()) == 1
+      assert said.format(path=copy / name) in done.stderr
+  finally:
+    (copy / name).chmod(0o755)
 
 
 @pytest.mark.drill
