@@ -48,7 +48,8 @@ _RECORD = [None]  # what the workdir remembers, where no config is named
 def _fail(message: str, code: int):
   """Ends with one line on stderr."""
   print('error:', ' '.join(message.split()), file=sys.stderr, flush=True)
-  processes.end_soon(code)
+  if code < 128:  # what is stopped by a signal waits until the first has saved
+    processes.end_soon(code)
   sys.exit(code)
 
 

@@ -113,6 +113,8 @@ def watch(commands: list[list[str]], **changes: str) -> int:
     signal.signal(signum, pass_on)
   failed = _first_failures(children)
   _end(children)
+  for one in heard:
+    one.join(1.0)  # what a process started may hold its stderr open
   if not failed:
     return 0
   errors = {index: heard[index].error() for index in failed}
@@ -152,7 +154,6 @@ class _Heard(threading.Thread):
 
   def error(self) -> str:
     """The line of a process that failed, once it has ended."""
-    self.join(1.0)  # what it started may hold its stderr open
     if self._error:
       return self._error.removeprefix(ERROR).strip()
     if self._others_gone:

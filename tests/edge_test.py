@@ -296,7 +296,15 @@ def test_a_record_that_makes_no_sense_is_one_line(meta, message, ring_run, tmp_p
   assert message in str(error.value) and '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize('name', ['checkpoints', '10', 'state', 'metadata'])
+@pytest.mark.parametrize(
+  'name',
+  [
+    'checkpoints',
+    'metadata',
+    pytest.param('10', marks=pytest.mark.slow),
+    pytest.param('state', marks=pytest.mark.slow),
+  ],
+)
 def test_what_may_not_be_read_is_named_and_no_damage(
   name, ring_run, tmp_path, monkeypatch
 ):
