@@ -23,10 +23,13 @@ SIGTERM (with one more checkpoint if the config writes any).
 
 import contextlib
 import difflib
+import functools
+import logging as python_logging
 import os
 import pathlib
 import signal
 import sys
+import threading
 import warnings
 
 from absl import app, flags, logging
@@ -35,18 +38,32 @@ from ml_collections import config_flags
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # configs import one another as experiments.configs
 
+from experiments import processes  # noqa: E402
+
 CONFIGS = ROOT / 'experiments' / 'configs'
+SOON = 3.0  # seconds of waiting that nothing is said of
 _RECORD = [None]  # what the workdir remembers, where no config is named
 
 
 def _fail(message: str, code: int):
   """Ends with one line on stderr."""
-  print('error:', ' '.join(message.split()), file=sys.stderr)
+  print('error:', ' '.join(message.split()), file=sys.stderr, flush=True)
+  if code < 128:  # what is stopped by a signal waits until the first has saved
+    processes.end_soon(code)
   sys.exit(code)
+
+
+def _fail_at_once(message: str, code: int):
+  """The same where the usual end would wait for others, or fail and complain."""
+  with contextlib.suppress(SystemExit):
+    _fail(message, code)
+  os._exit(code)
 
 
 def _output_failed(error: OSError):
   """Ends where the standard output is closed, cut as by `| head`, or full."""
+  if error.filename is not None:  # something else, which nothing before expected
+    _fail(f'{error.filename}: {error.strerror}', 1)
   with contextlib.suppress(OSError, ValueError):  # what waits would fail again
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   cut = isinstance(error, BrokenPipeError)
@@ -86,6 +103,9 @@ _DISTRIBUTED = flags.DEFINE_bool(
 _COORDINATOR = flags.DEFINE_string('coordinator', None, 'host:port of process 0.')
 _NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'In all.', 1)
 _PROCESS = flags.DEFINE_integer('process_index', None, 'Of this process.', 0)
+_TIMEOUT = flags.DEFINE_integer(
+  'coordinator_timeout', 300, 'Seconds to wait for the other processes.', 1
+)
 _CACHE = flags.DEFINE_string(
   'compilation_cache', None, 'Folder of compiled programs; empty for none.'
 )
@@ -189,13 +209,13 @@ def _main(argv):
     _fail('--workdir is missing: the folder that the run is kept in', 2)
   if any('\ud800' <= letter <= '\udfff' for letter in _WORKDIR.value or ''):
     _fail(f'--workdir={_WORKDIR.value!r} is no UTF-8 text; give it such a name', 2)
-  from experiments import processes
-
+  again = [sys.executable, *sys.argv]
   if _LOCAL.value > 1:
-    again = [sys.executable, *sys.argv, '--local_processes=1']
-    sys.exit(processes.start(again, _LOCAL.value))
+    sys.exit(processes.start([*again, '--local_processes=1'], _LOCAL.value))
   if processes.STARTER in os.environ:
     processes.end_with_starter()
+  elif _DISTRIBUTED.value or _address():
+    sys.exit(processes.watch([again]))
   if _DATA.value is not None:
     try:
       config.data = _DATA.value
@@ -238,31 +258,54 @@ def _request(launch, inference):
   return launch.Request(_NUM.value, _BEST.value, drawing)
 
 
+def _address():
+  """The flags that say where the other processes are; None where none is given."""
+  found = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS.value
+  return None if found == (None, None, None) else found
+
+
 def _join():
   """Joins the other processes of the run, if there are any."""
   from gm_jax.training import parallel
 
-  chosen = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS.value
-  if any(value is not None for value in chosen):
-    if None in chosen:
-      _fail('--coordinator, --num_processes and --process_index belong together', 2)
-  elif _DISTRIBUTED.value:
-    chosen = ()
-  else:
+  address, limit = _address() or (), _TIMEOUT.value
+  if None in address:
+    _fail('--coordinator, --num_processes and --process_index belong together', 2)
+  if not address and not _DISTRIBUTED.value:
     return
+  others = f'process 0 at {address[0]}' if any(address[2:]) else 'the other processes'
+
+  def give_up():
+    _fail_at_once(
+      f'waited {limit} s for {others}: start all of them with the same --coordinator,'
+      ' or wait longer by --coordinator_timeout',
+      1,
+    )
+
+  text = f'waiting for {others}, at most {limit} s'
+  say = functools.partial(print, text, file=sys.stderr, flush=True)
+  timers = threading.Timer(SOON, say), threading.Timer(limit, give_up)
+  for timer in timers:
+    timer.daemon = True
+    timer.start()
   try:
-    parallel.initialize(*chosen)
+    parallel.initialize(*address, timeout=limit + 60)  # jax's own would come later
   except ValueError as error:
     _fail(str(error), 2)
+  finally:
+    for timer in timers:
+      timer.cancel()
 
 
 def _run(config, workdir):
   from gm_jax import caches
   from gm_jax.data import dataset
-  from gm_jax.training import inference, launch, loop, setup
+  from gm_jax.training import inference, launch, loop, parallel, setup
   from gm_jax.training import workdir as workdir_lib
 
   logging.set_verbosity(logging.WARNING)
+  # Of a config's function that a compiled program calls, a traceback beside our line.
+  python_logging.getLogger('jax._src.callback').disabled = True
   mode, known = _MODE.value, [*launch.MODES, 'list']
   if mode not in known:
     near = difflib.get_close_matches(mode, known, 1, 0)[0]
@@ -289,12 +332,12 @@ def _run(config, workdir):
   except (dataset.DataError, workdir_lib.RunError) as error:
     _fail(str(error), 1)
   except workdir_lib.WriteError as error:
-    with contextlib.suppress(SystemExit):
-      _fail(str(error), 1)
-    sys.stderr.flush()
-    os._exit(1)  # at once: what waits to be written would fail again, and complain
+    _fail_at_once(str(error), 1)  # what waits to be written would fail again
   except loop.Diverged as error:
     _fail(f'{error}; checkpoints in {workdir} are from before', 1)
+  except loop.Failed as error:
+    kept = 'the same command goes on from the last checkpoint'
+    _fail(f'{error}; {kept if config.checkpoint_every else "none was written"}', 1)
   except loop.Stopped as error:
     saved = 'the same command goes on from there'
     lost = 'no checkpoint was written (checkpoint_every is 0)'
@@ -302,6 +345,8 @@ def _run(config, workdir):
   except OSError:
     raise  # of the standard output
   except Exception as error:  # of a config's functions, while they run
+    if parallel.others_gone(error):
+      _fail_at_once(processes.GONE, 1)
     _fail(setup.describe_error(error, experiment), 1)
 
 

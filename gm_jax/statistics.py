@@ -12,7 +12,7 @@ def mean_and_error(values: Any, axis: int | None = 0) -> tuple[Any, Any]:
 
   The standard deviation divides by N - 1. An infinity or a NaN among the values gives
   its mean, infinite or NaN, and an error that is NaN; so does a single value, whose
-  error is not known.
+  error is not known, and is in numpy.
 
   Args:
     values: numbers; numpy gives numpy and jax gives jax, traced or not.
@@ -31,7 +31,8 @@ def mean_and_error(values: Any, axis: int | None = 0) -> tuple[Any, Any]:
     raise ValueError(f'a mean needs a value or more, got shape {list(values.shape)}')
   mean = values.mean(axis=axis)
   if num == 1:
-    return mean, xp.full_like(mean, np.nan, dtype=xp.result_type(mean, np.float32))
+    # By numpy: JAX_DEBUG_NANS takes a NaN made on a device for a mistake.
+    return mean, np.full(mean.shape, np.nan, xp.result_type(mean, np.float32))
   with np.errstate(invalid='ignore'):  # an infinity less itself
     return mean, values.std(axis=axis, ddof=1) / np.sqrt(num)
 

@@ -21,6 +21,7 @@ from gm_jax.training import (
   checkpoint,
   experiment,
   launch,
+  log,
   loop,
   setup,
   trained,
@@ -129,6 +130,76 @@ def test_config_files_that_make_no_sense_are_one_line(parts, message, tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
+FAILS_LATE = """
+  import numpy as np
+
+  def make_evaluation(config, data):
+    calls = []
+
+    def host(mean):
+      calls.append(mean)
+      if len(calls) > 1:
+        raise {error}
+      return np.float32(mean)
+
+    def evaluate(method, model, key):
+      shape = jax.ShapeDtypeStruct((), 'float32')
+      return {{'score': jax.pure_callback(host, shape, model.params['mean'])}}
+    return evaluate
+"""
+
+
+def written_to_fail_late(path, error):
+  """A config whose evaluation raises when it is called for the second time."""
+  path.write_text(
+    textwrap.dedent(CONFIG.format(**PLAIN))
+    + textwrap.dedent(FAILS_LATE.format(error=error))
+  )
+  return experiment.module(path)
+
+
+@pytest.mark.parametrize(
+  ('error', 'said'),
+  [
+    ("ValueError('no such\\nthing')", 'ValueError: no such thing (a.py, line 4'),
+    pytest.param('1 / 0', 'ZeroDivisionError: division by', marks=pytest.mark.slow),
+    pytest.param("KeyError('f')", "KeyError: 'f' (a.py,", marks=pytest.mark.slow),
+  ],
+)
+def test_an_evaluation_that_fails_late_is_named_and_loses_nothing(
+  error, said, tmp_path
+):
+  found = written_to_fail_late(tmp_path / 'a.py', error)
+  config = found.get_config()
+  config.update({'steps': 6, 'sample_every': 0, 'checkpoint_every': 6})
+  with pytest.raises(loop.Failed) as failed:
+    launch.train(found, config, tmp_path / 'run')
+  text = str(failed.value)
+  assert text.startswith(f'the evaluation at step 4 failed: {said}')
+  assert '\n' not in text and len(text) < 150
+  # Though no checkpoint was due, the run goes on from there, to where it would be.
+  end = launch.train(found, config, tmp_path / 'run')
+  config.evaluate_every = 0
+  straight = launch.train(found, config, tmp_path / 'straight')
+  assert end.params['mean'] == straight.params['mean']
+  assert [row['step'] for row in log.read(tmp_path / 'run' / 'train.csv')] == [2, 4, 6]
+
+
+def test_a_picture_that_fails_is_named_and_loses_nothing(monkeypatch, tmp_path):
+  found, config = small_ring(sample_every=5, checkpoint_every=10)
+
+  def painter(*args):
+    def paint(path, state):
+      raise KeyError(path.stem)
+
+    return paint
+
+  monkeypatch.setattr(launch.pictures, 'painter', painter)
+  with pytest.raises(loop.Failed, match='the picture of samples at step 5 failed: Key'):
+    launch.train(found, config, tmp_path / 'run')
+  assert (tmp_path / 'run' / 'checkpoints' / '5').is_dir()
+
+
 def test_an_evaluation_that_is_switched_off_is_not_made(tmp_path):
   path = tmp_path / 'same.npz'
   np.savez(path, x=np.zeros((60, 8, 8, 1), np.uint8))
@@ -167,6 +238,17 @@ def test_a_state_that_widens_is_named_before_training(tmp_path):
   found = experiment.module(path)
   with pytest.raises(setup.UsageError, match='from bfloat16.* into float32'):
     launch.train(found, found.get_config(), tmp_path / 'run')
+
+
+@pytest.mark.parametrize('name', ['gan_digits', 'markov_digits'])
+def test_what_64_bits_break_is_one_line_that_says_so(name):
+  found = experiment.module(ROOT / 'experiments' / 'configs' / f'{name}.py')
+  config = found.get_config()
+  config.batch_size = 32
+  with jax.enable_x64(True), pytest.raises(setup.UsageError) as error:
+    setup.prepare(found, config)
+  text = str(error.value)
+  assert text.endswith('; run without JAX_ENABLE_X64') and '\n' not in text
 
 
 @pytest.fixture(scope='module')
@@ -212,6 +294,33 @@ def test_a_record_that_makes_no_sense_is_one_line(meta, message, ring_run, tmp_p
   with pytest.raises(workdir.RunError) as error:
     launch.train(found, config, copy)
   assert message in str(error.value) and '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'checkpoints',
+    'metadata',
+    pytest.param('10', marks=pytest.mark.slow),
+    pytest.param('state', marks=pytest.mark.slow),
+  ],
+)
+def test_what_may_not_be_read_is_named_and_no_damage(
+  name, ring_run, tmp_path, monkeypatch
+):
+  found, config, folder = ring_run
+  copy = shutil.copytree(folder, tmp_path / 'run')
+  monkeypatch.setattr(
+    checkpoint.os, 'access', lambda path, mode: pathlib.Path(path).name != name
+  )
+  files = set(copy.rglob('*'))
+  for mode in (launch.evaluate, launch.sample, launch.train):
+    with pytest.raises(workdir.RunError) as error:
+      mode(found, config, copy)
+    text = str(error.value)
+    assert text.startswith(f'cannot read {copy / "checkpoints"}') and '\n' not in text
+    assert f'{name}: Permission denied' in text
+  assert set(copy.rglob('*')) - files <= {copy / workdir.LOCK}
 
 
 def test_other_data_of_the_same_name_are_noticed(tmp_path):
@@ -271,6 +380,52 @@ def test_output_that_is_cut_is_one_line_and_a_bogus_backend_none(tmp_path):
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
   assert (tmp_path / 'run' / 'samples' / '00000002.png').exists()
+
+
+@pytest.mark.drill
+@pytest.mark.skipif(
+  os.getuid() == 0 and not shutil.which('setpriv'), reason='root may read all'
+)
+@pytest.mark.parametrize(
+  ('name', 'code', 'said'),
+  [
+    ('checkpoints', 1, 'cannot read {path}: Permission denied'),
+    ('checkpoints/10', 1, 'cannot read {path}: Permission denied'),
+    ('checkpoints/10/record', 1, 'cannot read {path}: Permission denied'),
+    ('config.json', 2, 'cannot read {path}: Permission denied'),
+    ('.', 2, 'cannot read {path}/run.json: Permission denied'),
+  ],
+)
+def test_without_the_right_to_read_one_line_says_what(
+  name, code, said, ring_run, tmp_path
+):
+  copy = shutil.copytree(ring_run[2], tmp_path / 'run')
+  (copy / name).chmod(0)
+  plain = ['setpriv', '--bounding-set=-dac_override,-dac_read_search']
+  try:
+    for mode in ('evaluate', 'sample', 'train'):
+      done = subprocess.run(
+        [*(plain if os.getuid() == 0 else []), *MAIN, f'--workdir={copy}',
+         f'--mode={mode}'], capture_output=True, text=True, env=ENVIRONMENT,
+      )  # fmt: skip
+      assert done.returncode == code and len(done.stderr.splitlines()) == 1
+      assert said.format(path=copy / name) in done.stderr
+  finally:
+    (copy / name).chmod(0o755)
+
+
+@pytest.mark.drill
+def test_the_launcher_says_in_one_line_which_evaluation_failed(tmp_path):
+  written_to_fail_late(tmp_path / 'a.py', "KeyError('f')")
+  command = [*MAIN, f'--config={tmp_path / "a.py"}', f'--workdir={tmp_path / "run"}']
+  command += ['--config.steps=6', '--config.sample_every=0']
+  done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+  assert done.returncode == 1
+  assert done.stderr.startswith("error: the evaluation at step 4 failed: KeyError: 'f'")
+  assert done.stderr.endswith('the same command goes on from the last checkpoint\n')
+  assert len(done.stderr.splitlines()) == 1
+  done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+  assert done.returncode == 0 and 'going on from step 4' in done.stdout, done.stderr
 
 
 @pytest.mark.drill

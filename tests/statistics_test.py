@@ -38,6 +38,10 @@ def test_an_infinity_has_an_infinite_mean_and_no_error():
 def test_a_single_value_has_no_error_and_none_is_refused():
   mean, error = statistics.mean_and_error(np.array([5]))
   assert mean == 5 and np.isnan(error)
+  with jax.debug_nans(True):  # finds none on a device
+    mean, error = statistics.mean_and_error(jnp.array([[2.0, 3.0]]))
+  np.testing.assert_array_equal(mean, [2, 3])
+  assert np.isnan(error).all() and error.dtype == mean.dtype and error.shape == (2,)
   with pytest.raises(ValueError, match='needs a value or more'):
     statistics.mean_and_error(np.zeros((0, 3)))
 

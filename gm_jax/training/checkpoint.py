@@ -11,6 +11,7 @@ and the caller may donate its buffers.
 """
 
 import contextlib
+import errno
 import gc
 import json
 import logging as python_logging
@@ -52,6 +53,7 @@ class Checkpoints:
 
   Raises:
     ValueError: if `keep` is below one, or `best` says neither min nor max.
+    PermissionError: the folder may not be read.
   """
 
   def __init__(
@@ -72,6 +74,7 @@ class Checkpoints:
     self._best = best
     self._directory = pathlib.Path(directory).absolute()
     self._directory.mkdir(parents=True, exist_ok=True)
+    _check_readable(self._directory)
     self._damaged: set[int] = set()
     self._intact: tuple[int, int] | None = None  # step, seal last saved or restored
     self._manager = ocp.CheckpointManager(
@@ -164,6 +167,7 @@ class Checkpoints:
       ValueError: if the template has other leaves, shapes or dtypes than the
         checkpoint, or the one at `step` is missing or damaged.
       Damaged: every checkpoint is damaged; none was touched.
+      PermissionError: one may not be read, which is no damage.
     """
     steps = sorted(self._manager.all_steps(), reverse=True)
     if step is not None:
@@ -225,6 +229,9 @@ class Checkpoints:
   def _record(self, step: int) -> dict[str, Any]:
     import orbax.checkpoint as ocp
 
+    folder = self._directory / str(step)
+    for path in (folder, *sorted(folder.rglob('*'))):
+      _check_readable(path)
     record = self._item(step, 'record', ocp.args.JsonRestore())
     content = {k: v for k, v in record.items() if k != 'seal'}
     # The seals alone: as dicts, records that hold NaN differ from themselves.
@@ -276,6 +283,12 @@ class Checkpoints:
     except Exception as error:  # orbax and tensorstore raise of every kind
       line = (str(error) or type(error).__name__).splitlines()[0]
       raise Damaged(f'cannot read its {name}: {line[:200]}') from error
+
+
+def _check_readable(path: pathlib.Path) -> None:
+  """Raises PermissionError for a file or folder that may not be read."""
+  if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 def _this_process_alone() -> Any:

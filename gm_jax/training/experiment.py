@@ -116,15 +116,17 @@ def recorded(workdir: pathlib.Path) -> tuple[dict, ml_collections.ConfigDict] | 
   Raises:
     NotFound: a file of these is damaged.
   """
-  if not (workdir / RECORD).is_file() or not (workdir / 'config.json').is_file():
-    return None
   try:
+    if not (workdir / RECORD).is_file() or not (workdir / 'config.json').is_file():
+      return None
     found = json.loads((workdir / RECORD).read_text())
     leaves = json.loads((workdir / 'config.json').read_text())
     options, path = dict(found['options']), found['experiment']
     if not isinstance(path, str | None) or not isinstance(leaves, dict):
       raise ValueError('not the record of a run')
-  except (ValueError, KeyError, TypeError, OSError) as error:
+  except OSError as error:
+    raise NotFound(f'cannot read {error.filename}: {error.strerror}') from error
+  except (ValueError, KeyError, TypeError) as error:
     raise NotFound(
       f'{workdir / RECORD} or config.json is damaged ({error}); give --config and the'
       ' leaves of the run again'

@@ -94,8 +94,13 @@ def lock(path: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals() -> Iterator[list[int]]:
-  """Collects SIGTERM and SIGINT; a second one acts at once, as usual."""
+  """Collects SIGTERM and SIGINT; a second one acts at once, as usual.
+
+  Within a second it is the first one again: a terminal and some clusters tell a process
+  and the one that started it, which passes it on.
+  """
   received: list[int] = []
+  first: dict[int, float] = {}
   signums = (signal.SIGTERM, signal.SIGINT)
   if threading.current_thread() is not threading.main_thread():
     yield received
@@ -104,8 +109,12 @@ def signals() -> Iterator[list[int]]:
 
   def note(signum, frame):
     del frame
-    received.append(signum)
-    signal.signal(signum, usual[signum])
+    if signum not in first:
+      first[signum] = time.monotonic()
+      received.append(signum)
+    elif time.monotonic() - first[signum] > 1.0:
+      signal.signal(signum, usual[signum])
+      signal.raise_signal(signum)
 
   try:
     for signum in signums:

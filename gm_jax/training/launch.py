@@ -5,6 +5,7 @@ folder as `training.workdir` does. The same command again goes on where the last
 one stopped. A task joins by one row of `TASKS`.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -49,7 +50,8 @@ def train(
   Raises:
     setup.UsageError: a config or a workdir that cannot be used; nothing was written.
     dataset.DataError: the data cannot be used.
-    loop.Diverged, loop.Stopped: see `loop.train`; the message says how to go on.
+    loop.Diverged, loop.Failed, loop.Stopped: see `loop.train`; the message says how to
+      go on.
     WriteError: the disk is full, say; older checkpoints are as they were.
     RunError: checkpoints or logs are damaged; they are as they were.
   """
@@ -64,7 +66,7 @@ def train(
     )
   with workdir_lib.claimed(workdir, config, record):
     try:
-      return _train(setup, config, workdir)
+      return _train(setup, experiment, config, workdir)
     except BrokenPipeError:  # of the standard output
       raise
     except OSError as error:
@@ -74,7 +76,7 @@ def train(
       ) from error
 
 
-def _train(setup, config, workdir) -> base.State:
+def _train(setup, experiment, config, workdir) -> base.State:
   """`train`, in a workdir that is this run's."""
   primary = jax.process_index() == 0
   logger = log.Log(workdir)
@@ -107,15 +109,30 @@ def _train(setup, config, workdir) -> base.State:
     logger.write('train', step, modes.flat(metrics))
     logger.console(step, {k: np.mean(v) for k, v in metrics.items()})
 
+  @contextlib.contextmanager
+  def failing(what, step, *others):
+    """Raises loop.Failed, which names what failed, but for errors of other kinds."""
+    try:
+      yield
+    except others:
+      raise
+    except Exception as error:  # of a config's functions
+      if parallel.others_gone(error):
+        raise
+      text = setup_lib.describe_error(error, experiment)
+      raise loop.Failed(f'{what} at step {step} failed: {text}') from error
+
   def evaluate(phase, state):
-    means = modes.flat(scores(phase)(state)[0])
+    with failing('the evaluation', int(state.step)):
+      means = modes.flat(scores(phase)(state)[0])
     if primary:
       logger.write('evaluate', int(state.step), means)
       logger.console(int(state.step), means)
     return means
 
   def sample(phase, state):
-    paint(phase)(workdir / 'samples' / f'{int(state.step):08d}.png', state)
+    with failing('the picture of samples', int(state.step), OSError):
+      paint(phase)(workdir / 'samples' / f'{int(state.step):08d}.png', state)
 
   def save(*args):
     if primary:

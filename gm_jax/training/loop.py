@@ -66,6 +66,10 @@ class Diverged(Exception):
     self.attempt = attempt
 
 
+class Failed(Exception):
+  """A callback failed, and not the training; one line says which and why."""
+
+
 class Stopped(Exception):
   """A signal asked the run to stop; `saved` says whether a checkpoint was written."""
 
@@ -130,6 +134,7 @@ def train(
 
   Raises:
     Diverged: with on_nan 'stop', or 'restart' without an end.
+    Failed: the evaluation or the picture did; the state was saved before.
     Stopped: SIGTERM or SIGINT came; the state was saved before.
   """
   check(settings)
@@ -264,14 +269,20 @@ def _phase(run, phase, attempt, state, done, end, unlogged, final) -> base.State
         logging.warning('steps up to %d gave NaN or inf and were skipped', done)
       if not np.any(means['finite']):
         raise Diverged(f'no step before step {done} was finite', attempt)
-    scores = None
-    if callbacks.evaluate and final and due(settings.evaluate_every):
-      scores = callbacks.evaluate(phase, state)
-    if callbacks.sample and due(settings.sample_every):
-      callbacks.sample(phase, state)
-    if callbacks.save and (due(settings.checkpoint_every) or stop):
+    scores = failed = None
+    try:
+      if callbacks.evaluate and final and due(settings.evaluate_every):
+        scores = callbacks.evaluate(phase, state)
+      if callbacks.sample and due(settings.sample_every):
+        callbacks.sample(phase, state)
+    except Failed as error:
+      failed = error
+    alone = failed and jax.process_count() == 1  # else others may not save with it
+    if callbacks.save and (due(settings.checkpoint_every) or stop or alone):
       meta = {'attempt': attempt, 'unlogged': _lists(unlogged)}
       callbacks.save(done, parallel.fetch(state), meta, scores)
+    if failed:
+      raise failed
     if callbacks.tick:
       callbacks.tick(done)
     if stop and done < settings.steps:

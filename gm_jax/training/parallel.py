@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import logging
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gm_jax import base
@@ -43,8 +42,16 @@ class Layout(NamedTuple):
   split_seeds: bool = False
 
 
+# In the errors of a collective, or of starting up, that another process has left.
+_LEFT = re.compile('gloo|nccl|coordination|heartbeat|peer|deadline_exceeded', re.I)
+
+
 def initialize(
-  coordinator: str | None = None, num: int | None = None, index: int | None = None
+  coordinator: str | None = None,
+  num: int | None = None,
+  index: int | None = None,
+  *,
+  timeout: int = 300,
 ) -> None:
   """Joins the processes of one run; to be called before jax does anything.
 
@@ -53,21 +60,29 @@ def initialize(
       (TPU pods, Slurm, Open MPI).
     num: of processes.
     index: of this process.
+    timeout: seconds to wait for the others; jax then ends the process.
 
   Raises:
-    ValueError: the processes did not find each other, or jax was used before.
+    ValueError: the processes cannot join, or jax was used before.
   """
   if coordinator is not None and not re.fullmatch(r'.+:\d+', coordinator):
     raise ValueError(f'the coordinator must be given as host:port, got {coordinator!r}')
-  if coordinator is not None and index:
-    logging.info('Waiting for process 0 at %s, at most 5 minutes', coordinator)
   try:
-    jax.distributed.initialize(coordinator, num, index, initialization_timeout=300)
+    jax.distributed.initialize(coordinator, num, index, initialization_timeout=timeout)
   except (ValueError, RuntimeError) as error:
     raise ValueError(
       f'cannot join the processes of this run: {str(error).splitlines()[0]}; give'
       ' coordinator, number and index of the processes, or start under a cluster'
     ) from error
+
+
+def others_gone(error: Exception) -> bool:
+  """Whether an error is the work of another process of this run, which is gone."""
+  return (
+    jax.distributed.is_initialized()
+    and isinstance(error, RuntimeError)  # jax's own is one
+    and _LEFT.search(str(error)) is not None
+  )
 
 
 def device_mesh(devices: list | None = None, *, model: int = 1) -> Mesh:

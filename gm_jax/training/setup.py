@@ -16,6 +16,7 @@ The data that an evaluation is made for have the last phase's spec.
 
 import math
 import pathlib
+import re
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -40,6 +41,14 @@ LEAVES = {
   **dict.fromkeys(('data', 'best', 'on_nan'), str),
   'ema_decay': float,
 }
+
+
+# The last frame of a traceback inside an error's text, and what is said after it.
+_TRACEBACK = re.compile(
+  r'Traceback .*\n  File "([^"]+)", line (\d+)[^\n]*\n(?:    [^\n]*\n)*(\w.*)',
+  re.DOTALL,
+)
+NO_X64 = '; run without JAX_ENABLE_X64'
 
 
 class UsageError(Exception):
@@ -150,6 +159,8 @@ def prepare(
   except dataset_lib.DataError as error:  # a path may hold any character
     raise dataset_lib.DataError(' '.join(str(error).split())) from error
   except Exception as error:  # a config's functions may raise anything
+    if parallel.others_gone(error):
+      raise
     raise UsageError(describe_error(error, experiment)) from error
   return setup._replace(evaluation=evaluation)
 
@@ -187,6 +198,10 @@ def _check_leaves(config: Any) -> None:
 
 def describe_error(error: Exception, experiment: Any) -> str:
   """An error's text, and where it comes from if it may be a mistake in code."""
+  inner = _TRACEBACK.search(str(error))
+  if inner:  # of a function of Python that a compiled program called
+    path, line, text = inner.groups()
+    return f'{" ".join(text.split())} ({pathlib.Path(path).name}, line {line})'
   text = ' '.join(str(error).split())
   if text and isinstance(error, (ValueError, errors.FlaxError)):
     return text
@@ -194,7 +209,9 @@ def describe_error(error: Exception, experiment: Any) -> str:
   of_config = getattr(experiment, '__file__', None)
   frame = ([f for f in frames if f.filename == of_config] or frames)[-1]
   where = f'{pathlib.Path(frame.filename).name}, line {frame.lineno}'
-  return f'{type(error).__name__} in the config or its method ({where}): {text}'
+  text = f'{type(error).__name__} in the config or its method ({where}): {text}'
+  in_64_bits = jax.dtypes.canonicalize_dtype(np.float64) == np.float64
+  return text + NO_X64 if in_64_bits and isinstance(error, TypeError) else text
 
 
 def phase_batch_size(setup: Setup, phase: base.Phase) -> int:
@@ -244,7 +261,7 @@ def _check_same(before, after) -> None:
   for path, old in paths[0].items():
     new = paths[1][path]
     if (old.shape, old.dtype) != (new.shape, new.dtype):
-      wide = '; run without JAX_ENABLE_X64' if new.dtype.itemsize == 8 else ''
+      wide = NO_X64 if new.dtype.itemsize == 8 else ''
       raise ValueError(
         f"the method's step turns {jax.tree_util.keystr(path)} from {old.dtype}"
         f'{list(old.shape)} into {new.dtype}{list(new.shape)}, and the state must keep'

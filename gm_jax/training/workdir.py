@@ -150,14 +150,27 @@ def writing(path: pathlib.Path) -> Iterator[None]:
     raise WriteError(f'cannot write {path}: {error.strerror or error}') from error
 
 
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+  """Raises RunError, naming the path, where the block may not read."""
+  try:
+    yield
+  except PermissionError as error:
+    raise RunError(
+      f'cannot read {error.filename}: {error.strerror}; all is as it was: give yourself'
+      ' the right to read it'
+    ) from error
+
+
 def checkpoints(config: Any, workdir: pathlib.Path) -> checkpoint.Checkpoints:
   """The run's checkpoints, kept as its config says."""
   best = None
   if config.best:
     best = (config.best[1:], 'max' if config.best[0] == '+' else 'min')
-  return checkpoint.Checkpoints(
-    workdir / 'checkpoints', keep=config.keep_checkpoints, best=best
-  )
+  with _reading():
+    return checkpoint.Checkpoints(
+      workdir / 'checkpoints', keep=config.keep_checkpoints, best=best
+    )
 
 
 def restored(
@@ -168,7 +181,8 @@ def restored(
 ) -> tuple[int, base.State, dict] | None:
   """`checkpoints.restore`, whose errors become RunErrors."""
   try:
-    found = checkpoints.restore(template, step=step)
+    with _reading():
+      found = checkpoints.restore(template, step=step)
     if found:
       _check_meta(found[0], found[2])
     return found

@@ -1,0 +1,56 @@
+"""Every config where JAX is told to look for NaN, or to compute in 64 bits.
+
+Nothing uses NaN on a device to say that a number is missing, so JAX_DEBUG_NANS finds
+what went wrong and nothing else. With JAX_ENABLE_X64 a config trains, or one line says
+why it cannot.
+"""
+
+import functools
+import pathlib
+
+import jax
+import pytest
+
+from gm_jax.training import experiment, launch, parallel, setup
+
+CONFIGS = pathlib.Path(__file__).resolve().parents[1] / 'experiments' / 'configs'
+EVERY = {'log_every': 2, 'evaluate_every': 4, 'sample_every': 4, 'checkpoint_every': 4}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def flag(request, monkeypatch):
+  """Sets a flag of JAX for all threads, as the environment does; on one device."""
+  mesh = functools.partial(parallel.device_mesh, jax.devices()[:1])
+  monkeypatch.setattr(parallel, 'device_mesh', mesh)
+  jax.config.update(request.param, True)
+  yield
+  jax.config.update(request.param, False)
+  jax.clear_caches()
+
+
+def small(name):
+  """The experiment and its config, of four steps; every phase has some of them."""
+  found = experiment.module(CONFIGS / f'{name}.py')
+  config = found.get_config()
+  config.update(EVERY | {'steps': 4, 'steps_per_dispatch': 2, 'best': ''})
+  if 'autoencoder_steps' in config:
+    config.autoencoder_steps = 2
+  return found, config
+
+
+@pytest.mark.parametrize('flag', ['jax_debug_nans'], indirect=True)
+@pytest.mark.parametrize('name', experiment.names(CONFIGS))
+def test_no_config_has_nan_on_a_device(name, flag, tmp_path):
+  assert launch.train(*small(name), tmp_path / 'run').step == 4
+
+
+@pytest.mark.parametrize('flag', ['jax_enable_x64'], indirect=True)
+@pytest.mark.parametrize('name', experiment.names(CONFIGS))
+def test_in_64_bits_a_config_trains_or_one_line_says_why_not(name, flag, tmp_path):
+  found, config = small(name)
+  try:
+    assert launch.train(found, config, tmp_path / 'run').step == 4
+  except setup.UsageError as error:
+    assert 'run without JAX_ENABLE_X64' in str(error) and '\n' not in str(error)
