@@ -6,8 +6,8 @@
 About 23 s on two CPU cores, one seed. Nearly all modes are reached, most samples
 still between them: with seeds 100 to 103 (--config.seeds=4 --config.seed=100), 6.8 +-
 0.8 modes by the strict count and 19% of the samples of high quality at the end, where
-gan_ring.py has 1.0 +- 0.7 and 5%. The rate and its decay were chosen by looking at seeds
-0 to 3. In other settings the ordinary GAN does as well: experiments/reproduce.py
+gan_ring.py has 1.0 +- 0.7 and 5%. The rate and its decay were chosen by looking at
+seeds 0 to 3. In other settings the ordinary GAN does as well: experiments/reproduce.py
 unrolling is a map of them.
 """
 
