@@ -34,7 +34,7 @@ if 'JAX_DISABLE_MOST_OPTIMIZATIONS' in os.environ and jax.__version__[:5] == '0.
   if QUICK not in os.environ.get('XLA_FLAGS', ''):  # as in a worker
     os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {QUICK}'.strip()
 
-ENOUGH = 1.4  # GiB, from which compiled programs are forgotten between two tests
+ENOUGH = 1.25  # GiB, from which compiled programs are forgotten between two tests
 SHOWN = 30  # tests, the costliest
 
 
