@@ -10,8 +10,10 @@ their functions compare:
   `likelihood`          an output layer's parameters and data: log-likelihoods
   `mutual_information`  pairs of variables: bounds of their mutual information
   `penalties`           a critic's gradient with respect to its input
+  `quantization`        vectors and a table of codes: vector quantization
   `regularizers`        weights, logits and features, without such a gradient
   `shapes`              shapes, ranges and dtypes at the door, which the others share
+  `variational`         a latent variable's posterior: bounds of the evidence
 
   >>> import jax.numpy as jnp
   >>> import gm_jax.losses
@@ -28,8 +30,10 @@ from gm_jax.losses import (
   likelihood,
   mutual_information,
   penalties,
+  quantization,
   regularizers,
   shapes,
+  variational,
 )
 
 __all__ = [
@@ -40,6 +44,8 @@ __all__ = [
   'likelihood',
   'mutual_information',
   'penalties',
+  'quantization',
   'regularizers',
   'shapes',
+  'variational',
 ]

@@ -15,8 +15,10 @@ from gm_jax.losses import (
   f_divergence,
   likelihood,
   penalties,
+  quantization,
   regularizers,
   shapes,
+  variational,
 )
 from gm_jax.losses import mutual_information as mi
 from gm_jax.methods import adversarial_autoencoder, autoencoder, kde, tables
@@ -163,6 +165,33 @@ NUMBERS = {
   'lecam_anchor': (lambda a, b: regularizers.lecam_anchor(a[0], b), COLUMN),
   'top_k_weights': (lambda f: regularizers.top_k_weights(f, 2), COLUMN[:1]),
   'feature_matching': (regularizers.feature_matching, PIXELS),
+  'standard_normal_kl': (
+    lambda m, s: variational.standard_normal_kl(m, s // 10), WIDTHS),
+  'standard_normal_kl_each': (
+    lambda m, s: variational.standard_normal_kl_each(m, s // 10), WIDTHS),
+  'gaussian_log_prob_each': (
+    lambda m, z: variational.gaussian_log_prob_each(m, m // 10, z), WIDTHS),
+  'elbo': (lambda a, b: variational.elbo(a, b, beta=2), COLUMN),
+  'free_bits': (lambda kl: variational.free_bits(kl, minimum=90), PIXELS[:1]),
+  'iwae': (variational.iwae, PIXELS[:1]),
+  'normalized_weights': (variational.normalized_weights, PIXELS[:1]),
+  'scaled_gradient': (
+    lambda z, scale: variational.scaled_gradient(1.0 * z, scale[:, 0]), PIXELS),
+  'decomposed_kl': (
+    lambda z, m: jnp.stack(variational.decomposed_kl(z, m, z // 9, num_train=9)),
+    WIDTHS),
+  'codebook': (lambda codes: quantization.codebook(codes).codes, PIXELS[:1]),
+  'nearest': (lambda z, codes: 1.0 * quantization.nearest(z, codes), PIXELS),
+  'straight_through': (quantization.straight_through, PIXELS),
+  'commitment': (quantization.commitment, PIXELS),
+  'codebook_loss': (quantization.codebook_loss, PIXELS),
+  'updated': (
+    lambda z, codes: jnp.concatenate(
+      quantization.updated(quantization.codebook(codes), z, CODE)[::2]), PIXELS),
+  'restarted': (
+    lambda z, codes: quantization.restarted(
+      quantization.codebook(codes), KEY, z, least=1.0).codes, PIXELS),
+  'perplexity': (quantization.perplexity, PIXELS[:1]),
   # Metrics.
   'frechet': (frechet.frechet, PIXELS),
   'moments': (lambda x: jnp.concatenate([m.ravel() for m in frechet.moments(x)]),
