@@ -19,13 +19,16 @@ test: $(VENV)/.test
 costs: $(VENV)/.test
 	$(TEST) -m "not slow and not drill" --costs $(OF)
 
-# The laws on every row; then what runs programs as users do.
+# The laws on every row and what every config compiles to; then what runs programs as
+# users do.
+COMPILED = tests/methods_test.py tests/strict_test.py
 test-slow: $(VENV)/.test
-	$(TEST) -m slow tests/methods_test.py
-	$(PY) -m pytest -n 2 --dist loadscope -m slow --ignore=tests/methods_test.py
+	$(TEST) -m slow $(COMPILED)
+	$(PY) -m pytest -n 2 --dist loadscope -m slow $(COMPILED:%=--ignore=%)
 
 drills: $(VENV)/.test
-	$(PY) -m pytest -m drill
+	$(PY) -m pytest -m drill --ignore=tests/wrong_test.py
+	$(PY) -m pytest -n 2 -m drill tests/wrong_test.py
 
 lint: $(VENV)/.test
 	$(PY) -m ruff check .
