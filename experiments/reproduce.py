@@ -26,8 +26,8 @@
 --json=PATH keeps every number and the printed tables in a file, whose tables of other
 names stay; `--json=docs/results/NAME.json`, then experiments/results.py, renews a page.
 
-On two CPU cores the laptop's budget is about fourteen minutes for `stacked`, ten for
-`unrolling` and `f_gan_gaussian`, nineteen for `mode_collapse`, twenty for
+On two CPU cores the laptop's budget is about fourteen minutes for `stacked`, eight
+for `unrolling`, ten for `f_gan_gaussian`, nineteen for `mode_collapse`, twenty for
 `likelihoods` (with --data_dir up to two hours more), one for `theory` and the kernels.
 Exit codes: 0 done, 1 the run or its data went wrong, 2 the command did.
 """
