@@ -27,8 +27,7 @@ test-slow: $(VENV)/.test
 	$(PY) -m pytest -n 2 --dist loadscope -m slow $(COMPILED:%=--ignore=%)
 
 drills: $(VENV)/.test
-	$(PY) -m pytest -m drill --ignore=tests/wrong_test.py
-	$(PY) -m pytest -n 2 -m drill tests/wrong_test.py
+	$(PY) -m pytest -m drill
 
 lint: $(VENV)/.test
 	$(PY) -m ruff check .
