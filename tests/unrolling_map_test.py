@@ -84,6 +84,15 @@ def test_ahead_is_by_more_than_both_errors():
   assert unrolling.pays(SMOKE, less[1:], 'modes', None) == []
 
 
+def test_cells_that_are_ahead_are_marked():
+  runs = [run(0, [1.0, 3.0], [4.0, 4.0]), run(1, [4.0, 6.0], [4.0, 6.0])]
+  texts = unrolling._texts_of_cells(SMOKE, runs, 300)
+  assert texts == [
+    ['2.00\n2.0 modes', '4.00\n4.0 modes'],
+    ['5.00 +\n5.0 modes +', '5.00\n5.0 modes'],
+  ]
+
+
 def test_numbers_are_means_of_the_last_evaluations_up_to_a_step():
   values = np.arange(5.0)[:, None, None] * np.ones((5, 2, 2))
   one = run(0, [0.0, 0.0], [0.0, 0.0])._replace(scores={'modes': values})
@@ -127,4 +136,5 @@ def test_seeds_of_orthogonal_networks_do_not_wait_for_each_other():
   kept = {k: v for k, v in os.environ.items() if not k.startswith(('JAX_', 'XLA_'))}
   environment = {**kept, 'PYTHONPATH': str(ROOT)}
   command = [sys.executable, '-c', BEGIN]
-  subprocess.run(command, check=True, timeout=100, env=environment)
+  done = subprocess.run(command, timeout=100, env=environment)
+  assert done.returncode == 0

@@ -201,6 +201,15 @@ def _table(b: Budget, runs: list[Run]) -> report.Table:
   return report.Table(HEADER, rows)
 
 
+def _ahead(runs: list[Run], name: str, i: int, steps: int | None) -> list[int]:
+  """The k that are ahead of k = 0 at a ratio, by more than both standard errors."""
+  numbers = {
+    run.k: statistics.mean_and_error(_means(run, name, steps)[i]) for run in runs
+  }
+  plain, error = numbers[0]
+  return [k for k, (mean, own) in numbers.items() if mean - plain > own + error]
+
+
 def pays(b: Budget, runs: list[Run], name: str, steps: int | None) -> list[str]:
   """The cells in which some k > 0 is ahead of k = 0, in words.
 
@@ -214,15 +223,26 @@ def pays(b: Budget, runs: list[Run], name: str, steps: int | None) -> list[str]:
   """
   found = []
   for width in b.widths:
-    same = {run.k: _means(run, name, steps) for run in runs if run.width == width}
+    same = [run for run in runs if run.width == width]
     for i, ratio in enumerate(b.ratios):
-      numbers = {k: statistics.mean_and_error(value[i]) for k, value in same.items()}
-      plain, error = numbers[0]
-      ahead = [k for k, (mean, e) in numbers.items() if mean - plain > e + error]
+      ahead = _ahead(same, name, i, steps)
       if ahead:
         ks = ', '.join(map(str, ahead))
         found.append(f'width {width}, ratio {ratio:g} (k = {ks})')
   return found
+
+
+def _texts_of_cells(b: Budget, same: list[Run], steps: int | None) -> list[list[str]]:
+  """[k][ratio] scores of one width as text; a + where k is ahead of k = 0."""
+
+  def cell(run, i):
+    mark = {n: ' +' if run.k in _ahead(same, n, i, steps) else '' for n in FORMS}
+    quality, found = (
+      _means(run, n, steps)[i].mean() for n in ('high_quality', 'modes')
+    )
+    return f'{quality:.2f}{mark["high_quality"]}\n{found:.1f} modes{mark["modes"]}'
+
+  return [[cell(run, i) for i in range(len(b.ratios))] for run in same]
 
 
 def _summary(b: Budget, runs: list[Run]) -> dict[str, list[str]]:
@@ -238,17 +258,13 @@ def _summary(b: Budget, runs: list[Run]) -> dict[str, list[str]]:
 
 
 def _draw(path: pathlib.Path, b: Budget, runs: list[Run]) -> None:
-  """The map: high quality by ratio and k, modes written into the cells."""
+  """The map: high quality by ratio and k, both scores written into the cells."""
   panels = {}
   for what, steps in (('equal steps', b.steps), ('equal operations', None)):
     for width in b.widths:
       same = [run for run in runs if run.width == width]
       value = [_means(run, 'high_quality', steps).mean(-1) for run in same]
-      found = [_means(run, 'modes', steps).mean(-1) for run in same]
-      texts = [
-        [f'{v:.2f}\n{m:.1f} modes' for v, m in zip(*line, strict=True)]
-        for line in zip(value, found, strict=True)
-      ]
+      texts = _texts_of_cells(b, same, steps)
       panels[f'D {width} wide, {what}'] = (np.array(value), texts)
   plots.heat_maps(
     path,
