@@ -23,10 +23,10 @@ def floats(**values: Array | float) -> tuple[Array, ...]:
   numbers, go through `check_integers` or `check_levels`.
 
   Args:
-    **values: arrays of any shape, by the name in the message.
+    **values: `[...]` arrays of any shape, by the name in the message.
 
   Returns:
-    The arrays in their order: floats as they are, integers and booleans in JAX's
+    The arrays `[...]` in their order: floats as they are, integers and booleans in JAX's
     default float.
 
   Raises:
@@ -138,7 +138,7 @@ def check_integers(**values: Array) -> None:
   """Raises unless every array has an integer dtype.
 
   Args:
-    **values: arrays of any shape, by the name in the message.
+    **values: `[...]` arrays of any shape, by the name in the message.
 
   Raises:
     ValueError: another dtype, floats that happen to be integers included.

@@ -69,7 +69,8 @@ def standard_normal_kl_each(mean: Array, log_std: Array) -> Array:
   shapes.check_equal(mean=mean, log_std=log_std)
   mean, log_std = shapes.floats(mean=mean, log_std=log_std)
   log_std = _within(log_std)
-  # expm1: of a posterior near the prior, s^2 - 1 has few digits.
+  # Near the prior s^2 - 1 has few digits, and ln s read back from s has no more: so by
+  # expm1, and not by `divergence.gaussian_kl`, which takes s.
   return 0.5 * (jnp.expm1(2.0 * log_std) + jnp.square(mean)) - log_std
 
 
