@@ -26,8 +26,8 @@ def floats(**values: Array | float) -> tuple[Array, ...]:
     **values: `[...]` arrays of any shape, by the name in the message.
 
   Returns:
-    The arrays `[...]` in their order: floats as they are, integers and booleans in JAX's
-    default float.
+    The arrays `[...]` in their order: floats as they are, integers and booleans in
+    JAX's default float.
 
   Raises:
     ValueError: what holds no real numbers, as complex ones, keys or strings.
