@@ -18,7 +18,9 @@ def test_density_is_that_of_the_draws(make, expected):
   z = prior(jax.random.key(0), 2000)
   assert z.shape == (2000, 3) and isinstance(prior, priors.Density)
   assert stats.kstest(np.asarray(z).ravel(), expected.cdf).pvalue > 0.01
-  np.testing.assert_allclose(prior.log_prob(z), expected.logpdf(z).sum(axis=1), rtol=1e-5)
+  np.testing.assert_allclose(
+    prior.log_prob(z), expected.logpdf(z).sum(axis=1), rtol=1e-5
+  )
 
 
 def test_uniform_has_no_density_outside():

@@ -29,7 +29,7 @@ Grosse et al., 2015, arXiv:1511.02543.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,8 @@ FORWARD, REVERSE = 'lower bound', 'upper bound'  # of log p(x), both stochastic
 class Decoder(NamedTuple):
   """A latent-variable model, as functions whose rows know nothing of one another."""
 
-  log_likelihood: Callable[[Array, Array], Array]  # (z [N, Z], x [N, ...]) -> [N] nats
+  # (z [N, Z], x [N, ...]) -> [N] nats; x an array or a tree, as `forward` has it
+  log_likelihood: Callable[[Array, Any], Array]
   log_prior: Callable[[Array], Array]  # z [N, Z] -> [N] nats, normalized
   draw_prior: Callable[[Array, int], Array]  # (key, num) -> z [num, Z]
 
@@ -53,8 +54,8 @@ class Decoder(NamedTuple):
 class Posterior(NamedTuple):
   """An approximate posterior q(z | x) that chains may begin at."""
 
-  draw: Callable[[Array, Array], Array]  # (key, x [N, ...]) -> z [N, Z]
-  log_prob: Callable[[Array, Array], Array]  # (z [N, Z], x [N, ...]) -> [N] nats
+  draw: Callable[[Array, Any], Array]  # (key, x [N, ...]) -> z [N, Z]
+  log_prob: Callable[[Array, Any], Array]  # (z [N, Z], x [N, ...]) -> [N] nats
 
 
 class Chains(NamedTuple):
@@ -109,7 +110,7 @@ def sigmoid_schedule(num_steps: int, *, radius: float = 4.0) -> np.ndarray:
 def forward(
   decoder: Decoder,
   key: Array,
-  x: Array,
+  x: Any,
   *,
   posterior: Posterior | None = None,
   chains: Chains = Chains(),  # noqa: B008, immutable
@@ -119,7 +120,7 @@ def forward(
   Args:
     decoder: the model.
     key: `[]` typed key; every example has its own, whatever the chunk.
-    x: `[B, ...]` data.
+    x: `[B, ...]` data, or a tree of such, as data and their conditions.
     posterior: q, where chains begin; the prior if None.
     chains: the sizes of the run.
 
@@ -149,7 +150,7 @@ def forward(
 def reverse(
   decoder: Decoder,
   key: Array,
-  x: Array,
+  x: Any,
   z: Array,
   *,
   posterior: Posterior | None = None,
@@ -178,8 +179,9 @@ def reverse(
     ValueError: a size below 1, or numbers of x and z that differ.
   """
   check_chains(chains)
-  if len(x) != len(z):
-    raise ValueError(f'x and z must be as many, got {len(x)} and {len(z)}')
+  num = len(jax.tree.leaves(x)[0])
+  if num != len(z):
+    raise ValueError(f'x and z must be as many, got {num} and {len(z)}')
 
   def one(inputs):
     key, x, z = inputs
@@ -208,16 +210,17 @@ def check_chains(chains: Chains) -> None:
     raise ValueError(f'acceptance must be in (0, 1), got {chains.acceptance}')
 
 
-def _each(one: Callable, key: Array, arrays: tuple, chains: Chains):
+def _each(one: Callable, key: Array, arrays: Any, chains: Chains):
   """Maps over examples, each with a key of its own, a chunk of them at once."""
-  num = len(arrays[0])
+  arrays = jax.tree.map(jnp.asarray, arrays)  # numpy's take no traced index
+  num = len(jax.tree.leaves(arrays)[0])
   chunk = min(chains.chunk, num)
   # The last chunk is filled up: a remainder would be compiled once more.
   index = jnp.arange(-(-num // chunk) * chunk).reshape(-1, chunk) % num
 
   def several(index):
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
-    return jax.vmap(one)((keys, *(a[index] for a in arrays)))
+    return jax.vmap(one)((keys, *jax.tree.map(lambda a: a[index], arrays)))
 
   found = jax.lax.map(several, index)
   return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:num], found)
@@ -231,9 +234,9 @@ class _Path(NamedTuple):
   density: Callable  # b -> (z -> [C] nats, log f_b)
 
 
-def _path(decoder: Decoder, posterior: Posterior | None, x: Array) -> _Path:
+def _path(decoder: Decoder, posterior: Posterior | None, x: Any) -> _Path:
   def repeated(num):
-    return jnp.broadcast_to(x, (num, *x.shape))
+    return jax.tree.map(lambda a: jnp.broadcast_to(a, (num, *a.shape)), x)
 
   def log_likelihood(z):
     return decoder.log_likelihood(z, repeated(len(z)))
