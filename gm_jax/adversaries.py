@@ -132,6 +132,40 @@ def sampler(
   return sample
 
 
+def latent_queries(
+  generator: nn.Module,
+  prior: priors.Prior,
+  condition: conditions.Condition | None = None,
+) -> dict[str, Callable]:
+  """The queries of a generator of z: `decode`, and those of `prior_queries`."""
+  taken = condition
+
+  def decode(model, key, z, *, condition=None):
+    del key
+    value = conditions.embedded(taken, condition, len(z))
+    return players.apply_trained(generator, players.GENERATOR, model, z, value)
+
+  return {'decode': decode, **prior_queries(prior)}
+
+
+def prior_queries(prior: priors.Prior) -> dict[str, Callable]:
+  """The query `prior` and, of one that is a `priors.Density`, `log_prior`.
+
+  They ignore a condition, of which z is independent.
+  """
+
+  def draw(model, key, num, *, condition=None):
+    del model, condition
+    return prior(key, num)
+
+  def log_prior(model, key, z, *, condition=None):
+    del model, key, condition
+    return prior.log_prob(z)
+
+  found = {'prior': draw}
+  return found | ({'log_prior': log_prior} if isinstance(prior, priors.Density) else {})
+
+
 def stepper(
   discriminator: nn.Module,
   d_tx: optax.GradientTransformation,

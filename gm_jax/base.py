@@ -97,6 +97,8 @@ QUERIES: Mapping[str, Query] = types.MappingProxyType({
   'encode': Query(('x',), 'latents [B, ...], an array or a tree of arrays'),
   'posterior': Query(('x',), 'a NamedTuple of the parameters [B, ...] of q(z | x)'),
   'decode': Query(('z',), 'as x'),
+  'prior': Query(('num',), 'z [num, ...], draws from p(z), as `decode` takes them'),
+  'log_prior': Query(('z',), '[B] nats, log p(z)'),
   'reconstruct': Query(('x',), 'as x'),
   'classify': Query(('x',), '[B, C] logits of labels'),
   'cluster': Query(('x',), '[B, K] logits of components'),

@@ -1,6 +1,11 @@
-"""Noise priors p(z) of latent-variable models: functions (key, num) -> `[num, Z]`."""
+"""Noise priors p(z) of latent-variable models: functions (key, num) -> `[num, Z]`.
 
+Those that have a density say so, as `log_prob`.
+"""
+
+import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +13,17 @@ import jax.numpy as jnp
 Prior = Callable[[jax.Array, int], jax.Array]
 
 
-def normal(size: int) -> Prior:
+class Density(NamedTuple):
+  """A prior whose density is known; called, it draws."""
+
+  draw: Prior
+  log_prob: Callable[[jax.Array], jax.Array]  # z [B, Z] -> [B] nats
+
+  def __call__(self, key: jax.Array, num: int) -> jax.Array:
+    return self.draw(key, num)
+
+
+def normal(size: int) -> Density:
   """Returns the prior N(0, I): (key, num) -> `[num, size]`.
 
   Args:
@@ -17,19 +32,29 @@ def normal(size: int) -> Prior:
   Returns:
     The prior.
   """
-  return lambda key, num: jax.random.normal(key, (num, size))
+  return Density(
+    lambda key, num: jax.random.normal(key, (num, size)),
+    lambda z: jax.scipy.stats.norm.logpdf(z).sum(axis=-1),
+  )
 
 
-def uniform(size: int) -> Prior:
+def uniform(size: int) -> Density:
   """Returns the uniform prior on [-1, 1]^size: (key, num) -> `[num, size]`.
 
   Args:
     size: Z.
 
   Returns:
-    The prior.
+    The prior, without density outside.
   """
-  return lambda key, num: jax.random.uniform(key, (num, size), minval=-1.0)
+
+  def log_prob(z):
+    inside = (jnp.abs(z) <= 1.0).all(axis=-1)
+    return jnp.where(inside, -size * math.log(2.0), -jnp.inf)
+
+  return Density(
+    lambda key, num: jax.random.uniform(key, (num, size), minval=-1.0), log_prob
+  )
 
 
 def sphere(size: int) -> Prior:

@@ -474,7 +474,7 @@ def test_the_card_is_printed_without_a_run():
   assert done.returncode == 0, done.stderr
   lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
   assert lines['density'] == 'none' and lines['sampling_cost'] == 'one_pass'
-  assert lines['queries'] == 'critic'
+  assert lines['queries'] == 'critic, decode, log_prior, prior'
 
 
 def test_another_config_file_is_refused_and_a_lost_one_is_named(runs, tmp_path):

@@ -188,6 +188,21 @@ def test_resumed_run_equals_the_straight_one_bitwise(name, tmp_path):
   chex.assert_trees_all_equal(run.states[2], resumed)
 
 
+@every_structure
+def test_samples_are_the_prior_decoded(name):
+  queries, model = METHODS[name].queries, step_lib.model(started(name).states[0])
+  if 'prior' not in queries:
+    assert 'log_prior' not in queries
+    return
+  key, num = jax.random.key(8), num_samples(name)
+  z = queries['prior'](model, key, num)
+  found = queries['decode'](model, None, z)
+  expected = sampler(name)(model, key, num)
+  np.testing.assert_allclose(found, expected, atol=1e-5 * ROWS[name].rounding)
+  if 'log_prior' in queries:
+    assert np.isfinite(queries['log_prior'](model, None, z)).all()
+
+
 def copies(tree):
   return jax.tree.map(lambda x: np.stack([x] * DEVICES), jax.device_get(tree))
 

@@ -78,7 +78,8 @@ def adversarial_autoencoder(
     game: of encoder and discriminator.
 
   Returns:
-    The method; queries `encode`, `decode`, `reconstruct`.
+    The method; queries `encode`, `decode`, `reconstruct`, `prior` and, of a prior with
+    a density, `log_prior`.
   """
   num_classes = classes.num if classes else 0
   reconstruction = autoencoder.loss(encoder, decoder)
@@ -137,14 +138,17 @@ def adversarial_autoencoder(
     metrics |= {'reconstruction': error, 'encoder_loss': fooling}
     return players.after_step(state, {ENCODER: e, DISCRIMINATOR: d}), metrics
 
-  def sample(model, key, num, *, condition=None):
+  def draw(model, key, num, *, condition=None):
+    del model
     if classes is None:
       conditions.check_unconditional(condition)
     if condition is None:
-      z = prior(key, num)
-    else:
-      conditions.check_num(condition, num)
-      z = classes.prior(key, condition)
+      return prior(key, num)
+    conditions.check_num(condition, num)
+    return classes.prior(key, condition)
+
+  def sample(model, key, num, *, condition=None):
+    z = draw(model, key, num, condition=condition)
     return players.apply_trained(decoder, DECODER, model, z)
 
   return base.Method(
@@ -152,5 +156,9 @@ def adversarial_autoencoder(
     init=init,
     step=step,
     sample=sample,
-    queries=autoencoder.queries(encoder, decoder),
+    queries={
+      **autoencoder.queries(encoder, decoder),
+      **adversaries.prior_queries(prior),
+      'prior': draw,
+    },
   )

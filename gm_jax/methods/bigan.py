@@ -46,7 +46,8 @@ def bigan(
       minimize `adversarial.exchange_roles` of it.
 
   Returns:
-    The method; queries `encode`, `decode`, `reconstruct`.
+    The method; queries `encode`, `reconstruct`, `decode`, `prior` and, of a prior with
+    a density, `log_prior`.
   """
 
   d_step = adversaries.stepper(discriminator, d_tx, game)
@@ -107,10 +108,7 @@ def bigan(
     metrics |= {'generator_loss': loss}
     return players.after_step(state, {DISCRIMINATOR: d}), metrics
 
-  def decode(model, key, z, *, condition=None):
-    del key
-    conditions.check_unconditional(condition)
-    return players.apply_trained(generator, GENERATOR, model, z)
+  latent = adversaries.latent_queries(generator, prior)
 
   def encode(model, key, x, *, condition=None):
     del key
@@ -118,12 +116,12 @@ def bigan(
     return players.apply_trained(encoder, ENCODER, model, x)
 
   def reconstruct(model, key, x, *, condition=None):
-    return decode(model, key, encode(model, key, x), condition=condition)
+    return latent['decode'](model, key, encode(model, key, x), condition=condition)
 
   return base.Method(
     card=gan.CARD,
     init=init,
     step=step,
     sample=adversaries.sampler(generator, prior),
-    queries={'encode': encode, 'decode': decode, 'reconstruct': reconstruct},
+    queries={'encode': encode, 'reconstruct': reconstruct, **latent},
   )

@@ -70,7 +70,7 @@ def d2gan(
     beta: weight of KL(q || p), in (0, 1].
 
   Returns:
-    The method; its only query is `critic`, of D_1's raw logit.
+    The method; queries as `gan.gan`'s, `critic` of D_1's raw logit.
 
   Raises:
     ValueError: a weight outside (0, 1].
@@ -139,5 +139,8 @@ def d2gan(
     init=init,
     step=step,
     sample=adversaries.sampler(generator, prior),
-    queries={'critic': adversaries.critic_query(discriminator)},
+    queries={
+      'critic': adversaries.critic_query(discriminator),
+      **adversaries.latent_queries(generator, prior),
+    },
   )

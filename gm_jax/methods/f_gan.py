@@ -34,7 +34,7 @@ def f_gan(
     **kwargs: of `gan.gan`, but for the game.
 
   Returns:
-    The method; its only query is `critic`, of V.
+    The method; queries as `gan.gan`'s, `critic` of V.
   """
   game = f_divergence.f_gan(divergence, generator=generator_loss)
   return gan.gan(*args, game=game, **kwargs)

@@ -65,7 +65,8 @@ def gan(
       memory; see `gradient.accumulated`.
 
   Returns:
-    The method; its only query is `critic`.
+    The method; queries `critic`, `decode`, `prior` and, of a prior with a density,
+    `log_prior`.
 
   Raises:
     ValueError: `num_critic` or `num_accumulate` is below 1.
@@ -121,5 +122,8 @@ def gan(
     ),
     step=step,
     sample=adversaries.sampler(generator, prior, condition),
-    queries={'critic': adversaries.critic_query(discriminator, condition)},
+    queries={
+      'critic': adversaries.critic_query(discriminator, condition),
+      **adversaries.latent_queries(generator, prior, condition),
+    },
   )

@@ -74,7 +74,7 @@ def gman(
     game: what the players minimize, pair by pair.
 
   Returns:
-    The method; its only query is `critic`, the mean of the logits.
+    The method; queries as `gan.gan`'s, `critic` the mean of the logits.
 
   Raises:
     ValueError: `num_discriminators` is below 1.
@@ -138,5 +138,5 @@ def gman(
     init=method_init,
     step=step,
     sample=adversaries.sampler(generator, prior),
-    queries={'critic': critic},
+    queries={'critic': critic, **adversaries.latent_queries(generator, prior)},
   )

@@ -56,7 +56,7 @@ def gmmn(
       the name 'autoencoder', random at first: `after_autoencoder` puts a trained one.
 
   Returns:
-    The method, without queries.
+    The method; queries `decode`, `prior` and, of a prior with a density, `log_prior`.
   """
 
   def init(key, batch):
@@ -89,16 +89,19 @@ def gmmn(
     g, loss, _ = players.gradient_step(loss_fn, tx, g, key, real)
     return players.after_step(state, {GENERATOR: g}), {'loss': loss}
 
-  generate = adversaries.sampler(generator, prior)
+  queries = adversaries.latent_queries(generator, prior)
 
-  def sample(model, key, num, *, condition=None):
-    x = generate(model, key, num, condition=condition)
+  def decode(model, key, z, *, condition=None):
+    x = queries['decode'](model, key, z, condition=condition)
     if codes is None:
       return x
     frozen = model.extra[base.FROZEN][AUTOENCODER]
     return players.apply_trained(codes.decoder, DECODER, frozen, x)
 
-  return base.Method(CARD, init, step, sample)
+  def sample(model, key, num, *, condition=None):
+    return decode(model, None, prior(key, num), condition=condition)
+
+  return base.Method(CARD, init, step, sample, queries={**queries, 'decode': decode})
 
 
 def after_autoencoder(method: base.Method) -> Callable:

@@ -128,7 +128,7 @@ def infogan(
   Returns:
     The method; samples take `condition`, classes [num] of the categorical code, whose
     meaning is its own and not a label's; queries `critic`, `cluster` (Q's logits of
-    that class) and `posterior` (a `Posterior`).
+    that class), `posterior` (a `Posterior`), `decode` and `prior` (of all inputs).
 
   Raises:
     ValueError: a weight < 0, K < 2 or C < 0.
@@ -191,10 +191,17 @@ def infogan(
     all_players = {GENERATOR: g, DISCRIMINATOR: d, POSTERIOR: q}
     return players.after_step(state, all_players), {**metrics, **terms}
 
-  def sample(model, key, num, *, condition=None):
+  def draw_inputs(model, key, num, *, condition=None):
+    del model
     conditions.check_num(condition, num)
-    z = draw(codes, key, num, condition).z
+    return draw(codes, key, num, condition).z
+
+  def decode(model, key, z, *, condition=None):
+    del key, condition  # the codes in z stand for it
     return players.apply_trained(generator, GENERATOR, model, z)
+
+  def sample(model, key, num, *, condition=None):
+    return decode(model, None, draw_inputs(model, key, num, condition=condition))
 
   def infer(model, key, x, *, condition=None):
     del key, condition
@@ -209,5 +216,11 @@ def infogan(
     init=init,
     step=step,
     sample=sample,
-    queries={'critic': critic, 'cluster': cluster, 'posterior': infer},
+    queries={
+      'critic': critic,
+      'cluster': cluster,
+      'posterior': infer,
+      'decode': decode,
+      'prior': draw_inputs,
+    },
   )

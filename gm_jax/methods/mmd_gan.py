@@ -53,7 +53,8 @@ def mmd_gan(
       num_critic * B examples.
 
   Returns:
-    The method, without queries: a witness is a function of a whole sample.
+    The method; queries `decode`, `prior` and, of a prior with a density, `log_prior`,
+    and no critic: a witness is a function of a whole sample.
 
   Raises:
     ValueError: `num_critic` is below 1.
@@ -122,4 +123,5 @@ def mmd_gan(
     init=adversaries.initializer(generator, critic, g_tx, c_tx, prior),
     step=step,
     sample=adversaries.sampler(generator, prior),
+    queries=adversaries.latent_queries(generator, prior),
   )

@@ -82,8 +82,8 @@ def semi_supervised_aae(
 
   Returns:
     The method; batches have `label` [B], -1 for not labelled; samples take
-    `condition`, labels [num]; queries `classify`, `encode`, `decode`, `reconstruct`,
-    codes being one-hot-like classes beside styles.
+    `condition`, labels [num]; queries `classify`, `encode`, `decode`, `reconstruct`
+    and `prior`, codes being one-hot-like classes beside styles.
 
   Raises:
     ValueError: `num_classes` is below 2, or an optimizer is missing.
@@ -177,9 +177,13 @@ def semi_supervised_aae(
     metrics |= {'reconstruction': error, 'encoder_loss': fooling, 'cross_entropy': nats}
     return players.after_step(state, new_critics), metrics
 
-  def sample(model, key, num, *, condition=None):
+  def draw(model, key, num, *, condition=None):
+    del model
     conditions.check_num(condition, num)
-    code = jnp.concatenate(list(draw_code(key, num, condition).values()), -1)
+    return jnp.concatenate(list(draw_code(key, num, condition).values()), -1)
+
+  def sample(model, key, num, *, condition=None):
+    code = draw(model, key, num, condition=condition)
     return players.apply_trained(decoder, DECODER, model, code)
 
   def classify(model, key, x, *, condition=None):
@@ -191,5 +195,9 @@ def semi_supervised_aae(
     init=init,
     step=step,
     sample=sample,
-    queries={**autoencoder.queries(coder, decoder), 'classify': classify},
+    queries={
+      **autoencoder.queries(coder, decoder),
+      'classify': classify,
+      'prior': draw,
+    },
   )

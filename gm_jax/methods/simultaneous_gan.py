@@ -94,7 +94,7 @@ def simultaneous_gan(
     penalty: (critic, key, real, fake) -> [B], added to the discriminator's loss.
 
   Returns:
-    The method; its only query is `critic`. Metrics are of the parameters before.
+    The method; queries as `gan.gan`'s. Metrics are of the parameters before.
   """
   field = vector_field(generator, discriminator, game, penalty)
   tx = players.joint_optimizer({GENERATOR: g_tx, DISCRIMINATOR: d_tx})
@@ -117,5 +117,8 @@ def simultaneous_gan(
     init=adversaries.initializer(generator, discriminator, g_tx, d_tx, prior),
     step=step,
     sample=adversaries.sampler(generator, prior),
-    queries={'critic': adversaries.critic_query(discriminator)},
+    queries={
+      'critic': adversaries.critic_query(discriminator),
+      **adversaries.latent_queries(generator, prior),
+    },
   )

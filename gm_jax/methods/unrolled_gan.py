@@ -83,7 +83,7 @@ def unrolled_gan(
       partial gradient (0 where either vanishes).
 
   Returns:
-    The method; its only query is `critic`.
+    The method; queries as `gan.gan`'s.
 
   Raises:
     ValueError: `num_unroll` is negative, `num_accumulate` below 1, or the inner
@@ -168,7 +168,10 @@ def unrolled_gan(
     ),
     step=step,
     sample=adversaries.sampler(generator, prior, condition),
-    queries={'critic': adversaries.critic_query(discriminator, condition)},
+    queries={
+      'critic': adversaries.critic_query(discriminator, condition),
+      **adversaries.latent_queries(generator, prior, condition),
+    },
   )
 
 

@@ -1,6 +1,7 @@
 """Samplers: functions that draw from models, given as functions of arrays.
 
 `autoregressive`  ancestral sampling, one position after another
+`mcmc`            Markov chains of a density known up to its normalization
 
 >>> import jax, jax.numpy as jnp
 >>> import gm_jax.samplers
@@ -9,6 +10,6 @@
 [1 0]
 """
 
-from gm_jax.samplers import autoregressive
+from gm_jax.samplers import autoregressive, mcmc
 
-__all__ = ['autoregressive']
+__all__ = ['autoregressive', 'mcmc']

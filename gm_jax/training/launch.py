@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from gm_jax import base, caches
-from gm_jax.tasks import codes, density, quality
+from gm_jax.tasks import codes, decoders, density, quality
 from gm_jax.training import experiment as experiment_lib
 from gm_jax.training import inference, log, loop, modes, parallel, pictures
 from gm_jax.training import setup as setup_lib
@@ -199,6 +199,7 @@ TASKS: Mapping[str, Callable] = {
   'encode': codes.encode,
   'reconstruct': codes.reconstruct,
   'traverse': codes.traverse,
+  'ais': decoders.log_likelihood_by_ais,
 }
 MODES: Mapping[str, Callable] = {
   'train': lambda *args: train(*args[:4]),
