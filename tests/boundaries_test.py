@@ -27,6 +27,7 @@ ALLOWED = {
   'samplers': {'base', *FOUNDATION},
   'metrics': {'base', 'caches', 'losses', 'samplers', 'statistics'},
   'theory': {'losses'},
+  'variational_inference': {'gradient', 'losses'},
   'methods': {'base', *FOUNDATION, 'players', 'adversaries', 'samplers', 'metrics'},
   'tasks': {'base', *FOUNDATION, 'players', 'adversaries', 'samplers', 'metrics'},
   'data': {'base', 'caches', 'model_space'},
