@@ -24,6 +24,7 @@ from experiments.ledger import (  # noqa: E402
   stacked,
   theory,
   unrolling,
+  variational_inference,
 )
 from gm_jax.training import report  # noqa: E402
 
@@ -122,6 +123,12 @@ def test_every_config_is_in_the_gallery_or_says_why_not():
     ('parzen_pitfall', {'windows': kernels.WINDOWS_HEADER}),
     ('kde_dimension', {'divergences': kernels.DIMENSION_HEADER}),
     ('theory', {'laws': ('discrepancy', *theory.LAWS)}),
+    ('variational_inference', {
+      'identity': variational_inference.IDENTITY_HEADER,
+      'correlation': variational_inference.CORRELATION_HEADER,
+      'topics': variational_inference.TOPICS_HEADER,
+      'gaps': variational_inference.GAPS_HEADER,
+    }),
     ('unroll', {n: t.header for n, t in unroll.tables([], []).items()}),
     ('steps', {n: t.header for n, t in steps.tables([], []).items()}),
     ('autoregressive', {'times': list(autoregressive.COLUMNS)}),

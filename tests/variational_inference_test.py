@@ -245,27 +245,19 @@ def test_dirichlet_kl_is_that_of_beta_distributions_by_quadrature():
   np.testing.assert_allclose(found, integral, rtol=1e-6)
 
 
-def diagonal(params, key, x):
-  """The closed ELBO of q = N(mean, diag(exp(log_std))^2)."""
+def diagonal(q, key, x):
+  """The closed ELBO of a `Diagonal`."""
   del key
-  scale = jnp.exp(params['log_std'])[..., None] * jnp.eye(3)
-  return linear_gaussian.elbo(
-    model(), linear_gaussian.Gaussian(params['mean'], scale), x
-  )
+  scale = jnp.exp(q.log_std)[..., None] * jnp.eye(3)
+  return linear_gaussian.elbo(model(), linear_gaussian.Gaussian(q.mean, scale), x)
 
 
-def drawn(params, key, x, num=64):
-  """The same by draws of z, whose noise is shared by the batch."""
-  noise = jax.random.normal(key, (num, 1, 3))
-  z = params['mean'] + jnp.exp(params['log_std']) * noise
+def log_likelihood(z, x):
   mean = z @ jnp.array(WEIGHTS).T + model().bias
-  log_p = jax.scipy.stats.norm.logpdf(z).sum(-1)
-  log_p += jax.scipy.stats.norm.logpdf(jnp.asarray(x), mean, STD).sum(-1)
-  log_q = jax.scipy.stats.norm.logpdf(noise).sum(-1) - params['log_std'].sum(-1)
-  return (log_p - log_q).mean(0)
+  return jax.scipy.stats.norm.logpdf(jnp.asarray(x), mean, STD).sum(-1)
 
 
-PRIOR = {'mean': np.zeros((4, 3)), 'log_std': np.zeros((4, 3))}
+PRIOR = amortization.Diagonal(np.zeros((4, 3)), np.zeros((4, 3)))
 TX = optax.adam(optax.cosine_decay_schedule(0.1, 500))
 
 
@@ -275,9 +267,9 @@ def test_gradient_ascent_of_each_example_is_the_mean_field():
   ))  # fmt: skip
   q, elbos = optimize(PRIOR, jax.random.key(0), X)
   fixed = linear_gaussian.mean_field(model(), X)
-  np.testing.assert_allclose(q['mean'], fixed.mean, atol=1e-4)
+  np.testing.assert_allclose(q.mean, fixed.mean, atol=1e-4)
   std = np.broadcast_to(np.diag(fixed.scale), (4, 3))
-  np.testing.assert_allclose(np.exp(q['log_std']), std, rtol=1e-4)
+  np.testing.assert_allclose(np.exp(q.log_std), std, rtol=1e-4)
   assert elbos.shape == (500, 4)
   np.testing.assert_allclose(elbos[0], diagonal(PRIOR, None, X), rtol=1e-12)
   # No example knows of another, though the optimizer clips by a norm.
@@ -285,9 +277,9 @@ def test_gradient_ascent_of_each_example_is_the_mean_field():
     amortization.optimized, diagonal, num_steps=5,
     tx=optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(0.1)),
   )  # fmt: skip
-  together = clipped(PRIOR, jax.random.key(0), X)[0]['mean']
+  together = clipped(PRIOR, jax.random.key(0), X)[0].mean
   one = jax.tree.map(lambda a: a[2:3], PRIOR)
-  alone = clipped(one, jax.random.key(0), X[2:3])[0]['mean']
+  alone = clipped(one, jax.random.key(0), X[2:3])[0].mean
   np.testing.assert_allclose(together[2:3], alone, rtol=1e-10)
 
 
@@ -304,14 +296,21 @@ def test_gaps_of_an_encoder_are_the_divergences_in_closed_form():
   assert (found.amortization > 1).all()
 
 
-def test_gaps_by_draws_are_near_those_in_closed_form():
+def test_elbo_by_draws_is_unbiased_and_its_gaps_are_near_the_closed_ones():
+  q = amortization.Diagonal(*jnp.array(rng.normal(size=(2, 4, 3))) / 2)
+  few, many = (
+    amortization.monte_carlo_elbo(log_likelihood, num_draws=n) for n in (2, 4000)
+  )
+  keys = jax.random.split(jax.random.key(1), 5000)
+  values = jax.jit(jax.vmap(lambda key: few(q, key, X)))(keys)
+  error = values.std(0) / math.sqrt(len(keys))
+  assert (abs(values.mean(0) - diagonal(q, None, X)) < 4 * error).all()
   evidence = linear_gaussian.evidence(model(), X)
-  measure = functools.partial(drawn, num=4000)
   by_draws, closed = (
     jax.jit(functools.partial(
       amortization.gaps, elbo, tx=TX, num_steps=500, evaluate=evaluate
     ))(PRIOR, evidence, jax.random.key(0), X)
-    for elbo, evaluate in ((drawn, measure), (diagonal, None))
+    for elbo, evaluate in ((few, many), (diagonal, None))
   )  # fmt: skip
   np.testing.assert_allclose(by_draws.approximation, closed.approximation, atol=0.2)
   np.testing.assert_allclose(by_draws.amortization, closed.amortization, rtol=0.05)

@@ -11,13 +11,51 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from gm_jax import gradient
-from gm_jax.losses import shapes
+from gm_jax.losses import shapes, variational
 
 Array = jax.Array
 Elbo = Callable[[Any, Array, Array], Array]  # (q, key, x [B, ...]) -> [B] nats
+
+
+class Diagonal(NamedTuple):
+  """Parameters of q = N(mean, diag(exp(log_std))^2), one an example."""
+
+  mean: Array  # [B, Z]
+  log_std: Array  # [B, Z]
+
+
+def monte_carlo_elbo(
+  log_likelihood: Callable[[Array, Array], Array], *, num_draws: int
+) -> Elbo:
+  """The ELBO of a decoder by draws of z, its prior N(0, I), its q `Diagonal`.
+
+  mean_k log p(x | z_k) - KL(q || N(0, I)),  z_k = mean + std noise_k
+
+  The noise is of the key and the same for every example of a batch, so that two q
+  measured by one key are compared on the same draws.
+
+  Args:
+    log_likelihood: (z `[B, Z]`, x `[B, ...]`) -> `[B]` nats, log p(x | z).
+    num_draws: K.
+
+  Returns:
+    (q, key, x) -> `[B]` nats, unbiased.
+  """
+
+  def elbo(q: Diagonal, key: Array, x: Array) -> Array:
+    def at_draw(key):
+      noise = jax.random.normal(key, q.mean.shape[1:], q.mean.dtype)
+      return log_likelihood(q.mean + jnp.exp(q.log_std) * noise, x)
+
+    keys = jax.random.split(key, num_draws)
+    likelihood = jax.vmap(at_draw)(keys).mean(axis=0)
+    return variational.elbo(likelihood, variational.standard_normal_kl(*q))
+
+  return elbo
 
 
 def optimized(
