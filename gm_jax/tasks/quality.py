@@ -31,7 +31,8 @@ def image_distances(
 ) -> Callable[[base.Array], dict[str, base.Array]]:
   """Distances of images from the test split, as a function of [N, H, W, C].
 
-  Images are in model space. `mmd2` is the unbiased squared MMD of pixels, with a
+  Images are in model space; integers are scaled to [-1, 1], so that models of levels
+  compare with others. `mmd2` is the unbiased squared MMD of pixels, with a
   Gaussian kernel as wide as the median distance between test images; `frechet`, for
   data with classes, the Frechet distance in the features of a small classifier
   trained here on the train split. At most 10,000 train and 2,000 test images are used.
@@ -51,12 +52,17 @@ def image_distances(
     raise ValueError(
       f'image distances need images [H, W, C], and an example is {list(spec.shape)}'
     )
-  test = results.in_model_space(spec, results.split_of(splits, 'test'), TEST)
+
+  def images_of(split, num):
+    arrays = results.in_model_space(spec, results.split_of(splits, split), num)
+    return {**arrays, 'x': _scaled(spec, arrays['x'])}
+
+  test = images_of('test', TEST)
   if len(test['x']) < 2:
     raise ValueError("the split 'test' has a single image, and distances need two")
   classifier = None
   if spec.num_classes:
-    train = results.in_model_space(spec, results.split_of(splits, 'train'), TRAIN)
+    train = images_of('train', TRAIN)
     classifier = features.train_classifier(
       jax.random.key(0),
       train['x'],
@@ -81,6 +87,7 @@ def image_distances(
     test_moments = frechet.moments(inner(test))
 
   def distances(x):
+    x = _scaled(spec, x)
     fixed = jax.lax.optimization_barrier(test)  # else XLA folds constants for long
     scores = {'mmd2': kernel_distance.mmd2_unbiased(kernel, flat(x), flat(fixed))}
     if classifier is not None:
@@ -89,6 +96,13 @@ def image_distances(
     return scores
 
   return distances
+
+
+def _scaled(spec: base.DataSpec, x: base.Array) -> base.Array:
+  """Takes levels to [-1, 1]; floats stay as they are."""
+  if spec.num_levels is None or not jnp.issubdtype(x.dtype, jnp.integer):
+    return x
+  return 2.0 / max(1, spec.num_levels - 1) * x - 1.0
 
 
 def quality(
@@ -270,7 +284,9 @@ def reconstruction(
     ValueError: the method does not reconstruct.
   """
   test = results.in_model_space(spec, results.split_of(arrays, 'test'), num)
-  again = results.query_of(method, 'reconstruct')(model, key, test['x'])
+  condition = results.condition_of(method.card, test)
+  query = results.query_of(method, 'reconstruct')
+  again = query(model, key, test['x'], condition=condition)
   error = jnp.sqrt(jnp.mean(jnp.square(again - test['x'])))
   kind = f'root mean squared error, N = {len(again)}'
   return base.Result({'reconstruction': (error, kind)})

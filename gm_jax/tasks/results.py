@@ -6,6 +6,7 @@ A task is a function (method, model, key, arrays, spec, **options) -> `base.Resu
 may compile and map over seeds: numbers are arrays, kinds are text that depends on the
 method and the data alone. A compiled function returns no text, so what jax traces takes
 the numbers only, `jax.jit(lambda model, key: numbers(task(method, model, key, ...)))`.
+An array `GRID` of images is also drawn.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +16,8 @@ import jax
 import numpy as np
 
 from gm_jax import base, model_space
+
+GRID = 'grid'  # of a result's arrays: images [rows, columns, ...], raw, drawn by the launcher
 
 
 def numbers(result: base.Result) -> dict[str, base.Array]:

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from gm_jax import base, caches
-from gm_jax.tasks import density, quality
+from gm_jax.tasks import codes, density, quality
 from gm_jax.training import experiment as experiment_lib
 from gm_jax.training import inference, log, loop, modes, parallel, pictures
 from gm_jax.training import setup as setup_lib
@@ -193,7 +193,13 @@ def use_no_compilation_cache() -> None:
 
 
 # Functions as `gm_jax.tasks` describes; each is a mode.
-TASKS: Mapping[str, Callable] = {'density': density.density, 'quality': quality.quality}
+TASKS: Mapping[str, Callable] = {
+  'density': density.density,
+  'quality': quality.quality,
+  'encode': codes.encode,
+  'reconstruct': codes.reconstruct,
+  'traverse': codes.traverse,
+}
 MODES: Mapping[str, Callable] = {
   'train': lambda *args: train(*args[:4]),
   'evaluate': evaluate,

@@ -147,7 +147,7 @@ def card(
 
 
 def task_mode(task: Callable, name: str) -> Callable:
-  """The mode of a task: numbers into NAME.json, arrays into NAME.npz.
+  """The mode of a task: numbers into NAME.json, arrays into NAME.npz, a grid's picture.
 
   Args:
     task: as `gm_jax.tasks` describes; its options are its keyword-only arguments.
@@ -175,6 +175,11 @@ def task_mode(task: Callable, name: str) -> Callable:
       stacked = jax.tree.map(lambda *xs: np.stack(xs), *(dict(f.arrays) for f in found))
       with workdir_lib.writing(path), log.replacing(path) as temporary:
         temporary.write_bytes(_npz(stacked))
+      print(path)
+      if pictures.GRID in found[0].arrays:
+        with workdir_lib.writing(path):
+          pictures.grid(setup, path.with_suffix('.png'), found[0].arrays[pictures.GRID])
+        print(path.with_suffix('.png'))
     _report(setup, workdir, name, state, values, kinds, request)
     return values
 

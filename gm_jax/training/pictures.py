@@ -15,6 +15,7 @@ POINTS, TEXTS, ROLLS, PAIRS = 1000, 16, 9, 8  # samples in a picture
 SIDE = 8  # rows of images, and columns, at most
 PIXELS = 4096  # of a picture of large images, about, along a side
 NAME = 25  # letters of a data set's name
+GRID = 'grid'  # a task's array of images [rows, columns, ...], raw
 LEVELS = 1024  # of sequences that can be drawn as piano rolls
 
 
@@ -129,6 +130,14 @@ def _picture(setup, phase) -> tuple[int, Callable] | None:
   if len(shape) == 1 and levels and levels <= LEVELS:
     return ROLLS, lambda path, samples, _: plots.rolls(path, samples, levels)
   return None
+
+
+def grid(setup: setup_lib.Setup, path: pathlib.Path, images: base.Array) -> None:
+  """Draws raw images `[rows, columns, H, W, C]`."""
+  images = np.asarray(images)
+  rows = images.reshape(-1, *images.shape[2:])
+  spec = setup.data.spec
+  _images(spec.num_levels, spec.transform, images.shape[1], (), path, rows, '')
 
 
 def _num_shown(channels: int) -> int:

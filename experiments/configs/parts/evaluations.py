@@ -60,6 +60,13 @@ def likelihoods(config, data) -> Evaluation:
   return bound(density.density, data, splits)
 
 
+def likelihoods_and_images(config, data) -> Evaluation:
+  """`likelihoods`, and distances of samples where the data are images with classes."""
+  if len(data.spec.shape) != 3:
+    return likelihoods(config, data)
+  return merged(likelihoods(config, data), images(config, data))
+
+
 def mixture_modes(config, data) -> Evaluation:
   """Mode coverage of a mixture: 2,500 samples, 3 standard deviations, 20 hits."""
   mixture = registry.toy_density(config.data)

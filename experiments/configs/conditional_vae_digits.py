@@ -1,0 +1,27 @@
+"""Conditional VAE: the class is given, the code is what it does not say.
+
+  python experiments/main.py --config=experiments/configs/conditional_vae_digits.py \
+      --workdir=runs/conditional_vae_digits
+
+TODO
+"""
+
+from experiments.configs.parts import evaluations, variational
+from gm_jax.methods import vae
+
+ANOTHER = '4'  # argument that tests try
+make_evaluation = evaluations.likelihoods_and_images
+
+
+def get_config(arg=None):
+  """The config; the argument is the size of the code."""
+  config = variational.leaves(
+    'digits?transform=levels', steps=2000, latent_size=int(arg or 16)
+  )
+  config.condition = 'label'
+  return config
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """The networks of vae_digits.py, each beside the class."""
+  return vae.vae(*variational.parts(config, spec, wrap))

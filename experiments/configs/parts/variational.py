@@ -1,0 +1,100 @@
+"""Variational auto-encoders of a config's leaves: networks, priors, outputs."""
+
+import math
+
+from experiments.configs.parts import likelihoods, optimizers, runs
+from gm_jax import amortized, conditions, latent_priors, observations
+from gm_jax.models import latent, mlp
+
+
+def leaves(data: str, *, steps: int, latent_size: int = 16):
+  """The leaves of a variational auto-encoder by Adam, its rate decayed to 0.
+
+  The checkpoint of the best bound of the validation split is kept beside the newest:
+  small data are overfitted.
+
+  Args:
+    data: name of the data set.
+    steps: of training.
+    latent_size: Z.
+  """
+  config = runs.learning(data, steps=steps, batch_size=64, rate=1e-3)
+  config.evaluate_every = config.checkpoint_every = steps // 8
+  config.best = '-validation_nll_bound'
+  config.latent_size = latent_size
+  config.hidden = 256
+  config.likelihood = 'logistics'
+  return config
+
+
+def observation(config, spec) -> observations.Observation:
+  """What `likelihood` names, if it fits the data.
+
+  Raises:
+    ValueError: an unknown name, or one of other data.
+  """
+  if config.likelihood == 'gaussian':
+    likelihoods.check_real(config, spec)
+    return observations.gaussian()
+  likelihoods.check_integers(config, spec)
+  levels, channels = spec.num_levels, spec.shape[-1] if len(spec.shape) == 3 else 1
+
+  def bernoulli():
+    likelihoods.check_binary(config, spec)
+    return observations.bernoulli()
+
+  table = {
+    'bernoulli': bernoulli,
+    'categorical': lambda: observations.categorical(levels),
+    'logistics': lambda: observations.logistics(channels, levels, 1),
+    'mixture': lambda: observations.logistics(channels, levels, likelihoods.COMPONENTS),
+    'gaussian': None,
+  }
+  return runs.choose(table, config.likelihood, 'likelihood')()
+
+
+def prior(config, spec) -> latent_priors.LatentPrior:
+  """What `prior` names, N(0, I) where there is no such leaf; of `components`."""
+  runs.check_sizes(config, 'latent_size')
+  size = config.latent_size
+
+  def vamp():
+    runs.check_sizes(config, 'components')
+    low, high = (-1.0, 1.0) if spec.num_levels is None else (0.0, spec.num_levels - 1.0)
+    middle = (low + high) / 2
+    return latent_priors.vamp(
+      size, spec.shape, config.components, low=low, high=high,
+      start=middle, spread=(high - low) / 4,
+    )  # fmt: skip
+
+  table = {
+    'normal': lambda: latent_priors.normal(size),
+    'mixture': lambda: latent_priors.mixture(size, config.components),
+    'vamp': vamp,
+  }
+  return runs.choose(table, config.get('prior', 'normal'), 'prior')()
+
+
+def networks(config, spec) -> amortized.Networks:
+  """A perceptron of two hidden layers each way."""
+  runs.check_sizes(config, 'latent_size', 'hidden')
+  hidden, output = (config.hidden,) * 2, observation(config, spec)
+  shape = output.parameters(spec.shape)
+  return amortized.Networks(
+    encoder=latent.Encoder(mlp.MLP((*hidden, 2 * config.latent_size)), spec.num_levels),
+    decoder=latent.Decoder(mlp.MLP((*hidden, math.prod(shape))), shape),
+    prior=prior(config, spec),
+    observation=output,
+    condition=condition(config, spec),
+  )
+
+
+def condition(config, spec) -> conditions.Condition | None:
+  """What `condition` names, as one array that perceptrons take."""
+  found = likelihoods.condition(config, spec)
+  return None if found is None else conditions.concatenated(found)
+
+
+def parts(config, spec, wrap) -> tuple:
+  """Networks and their optimizer."""
+  return networks(config, spec), wrap(optimizers.plain_adam(config))

@@ -1,0 +1,167 @@
+"""What an encoder makes of data, and what a decoder makes of it: codes and pictures.
+
+For any method with the queries `encode`, `decode` or `reconstruct`. Arrays are raw data
+and codes as the method gives them; images to be looked at stand under `results.GRID`.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from gm_jax import base
+from gm_jax.tasks import density, quality, results
+
+COLUMNS = 16  # of a picture
+EXTENT = 2.5  # of a traversal, in standard deviations of the codes
+
+
+def encode(
+  method: base.Method,
+  model: base.Model,
+  key: base.Array,
+  arrays: Mapping[str, base.Batch],
+  spec: base.DataSpec,
+  *,
+  split: str = 'test',
+) -> base.Result:
+  """Codes of a split.
+
+  Args:
+    method: with the query `encode`.
+    model: its parameters.
+    key: of queries that draw.
+    arrays: raw, by split.
+    spec: of the data.
+    split: which is encoded.
+
+  Returns:
+    `num`, and the arrays `z` `[N, ...]` and, where there are labels, `label` `[N]`.
+
+  Raises:
+    ValueError: the method has no such query, or the split is missing.
+  """
+  query, raw = results.query_of(method, 'encode'), results.split_of(arrays, split)
+  data = results.in_model_space(spec, raw)
+  condition = results.condition_of(method.card, data)
+
+  def codes(x, c):
+    return query(model, key, x, condition=c)
+
+  z = density.in_chunks(codes, data['x'], condition)
+  found = {f'z_{name}': part for name, part in z.items()} if isinstance(z, dict) else {
+    'z': z
+  }  # fmt: skip
+  if 'label' in raw:
+    found['label'] = jnp.asarray(raw['label'])
+  size = len(data['x'])
+  return base.Result({'num': (jnp.asarray(size), f'examples of {split}')}, found)
+
+
+def reconstruct(
+  method: base.Method,
+  model: base.Model,
+  key: base.Array,
+  arrays: Mapping[str, base.Batch],
+  spec: base.DataSpec,
+  *,
+  split: str = 'test',
+) -> base.Result:
+  """Data of a split beside what comes back from their codes.
+
+  Args:
+    method: with the query `reconstruct`.
+    model: its parameters.
+    key: of queries that draw.
+    arrays: raw, by split.
+    spec: of the data.
+    split: which is reconstructed.
+
+  Returns:
+    The error, as of `quality.reconstruction`; arrays `x` and `reconstruction`
+    `[N, ...]`, raw, and of images a grid of both in turn.
+
+  Raises:
+    ValueError: the method has no such query, or the split is missing.
+  """
+  query, raw = results.query_of(method, 'reconstruct'), results.split_of(arrays, split)
+  data = results.in_model_space(spec, raw)
+  condition = results.condition_of(method.card, data)
+
+  def there_and_back(x, c):
+    return query(model, key, x, condition=c)
+
+  x = density.in_chunks(there_and_back, data['x'], condition)
+  found = {'x': jnp.asarray(raw['x']), 'reconstruction': spec.transform.inverse(x)}
+  if len(spec.shape) == 3:
+    rows = jnp.stack([a[:COLUMNS] for a in found.values()])
+    found[results.GRID] = rows.astype(found['reconstruction'].dtype)
+  values = quality.reconstruction(method, model, key, {'test': raw}, spec).values
+  return base.Result(values, found)
+
+
+def traverse(
+  method: base.Method,
+  model: base.Model,
+  key: base.Array,
+  arrays: Mapping[str, base.Batch],
+  spec: base.DataSpec,
+  *,
+  extent: float = EXTENT,
+  steps: int = 9,
+  example: int = 0,
+) -> base.Result:
+  """One example whose code changes in a single dimension, a row each.
+
+  Rows stand in the order of how far the codes of the data spread in their dimension,
+  widest first: a posterior that has gone to the prior comes last.
+
+  Args:
+    method: with the queries `encode` and `decode`, of codes [B, Z].
+    model: its parameters.
+    key: of queries that draw.
+    arrays: raw, by split.
+    spec: of the data.
+    extent: how far to either side of the codes' mean, in their standard deviations.
+    steps: columns.
+    example: of the test split, whose other dimensions are kept.
+
+  Returns:
+    `spread_largest` and `spread_least`, standard deviations of the codes; arrays
+    `spread` `[Z]` in the order of the rows, `dimension` `[Z]` and the grid
+    `[Z, steps, ...]`.
+
+  Raises:
+    ValueError: the method lacks a query, codes are not [B, Z], or an option is out of
+      range.
+  """
+  if steps < 2 or not extent > 0:
+    raise ValueError(f'steps must be >= 2 and extent > 0, got {steps} and {extent}')
+  found = encode(method, model, key, arrays, spec)
+  z = found.arrays.get('z')
+  if z is None or z.ndim != 2 or not jnp.issubdtype(z.dtype, jnp.floating):
+    raise ValueError('a traversal needs codes [B, Z] of real numbers')
+  if not 0 <= example < len(z):
+    raise ValueError(f'example must be in [0, {len(z)}), got {example}')
+  mean, spread = z.mean(axis=0), z.std(axis=0)
+  order = jnp.argsort(-spread)
+  at = jnp.linspace(-extent, extent, steps)
+  values = mean[order, None] + spread[order, None] * at  # [Z, steps]
+  rows = jnp.broadcast_to(z[example], (len(order), steps, z.shape[1]))
+  rows = rows.at[jnp.arange(len(order)), :, order].set(values)
+  condition = results.condition_of(method.card, results.in_model_space(
+    spec, {k: v[example : example + 1] for k, v in arrays['test'].items()}
+  ))  # fmt: skip
+  condition = results.repeated(condition, rows.shape[0] * steps)
+  query = results.query_of(method, 'decode')
+  x = query(model, key, rows.reshape(-1, z.shape[1]), condition=condition)
+  raw = spec.transform.inverse(x)
+  kind = f'standard deviation of codes over {len(z)} examples of test'
+  return base.Result(
+    {'spread_largest': (spread.max(), kind), 'spread_least': (spread.min(), kind)},
+    {
+      'spread': spread[order],
+      'dimension': order,
+      results.GRID: raw.reshape(*rows.shape[:2], *spec.shape),
+    },
+  )

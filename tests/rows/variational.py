@@ -1,0 +1,62 @@
+"""Rows of the table of laws: variational auto-encoders."""
+
+import functools
+
+import optax
+from rows.common import Row, plane
+
+from gm_jax import amortized, conditions, latent_priors, observations
+from gm_jax.methods import beta_tcvae, iwae, vae
+from gm_jax.models import latent, mlp
+
+TX = functools.partial(optax.adam, 1e-2)
+
+
+def networks(**changes):
+  """Of the plane, with two codes and a learned deviation."""
+  parts = {
+    'encoder': latent.Encoder(mlp.MLP((16, 4))),
+    'decoder': latent.Decoder(mlp.MLP((16, 4)), (2, 2)),
+    'prior': latent_priors.normal(2),
+    'observation': observations.gaussian(),
+  }
+  return amortized.Networks(**(parts | changes))
+
+
+def variational(wrap, prior):
+  del prior
+  return vae.vae(networks(), wrap(TX()))
+
+
+def importance_weighted(wrap, prior):
+  del prior
+  pseudo = latent_priors.vamp(2, (2,), 3, low=-3.0, high=3.0, start=0.0, spread=1.0)
+  return iwae.iwae(networks(prior=pseudo), wrap(TX()), num_draws=3)
+
+
+def total_correlation(wrap, prior):
+  del prior
+  return beta_tcvae.beta_tcvae(networks(), wrap(TX()), num_train=1000, beta=2.0)
+
+
+def conditional(wrap, prior):
+  del prior
+  by_class = conditions.optional(conditions.by_class(2), 0.1)
+  mixed = latent_priors.mixture(2, 2)
+  return vae.vae(networks(prior=mixed, condition=by_class), wrap(TX()))
+
+
+def labelled(num):
+  def batch(key):
+    x = plane(num)(key)['x']
+    return {'x': x, 'label': (x[:, 0] > 1.0).astype('int32')}
+
+  return batch
+
+
+ROWS = {
+  'vae': Row(variational, plane(64)),
+  'conditional_vae': Row(conditional, labelled(64), falls=False),
+  'iwae': Row(importance_weighted, plane(64)),
+  'beta_tcvae': Row(total_correlation, plane(64)),
+}
