@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gm_jax.variational_inference import amortization, linear_gaussian
+from gm_jax import latent_priors
+from gm_jax.variational_inference import linear_gaussian
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
@@ -81,7 +82,7 @@ def test_the_hook_for_a_decoder_gives_the_gaps_in_closed_form():
   exact = linear_gaussian.posterior(model, x)
   best = linear_gaussian.mean_field(model, x)
   log_std = jnp.broadcast_to(jnp.log(jnp.diag(best.scale)), best.mean.shape)
-  encoded = amortization.Diagonal(best.mean + 0.2, log_std + 0.3)
+  encoded = latent_priors.Gaussian(best.mean + 0.2, log_std + 0.3)
 
   def log_likelihood(z, x):
     mean = z @ model.weights.T

@@ -11,6 +11,7 @@ import optax
 import pytest
 from scipy import integrate, stats
 
+from gm_jax import latent_priors
 from gm_jax.variational_inference import amortization, linear_gaussian, topics
 
 rng = np.random.default_rng(0)
@@ -246,7 +247,7 @@ def test_dirichlet_kl_is_that_of_beta_distributions_by_quadrature():
 
 
 def diagonal(q, key, x):
-  """The closed ELBO of a `Diagonal`."""
+  """The closed ELBO of a diagonal q."""
   del key
   scale = jnp.exp(q.log_std)[..., None] * jnp.eye(3)
   return linear_gaussian.elbo(model(), linear_gaussian.Gaussian(q.mean, scale), x)
@@ -257,7 +258,7 @@ def log_likelihood(z, x):
   return jax.scipy.stats.norm.logpdf(jnp.asarray(x), mean, STD).sum(-1)
 
 
-PRIOR = amortization.Diagonal(np.zeros((4, 3)), np.zeros((4, 3)))
+PRIOR = latent_priors.Gaussian(np.zeros((4, 3)), np.zeros((4, 3)))
 TX = optax.adam(optax.cosine_decay_schedule(0.1, 500))
 
 
@@ -297,7 +298,7 @@ def test_gaps_of_an_encoder_are_the_divergences_in_closed_form():
 
 
 def test_elbo_by_draws_is_unbiased_and_its_gaps_are_near_the_closed_ones():
-  q = amortization.Diagonal(*jnp.array(rng.normal(size=(2, 4, 3))) / 2)
+  q = latent_priors.Gaussian(*jnp.array(rng.normal(size=(2, 4, 3))) / 2)
   few, many = (
     amortization.monte_carlo_elbo(log_likelihood, num_draws=n) for n in (2, 4000)
   )

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gm_jax import gradient, statistics
+from gm_jax import gradient, latent_priors, statistics
 from gm_jax.models import mlp
 from gm_jax.training import plots, report
 from gm_jax.variational_inference import amortization, linear_gaussian, topics
@@ -260,7 +260,7 @@ def encoder_gaps(
 
 def vae_gaps(
   log_likelihood: Callable[[jax.Array, jax.Array], jax.Array],
-  encoded: amortization.Diagonal,
+  encoded: latent_priors.Gaussian,
   log_prob: jax.Array,
   key: jax.Array,
   x: jax.Array,

@@ -11,32 +11,23 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
-from gm_jax import gradient
+from gm_jax import gradient, latent_priors
 from gm_jax.losses import shapes, variational
 
 Array = jax.Array
 Elbo = Callable[[Any, Array, Array], Array]  # (q, key, x [B, ...]) -> [B] nats
 
 
-class Diagonal(NamedTuple):
-  """Parameters of q = N(mean, diag(exp(log_std))^2), one an example."""
-
-  mean: Array  # [B, Z]
-  log_std: Array  # [B, Z]
-
-
 def monte_carlo_elbo(
   log_likelihood: Callable[[Array, Array], Array], *, num_draws: int
 ) -> Elbo:
-  """The ELBO of a decoder by draws of z, its prior N(0, I), its q `Diagonal`.
+  """The ELBO of a decoder by draws of z, its prior N(0, I), its q diagonal.
 
   mean_k log p(x | z_k) - KL(q || N(0, I)),  z_k = mean + std noise_k
 
-  The noise is of the key and the same for every example of a batch, so that two q
-  measured by one key are compared on the same draws.
+  The noise is of the key: two q measured by one key are compared on the same draws.
 
   Args:
     log_likelihood: (z `[B, Z]`, x `[B, ...]`) -> `[B]` nats, log p(x | z).
@@ -46,14 +37,10 @@ def monte_carlo_elbo(
     (q, key, x) -> `[B]` nats, unbiased.
   """
 
-  def elbo(q: Diagonal, key: Array, x: Array) -> Array:
-    def at_draw(key):
-      noise = jax.random.normal(key, q.mean.shape[1:], q.mean.dtype)
-      return log_likelihood(q.mean + jnp.exp(q.log_std) * noise, x)
-
-    keys = jax.random.split(key, num_draws)
-    likelihood = jax.vmap(at_draw)(keys).mean(axis=0)
-    return variational.elbo(likelihood, variational.standard_normal_kl(*q))
+  def elbo(q: latent_priors.Gaussian, key: Array, x: Array) -> Array:
+    likelihood = jax.vmap(log_likelihood, (0, None))(q.draw(key, num_draws), x)
+    kl = variational.standard_normal_kl(q.mean, q.log_std)
+    return variational.elbo(likelihood.mean(axis=0), kl)
 
   return elbo
 
