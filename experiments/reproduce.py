@@ -22,6 +22,8 @@
   kde_dimension    the error of a kernel density estimate by dimension
   theory           which laws of a distance hold for what, gradients on parallel
                    lines, the value of the game; nothing is trained
+  aae_against_vae  adversarial, Wasserstein and variational auto-encoders at equal
+                   budgets on digits and glyphs: samples, reconstructions, codes
   variational_inference
                    evidence, bounds and mean fields of models where all is known, and
                    the gaps of encoders
@@ -124,6 +126,12 @@ def _theory() -> dict:
   return theory.run(out=pathlib.Path(_OUT.value))
 
 
+def _aae_against_vae() -> dict:
+  from experiments.ledger import aae_against_vae
+
+  return aae_against_vae.run(_BUDGET.value, out=pathlib.Path(_OUT.value))
+
+
 def _variational_inference() -> dict:
   from experiments.ledger import variational_inference
 
@@ -141,6 +149,7 @@ COMMANDS = {
   'parzen_pitfall': _parzen_pitfall,
   'kde_dimension': _kde_dimension,
   'theory': _theory,
+  'aae_against_vae': _aae_against_vae,
   'variational_inference': _variational_inference,
 }
 

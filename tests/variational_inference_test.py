@@ -284,13 +284,19 @@ def test_gradient_ascent_of_each_example_is_the_mean_field():
   np.testing.assert_allclose(together[2:3], alone, rtol=1e-10)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def gaps(elbo, measure, evidence):
+  """Those of the prior in place of an encoder."""
+  keys = jax.random.split(jax.random.key(0))
+  best, _ = amortization.optimized(elbo, PRIOR, keys[0], X, tx=TX, num_steps=500)
+  return amortization.gaps(measure, PRIOR, best, evidence, keys[1], X)
+
+
 def test_gaps_of_an_encoder_are_the_divergences_in_closed_form():
   evidence = linear_gaussian.evidence(model(), X)
   exact = linear_gaussian.posterior(model(), X)
   family = linear_gaussian.kl(linear_gaussian.mean_field(model(), X), exact)
-  found = jax.jit(functools.partial(amortization.gaps, diagonal, tx=TX, num_steps=500))(
-    PRIOR, evidence, jax.random.key(0), X
-  )
+  found = gaps(diagonal, diagonal, evidence)
   prior = linear_gaussian.Gaussian(jnp.zeros((4, 3)), jnp.eye(3))
   np.testing.assert_allclose(found.approximation, family, rtol=1e-5)
   np.testing.assert_allclose(sum(found), linear_gaussian.kl(prior, exact), rtol=1e-10)
@@ -307,12 +313,8 @@ def test_elbo_by_draws_is_unbiased_and_its_gaps_are_near_the_closed_ones():
   error = values.std(0) / math.sqrt(len(keys))
   assert (abs(values.mean(0) - diagonal(q, None, X)) < 4 * error).all()
   evidence = linear_gaussian.evidence(model(), X)
-  by_draws, closed = (
-    jax.jit(functools.partial(
-      amortization.gaps, elbo, tx=TX, num_steps=500, evaluate=evaluate
-    ))(PRIOR, evidence, jax.random.key(0), X)
-    for elbo, evaluate in ((few, many), (diagonal, None))
-  )  # fmt: skip
+  by_draws = gaps(few, many, evidence)
+  closed = gaps(diagonal, diagonal, evidence)
   np.testing.assert_allclose(by_draws.approximation, closed.approximation, atol=0.2)
   np.testing.assert_allclose(by_draws.amortization, closed.amortization, rtol=0.05)
 
@@ -326,8 +328,8 @@ def test_elbo_by_draws_is_unbiased_and_its_gaps_are_near_the_closed_ones():
     (lambda: topics.evidence(topic_model(), DOCUMENTS[0]), r'x must be \[B, N\]'),
     (lambda: topics.evidence(topic_model(), np.zeros((1, 13), int)), 'at most 1,000,0'),
     (lambda: topics.elbo(topic_model(), None, X), 'x must be integers'),
-    (lambda: amortization.gaps(diagonal, PRIOR, jnp.zeros((4, 1)), jax.random.key(0), X,
-                               tx=TX, num_steps=1), 'log_prob must be'),
+    (lambda: amortization.gaps(diagonal, PRIOR, PRIOR, jnp.zeros((4, 1)), None, X),
+     'log_prob must be'),
   ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_one_line(call, message):

@@ -99,39 +99,24 @@ class Gaps(NamedTuple):
 
 
 def gaps(
-  elbo: Elbo,
-  encoded: Any,
-  log_prob: Array,
-  key: Array,
-  x: Array,
-  *,
-  tx: optax.GradientTransformation,
-  num_steps: int,
-  evaluate: Elbo | None = None,
+  elbo: Elbo, encoded: Any, best: Any, log_prob: Array, key: Array, x: Array
 ) -> Gaps:
   """Splits log p(x) - ELBO of an encoder in what its family and what it itself loses.
-
-  q* is `optimized` from the encoder's q.
 
   Source: Inference Suboptimality in Variational Autoencoders, Cremer et al., 2018,
   arXiv:1801.03558, eq. 3.
 
   Args:
-    elbo: as in `optimized`.
+    elbo: (q, key, x `[B, ...]`) -> `[B]` nats; both bounds are by the same key.
     encoded: the encoder's parameters of q, a tree of `[B, ...]`.
+    best: those of q*, as of `optimized` from the encoder's.
     log_prob: `[B]` nats, log p(x) or its estimate.
-    key: of the ascent, and of what both bounds are measured with.
+    key: of the bounds.
     x: `[B, ...]`.
-    tx: an optimizer of the ascent.
-    num_steps: of the ascent.
-    evaluate: measures both bounds by the same key, on the whole batch; `elbo` if None.
 
   Returns:
     The two gaps; their sum is log p(x) - ELBO(encoder's q).
   """
-  ascent_key, measure_key = jax.random.split(key)
-  best, _ = optimized(elbo, encoded, ascent_key, x, tx=tx, num_steps=num_steps)
-  measure = evaluate or elbo
-  optimum, amortized = (measure(q, measure_key, x) for q in (best, encoded))
+  optimum, amortized = (elbo(q, key, x) for q in (best, encoded))
   shapes.check_examples(log_prob=log_prob, elbo=optimum)
   return Gaps(log_prob - optimum, optimum - amortized)
