@@ -33,8 +33,8 @@ names stay; `--json=docs/results/NAME.json`, then experiments/results.py, renews
 
 On two CPU cores the laptop's budget is about fourteen minutes for `stacked`, eight
 for `unrolling`, ten for `f_gan_gaussian`, nineteen for `mode_collapse`, twenty for
-`likelihoods` (with --data_dir up to two hours more), one for `theory`,
-`variational_inference` and the kernels.
+`likelihoods` (with --data_dir up to two hours more), nine for `aae_against_vae`, two
+for `variational_inference`, one for `theory` and the kernels.
 Exit codes: 0 done, 1 the run or its data went wrong, 2 the command did.
 """
 
