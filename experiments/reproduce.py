@@ -22,13 +22,19 @@
   kde_dimension    the error of a kernel density estimate by dimension
   theory           which laws of a distance hold for what, gradients on parallel
                    lines, the value of the game; nothing is trained
+  aae_against_vae  adversarial, Wasserstein and variational auto-encoders at equal
+                   budgets on digits and glyphs: samples, reconstructions, codes
+  variational_inference
+                   evidence, bounds and mean fields of models where all is known, and
+                   the gaps of encoders
 
 --json=PATH keeps every number and the printed tables in a file, whose tables of other
 names stay; `--json=docs/results/NAME.json`, then experiments/results.py, renews a page.
 
 On two CPU cores the laptop's budget is about fourteen minutes for `stacked`, eight
 for `unrolling`, ten for `f_gan_gaussian`, nineteen for `mode_collapse`, twenty for
-`likelihoods` (with --data_dir up to two hours more), one for `theory` and the kernels.
+`likelihoods` (with --data_dir up to two hours more), nine for `aae_against_vae`, two
+for `variational_inference`, one for `theory` and the kernels.
 Exit codes: 0 done, 1 the run or its data went wrong, 2 the command did.
 """
 
@@ -120,6 +126,18 @@ def _theory() -> dict:
   return theory.run(out=pathlib.Path(_OUT.value))
 
 
+def _aae_against_vae() -> dict:
+  from experiments.ledger import aae_against_vae
+
+  return aae_against_vae.run(_BUDGET.value, out=pathlib.Path(_OUT.value))
+
+
+def _variational_inference() -> dict:
+  from experiments.ledger import variational_inference
+
+  return variational_inference.run(out=pathlib.Path(_OUT.value))
+
+
 # Each prints its tables and returns them with every number.
 COMMANDS = {
   'stacked': _stacked,
@@ -131,6 +149,8 @@ COMMANDS = {
   'parzen_pitfall': _parzen_pitfall,
   'kde_dimension': _kde_dimension,
   'theory': _theory,
+  'aae_against_vae': _aae_against_vae,
+  'variational_inference': _variational_inference,
 }
 
 

@@ -37,6 +37,7 @@ ALLOWED = {
   'samplers': {'base', *FOUNDATION},
   'metrics': {'base', 'caches', 'losses', 'samplers', 'statistics'},
   'theory': {'losses'},
+  'variational_inference': {'gradient', 'latent_priors', 'losses'},
   'methods': {
     'base',
     *FOUNDATION,

@@ -357,6 +357,7 @@ def test_wrong_leaves_of_a_dcgan_are_one_line(changes, word):
     ('infogan_digits', {'num_classes': 1}, 'num_classes >= 2'),
     ('bigan_digits', {'latent_size': 0}, 'latent_size must be >= 1'),
     ('adversarial_autoencoder_digits', {'adversarial_rate': 0.0}, 'rates must be > 0'),
+    ('wae_digits', {'discrepancy_weight': -1.0}, 'weight must be >= 0, got -1'),
     ('labelled_aae_digits', {'radius': 0.0}, 'must be > 0'),
     ('semi_supervised_aae_digits', {'latent_size': 0}, 'latent_size must be >= 1'),
     ('independent_digits', {'smoothing': -1.0}, 'smoothing must be finite and >= 0'),

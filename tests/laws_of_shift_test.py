@@ -48,6 +48,10 @@ KERNELS = {
     discrepancy.rational_quadratic(alphas=(0.2, 2.0)),
     lambda x, y: sum((1 + squares(x, y) / (2 * a)) ** -a for a in (0.2, 2.0)),
   ),
+  'inverse_multiquadric': (
+    discrepancy.inverse_multiquadric(lengths=(0.4, 2.0)),
+    lambda x, y: sum(c / (c + squares(x, y)) for c in (0.16, 4.0)),
+  ),
   'squared_distances': (discrepancy.squared_distances, squares),
   'distances': (discrepancy.distances, lambda x, y: np.sqrt(squares(x, y))),
 }

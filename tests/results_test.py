@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT))
 from experiments import results  # noqa: E402
 from experiments.bench import autoregressive, data, steps, unroll  # noqa: E402
 from experiments.ledger import (  # noqa: E402
+  aae_against_vae,
   f_gan_gaussian,
   infogan_mi,
   kernels,
@@ -24,6 +25,7 @@ from experiments.ledger import (  # noqa: E402
   stacked,
   theory,
   unrolling,
+  variational_inference,
 )
 from gm_jax.training import report  # noqa: E402
 
@@ -122,6 +124,16 @@ def test_every_config_is_in_the_gallery_or_says_why_not():
     ('parzen_pitfall', {'windows': kernels.WINDOWS_HEADER}),
     ('kde_dimension', {'divergences': kernels.DIMENSION_HEADER}),
     ('theory', {'laws': ('discrepancy', *theory.LAWS)}),
+    ('aae_against_vae', {
+      name: aae_against_vae.HEADER for name in ('digits', 'glyphs')
+    }),
+    ('variational_inference', {
+      'identity': variational_inference.IDENTITY_HEADER,
+      'correlation': variational_inference.CORRELATION_HEADER,
+      'topics': variational_inference.TOPICS_HEADER,
+      'gaps': variational_inference.GAPS_HEADER,
+      'vae': variational_inference.VAE_HEADER,
+    }),
     ('unroll', {n: t.header for n, t in unroll.tables([], []).items()}),
     ('steps', {n: t.header for n, t in steps.tables([], []).items()}),
     ('autoregressive', {'times': list(autoregressive.COLUMNS)}),

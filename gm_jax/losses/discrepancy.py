@@ -198,6 +198,40 @@ def rational_quadratic(*, alphas: Sequence[float]) -> Kernel:
   return kernel
 
 
+def inverse_multiquadric(*, lengths: Sequence[float]) -> Kernel:
+  """A sum of inverse multiquadric kernels, one a length.
+
+  k(x, y) = sum_l l^2 / (l^2 + |x - y|^2)
+
+  Of heavy tails: rows far from all others still have a gradient towards them. With
+  length sqrt(2) it is `rational_quadratic` of alpha 1.
+
+  Source: Wasserstein Auto-Encoders, Tolstikhin et al., 2018, arXiv:1711.01558, section
+  4, which has C = 2 Z s^2 for l^2, the squared distance expected of two draws from
+  N(0, s^2 I) in Z dimensions; the authors' code sums over C times 0.1, 0.2, 0.5, 1, 2,
+  5 and 10.
+
+  Args:
+    lengths: one positive length a kernel, in the unit of the data.
+
+  Returns:
+    The kernel, (x `[N, D]`, y `[M, D]`) -> `[N, M]` in (0, number of lengths].
+
+  Raises:
+    ValueError: there are no lengths, or one is not positive.
+  """
+  lengths = tuple(lengths)
+  if not lengths or not all(length > 0 for length in lengths):
+    raise ValueError(f'lengths must be one or more numbers > 0, got {lengths}')
+
+  def kernel(x: Array, y: Array) -> Array:
+    squares = squared_distances(x, y)
+    terms = (1.0 / (1.0 + squares / length**2) for length in lengths)
+    return sum(terms, start=jnp.zeros_like(squares))
+
+  return kernel
+
+
 def polynomial(
   *, degree: int = 3, scale: float | None = None, offset: float = 1.0
 ) -> Kernel:

@@ -9,6 +9,8 @@ Source: Reducing the Dimensionality of Data with Neural Networks, Hinton and
 Salakhutdinov, 2006, Science 313.
 """
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -67,14 +69,15 @@ def init_pair(
   return {ENCODER: (params, model_state), DECODER: players.init(decoder, d_key, z)}
 
 
-def loss(encoder: nn.Module, decoder: nn.Module) -> players.LossFn:
-  """The mean squared error of a batch, a loss of the group of both.
+def passes(encoder: nn.Module, decoder: nn.Module) -> Callable:
+  """The way of a batch through both, in training.
 
   Returns:
-    (params by player, model_state by player, key, x) -> ([] loss, (model_state, {})).
+    (params by player, model_state by player, key, x) -> (code, reconstruction,
+    model_state).
   """
 
-  def loss_fn(params, model_state, key, x):
+  def forward(params, model_state, key, x):
     e_key, d_key = jax.random.split(key)
     z, e_state = players.apply(
       encoder, params[ENCODER], model_state[ENCODER], x, key=e_key
@@ -82,7 +85,21 @@ def loss(encoder: nn.Module, decoder: nn.Module) -> players.LossFn:
     reconstruction, d_state = players.apply(
       decoder, params[DECODER], model_state[DECODER], z, key=d_key
     )
-    model_state = {ENCODER: e_state, DECODER: d_state}
+    return z, reconstruction, {ENCODER: e_state, DECODER: d_state}
+
+  return forward
+
+
+def loss(encoder: nn.Module, decoder: nn.Module) -> players.LossFn:
+  """The mean squared error of a batch, a loss of the group of both.
+
+  Returns:
+    (params by player, model_state by player, key, x) -> ([] loss, (model_state, {})).
+  """
+  forward = passes(encoder, decoder)
+
+  def loss_fn(params, model_state, key, x):
+    _, reconstruction, model_state = forward(params, model_state, key, x)
     return squared_error(x, reconstruction).mean(), (model_state, {})
 
   return loss_fn

@@ -45,6 +45,10 @@ NAIVE = {
       (1 + ((a - b) ** 2).sum() / (2 * alpha)) ** -alpha for alpha in (0.2, 1.0, 5.0)
     ),
   ),
+  'inverse_multiquadric': (
+    discrepancy.inverse_multiquadric(lengths=(0.3, 1.0, 4.0)),
+    lambda a, b: sum(c / (c + ((a - b) ** 2).sum()) for c in (0.09, 1.0, 16.0)),
+  ),
 }
 
 
@@ -78,6 +82,15 @@ def test_rational_quadratic_tends_to_the_gaussian_of_unit_width():
     discrepancy.rational_quadratic(alphas=[1e4])(x, y),
     discrepancy.gaussian(std=1.0)(x, y),
     rtol=5e-3,
+  )
+
+
+def test_inverse_multiquadric_is_the_rational_quadratic_of_alpha_1():
+  x, y = _samples(5, 0.0, 1.0), _samples(4, 0.3, 1.0, seed=1)
+  np.testing.assert_allclose(
+    discrepancy.inverse_multiquadric(lengths=[np.sqrt(2)])(x, y),
+    discrepancy.rational_quadratic(alphas=[1.0])(x, y),
+    rtol=1e-6,
   )
 
 
@@ -149,6 +162,9 @@ def test_bad_arguments_raise():
   for alphas in ((), (1.0, 0.0), (-1.0,)):
     with pytest.raises(ValueError, match='alphas'):
       discrepancy.rational_quadratic(alphas=alphas)
+  for lengths in ((), (1.0, 0.0), (-1.0,)):
+    with pytest.raises(ValueError, match='lengths'):
+      discrepancy.inverse_multiquadric(lengths=lengths)
   kernel, x = discrepancy.gaussian(std=1.0), _samples(4, 0.0, 1.0)
   with pytest.raises(ValueError, match='two rows'):
     discrepancy.mmd2_unbiased(kernel, x[:1], x)

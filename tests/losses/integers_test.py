@@ -60,6 +60,7 @@ def by_kernel(estimate):
       discrepancy.gaussian(std=100.0),
       discrepancy.gaussian_mixture(stds=[50.0, 100.0]),
       discrepancy.rational_quadratic(alphas=[1.0]),
+      discrepancy.inverse_multiquadric(lengths=[50.0, 100.0]),
       discrepancy.polynomial(),
       discrepancy.distance_induced(),
       discrepancy.deep(discrepancy.polynomial(), lambda x: x * x / 100),
@@ -240,7 +241,8 @@ def test_integer_logits_are_numbers_in_every_game(name):
 # Functions that make a loss, say something of its parameters or take no numbers.
 OTHERS = {
   'gaussian', 'gaussian_mixture', 'rational_quadratic', 'polynomial',
-  'distance_induced', 'deep', 'log_ratio', 'log_mixture', 'weighted_jensen_shannon',
+  'inverse_multiquadric', 'distance_induced', 'deep', 'log_ratio', 'log_mixture',
+  'weighted_jensen_shannon',
   'alpha', 'saddle_generator', 'trick_generator', 'f_gan', 'num_pixel_parameters',
   'pixel_mixture', 'uniform', 'one_sided_label_smoothing', 'exchange_roles',
 }  # fmt: skip

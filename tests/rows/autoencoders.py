@@ -1,4 +1,4 @@
-"""Rows of the table of laws: adversarial auto-encoders."""
+"""Rows of the table of laws: adversarial and Wasserstein auto-encoders."""
 
 import functools
 
@@ -7,8 +7,10 @@ import optax
 from rows.common import Row, plane
 
 from gm_jax import priors
+from gm_jax.losses import discrepancy
 from gm_jax.methods import adversarial_autoencoder as aae
 from gm_jax.methods import semi_supervised_aae
+from gm_jax.methods import wae as wae_lib
 from gm_jax.models import mlp
 
 TX = functools.partial(optax.adam, 1e-2, b1=0.0)
@@ -57,8 +59,18 @@ def semi_supervised(wrap, prior):
   )  # fmt: skip
 
 
+def wasserstein(wrap, prior):
+  del prior
+  kernel = discrepancy.inverse_multiquadric(lengths=wae_lib.lengths(2))
+  return wae_lib.wae(
+    mlp.MLP((16, 2)), mlp.MLP((16, 2)), wrap(TX()), prior=priors.normal(2),
+    discrepancy=functools.partial(discrepancy.mmd2_unbiased, kernel), weight=1.0,
+  )  # fmt: skip
+
+
 ROWS = {
   'adversarial_autoencoder': Row(adversarial, plane(64)),
   'labelled_aae': Row(with_classes, labelled(64)),
+  'wae': Row(wasserstein, plane(64)),
   'semi_supervised_aae': Row(semi_supervised, labelled(64)),
 }
