@@ -17,7 +17,7 @@ import numpy as np
 
 from gm_jax import base, model_space
 
-GRID = 'grid'  # of a result's arrays: images [rows, columns, ...], raw, drawn by the launcher
+GRID = 'grid'  # an array of raw images [rows, columns, ...], drawn by the launcher
 
 
 def numbers(result: base.Result) -> dict[str, base.Array]:

@@ -134,8 +134,7 @@ def _picture(setup, phase) -> tuple[int, Callable] | None:
 
 def grid(setup: setup_lib.Setup, path: pathlib.Path, images: base.Array) -> None:
   """Draws raw images `[rows, columns, H, W, C]`."""
-  images = np.asarray(images)
-  rows = images.reshape(-1, *images.shape[2:])
+  rows = np.asarray(images).reshape(-1, *images.shape[2:])
   spec = setup.data.spec
   _images(spec.num_levels, spec.transform, images.shape[1], (), path, rows, '')
 
