@@ -15,7 +15,11 @@ make_evaluation = evaluations.likelihoods_and_images
 
 def get_config(arg=None):
   """The config; the argument is the weight of the total correlation."""
-  config = variational.leaves('glyphs?transform=levels', steps=4000, latent_size=10)
+  data = 'glyphs?transform=dequantization'
+  config = variational.leaves(data, steps=4000, latent_size=10)
+  config.likelihood = 'fixed_gaussian'
+  config.std = 0.3  # of it
+  config.hidden = 512
   config.batch_size = 128
   config.steps_per_dispatch = 10
   config.beta = float(arg or 6)

@@ -33,9 +33,11 @@ def observation(config, spec) -> observations.Observation:
   Raises:
     ValueError: an unknown name, or one of other data.
   """
-  if config.likelihood == 'gaussian':
+  if config.likelihood in ('gaussian', 'fixed_gaussian'):
     likelihoods.check_real(config, spec)
-    return observations.gaussian()
+    if config.likelihood == 'gaussian':
+      return observations.gaussian()
+    return observations.fixed_gaussian(config.std)
   likelihoods.check_integers(config, spec)
   levels, channels = spec.num_levels, spec.shape[-1] if len(spec.shape) == 3 else 1
 
@@ -48,7 +50,8 @@ def observation(config, spec) -> observations.Observation:
     'categorical': lambda: observations.categorical(levels),
     'logistics': lambda: observations.logistics(channels, levels, 1),
     'mixture': lambda: observations.logistics(channels, levels, likelihoods.COMPONENTS),
-    'gaussian': None,
+    'gaussian': None,  # of real numbers, above
+    'fixed_gaussian': None,
   }
   return runs.choose(table, config.likelihood, 'likelihood')()
 
