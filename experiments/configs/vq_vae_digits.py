@@ -1,13 +1,12 @@
-"""VQ-VAE: digits as a few integers each, and a transformer of the integers.
+"""VQ-VAE: digits as four integers each, and a transformer of the integers.
 
   python experiments/main.py --config=experiments/configs/vq_vae_digits.py \
       --workdir=runs/vq_vae_digits
 
-About 60 s on two CPU cores. The argument is the number of codes.
+TODO
 """
 
 import ml_collections
-import optax
 
 from experiments.configs.parts import evaluations, likelihoods, optimizers, runs
 from gm_jax import base, observations
@@ -20,16 +19,18 @@ ANOTHER = '24'  # argument that tests try
 
 def get_config(arg=None):
   """The config; the argument is the number of codes."""
-  config = runs.learning('digits?transform=levels', steps=3000, batch_size=64, rate=2e-3)
-  config.vq_steps = 2000
+  data = 'digits?transform=levels'
+  config = runs.learning(data, steps=1800, batch_size=64, rate=2e-3)
+  config.vq_steps = 1500  # of the auto-encoder; the prior has the others
   config.num_codes = int(arg or 64)
   config.code_size = 16
-  config.halvings = 2
+  config.halvings = 2  # of the image's sides: 2 x 2 codes
   config.features = 32
+  config.vq_dropout = 0.1
   config.commitment = 0.25
   config.decay = 0.99
   config.least = 1e-3
-  config.width = 64
+  config.width = 64  # of the prior, as are the next three
   config.layers = 2
   config.heads = 4
   config.dropout = 0.3
@@ -41,50 +42,58 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
   likelihoods.check_integers(config, spec)
   runs.check_images(config, spec)
   runs.check_sizes(config, 'num_codes', 'code_size', 'halvings', 'features')
+  runs.check_dropout(config, 'vq_dropout')
   if not 0 < config.vq_steps < config.steps:
     raise ValueError(f'vq_steps must be in (0, steps), got {config.vq_steps}')
   height, width, channels = spec.shape
+  scale = 2**config.halvings
+  if height % scale or width % scale:
+    raise ValueError(
+      f'halvings = {config.halvings}, but images of {height} x {width} cannot be halved'
+      ' so often'
+    )
   observation = observations.logistics(channels, spec.num_levels, 1)
   sizes = config.halvings, config.features
+  outputs = observation.parameters(spec.shape)[-1]
   net = vq_vae.Networks(
-    latent.GridEncoder(config.code_size, *sizes, num_levels=spec.num_levels),
-    latent.GridDecoder(observation.parameters(spec.shape)[-1], *sizes),
+    latent.GridEncoder(config.code_size, *sizes, spec.num_levels),
+    latent.GridDecoder(outputs, *sizes, config.vq_dropout),
     observation,
     config.num_codes,
   )
   first = vq_vae.vq_vae(
     net,
-    wrap(optimizers.plain_adam(_of_phase(config, config.vq_steps))),
+    wrap(optimizers.plain_adam(_of_steps(config, config.vq_steps))),
     commitment=config.commitment,
     decay=config.decay,
     least=config.least,
   )
-  scale = 2**config.halvings
-  in_codes = spec._replace(
-    shape=(height // scale, width // scale), num_levels=config.num_codes
+  shape = height // scale, width // scale
+  second = code_prior.code_prior(
+    net,
+    likelihoods.transformer(
+      _of_steps(config, config.steps - config.vq_steps),
+      spec._replace(shape=shape, num_levels=config.num_codes),
+      wrap,
+    ),
   )
-  prior = likelihoods.transformer(
-    _of_phase(config, config.steps - config.vq_steps), in_codes, wrap
-  )
-  second = code_prior.code_prior(net, prior)
   return (
     base.Phase(first, config.vq_steps, spec),
     base.Phase(second, config.steps, spec, code_prior.after_vq_vae(second)),
   )
 
 
-def _of_phase(config, steps):
-  """The config of a phase, whose rate decays over its own steps."""
+def _of_steps(config, steps):
+  """The config of one phase, whose rate decays over its own steps."""
   own = ml_collections.ConfigDict(config.to_dict())
   own.steps = steps
   return own
 
 
 def make_evaluation(config, data):
-  """The bound of held-out data, distances of samples, the use of the codes."""
+  """The bound of data held out, distances of samples, how many codes are alive."""
   splits = evaluations.splits_of(data, {'train': None, 'test': None})
   return evaluations.merged(
-    evaluations.likelihoods(config, data),
-    evaluations.images(config, data),
+    evaluations.likelihoods_and_images(config, data),
     evaluations.bound(codes.usage, data, splits, num_codes=config.num_codes),
   )

@@ -1,6 +1,6 @@
 """A prior of codes: what makes a VQ-VAE a generative model, fitted after it.
 
-  log p(x) = log sum_c p(c) p(x | c) >= log p(x | c(x)) + log p(c(x)),  max E_x log p(c(x))
+  max E_x log p(c(x)),  log p(x) = log sum_c p(c) p(x | c) >= log p(x | c(x)) p(c(x))
 
 with encoder, table and decoder of the trained VQ-VAE, frozen, and any model of integers
 for p(c): a causal transformer, a PixelCNN. The bound is the ELBO of a posterior that is

@@ -1,20 +1,17 @@
 """VQ-VAE: an auto-encoder whose codes are integers, of a learned table of vectors.
 
-  z = e(x),  c = argmin_k |z - e_k|,  min_{e, d} E_x[-log p(x | e_c) + w |z - sg[e_c]|^2]
+  min E_x[-log p(x | e_c) + w |z - sg[e_c]|^2],  z = encoder(x), c = argmin_k |z - e_k|
 
 at every place of a grid, in nats, squares summed over places and dimensions. The choice
-has no gradient: the decoder's at e_c goes to z as it is. The table has none either: a
-vector of it is the decayed average of the z that chose it, and one that hardly any
-chooses begins anew at a z of the batch. Batch-coupled: the table, and its beginning at
-vectors of the first batch.
+has no gradient: the decoder's at e_c goes to z as it is. Nor has the table: a vector of
+it is the decayed average of the z that chose it, and one that hardly any chooses begins
+anew at a z of the batch. Batch-coupled: the table, and its first vectors.
 
-The table stands in `State.extra['codebook']`, one of `base.AVERAGED`: where weights are
-averaged so is every vector of it, by the same weights of the same steps. As the vectors
-are themselves averages of the encoder's, an averaged encoder and an averaged table lag
-alike; an averaged encoder and the latest table would not. Counts and sums are averaged
-too and then read by nobody.
-
-There is no distribution of codes yet: `code_prior` fits one and has the samples.
+The table is one of `base.AVERAGED`: where weights are averaged so are its vectors, over
+the same steps. As a vector is an average of the encoder's anyway, an averaged encoder
+and an averaged table lag alike; with the latest table it would not fit. Its counts and
+sums are averaged too, and read by nobody. There is no distribution of codes yet:
+`code_prior` fits one, and has the samples.
 
 Source: Neural Discrete Representation Learning, van den Oord et al., 2017,
 arXiv:1711.00937, eq. 3 and appendix A.1.
@@ -45,18 +42,16 @@ CARD = base.Card(
 
 
 class Networks(NamedTuple):
-  """An auto-encoder through a table of vectors.
+  """An auto-encoder through a table of K vectors.
 
   encoder: x [B, ...] -> z [B, ..., D], one vector a place.
   decoder: vectors [B, ..., D] -> parameters [B, ...] of the observation.
-  observation: of the data.
-  num_codes: K.
   """
 
   encoder: nn.Module
   decoder: nn.Module
   observation: observations.Observation
-  num_codes: int
+  num_codes: int  # K
 
 
 def init(net: Networks, key: base.Array, batch: base.Batch) -> tuple[dict, dict]:
@@ -148,31 +143,28 @@ def vq_vae(
     e_key, d_key, restart_key = jax.random.split(key, 3)
     x, book = batch['x'], extra[CODEBOOK]
     e_state, d_state = (players.collections(extra, n) for n in (ENCODER, DECODER))
-
     # 1. Vectors, and the code that is nearest to each.
     z, e_state = players.apply(net.encoder, params[ENCODER], e_state, x, key=e_key)
     index = quantization.nearest(z, book.codes)
     quantized = book.codes[index]
-
-    # 2. The decoder sees codes, the encoder its gradient.
+    # 2. The decoder sees the codes, the encoder the decoder's gradient.
     passed = quantization.straight_through(z, quantized)
     parameters, d_state = players.apply(
       net.decoder, params[DECODER], d_state, passed, key=d_key
     )
     log_likelihood = net.observation.log_prob(parameters, x)
-    far = quantization.commitment(z, quantized)
-
+    distance = quantization.commitment(z, quantized)
     # 3. The table follows its vectors.
     book = quantization.updated(book, z, index, decay=decay)
     book = quantization.restarted(book, restart_key, z, least=least)
     counts = jnp.bincount(index.ravel(), length=net.num_codes)
-    extra = players.with_collections(extra, {ENCODER: e_state, DECODER: d_state})
     metrics = {
       'reconstruction': log_likelihood.mean(),
-      'commitment': far.mean(),
+      'commitment': distance.mean(),
       'perplexity': quantization.perplexity(counts),  # of the batch
     }
-    loss = (commitment * far - log_likelihood).mean()
+    extra = players.with_collections(extra, {ENCODER: e_state, DECODER: d_state})
+    loss = (commitment * distance - log_likelihood).mean()
     return loss, ({**extra, CODEBOOK: book}, metrics)
 
   return gradient.from_loss(

@@ -28,7 +28,7 @@ class Encoder(nn.Module):
     self, x: base.Array, condition: base.Array | None = None, *, train: bool = False
   ) -> base.Array:
     """Maps x `[B, ...]`, and the condition `[B, C]`, to `[B, F]`."""
-    x = _scaled(x, self.num_levels).reshape(len(x), -1)
+    x = layers.scaled_levels(x, self.num_levels).reshape(len(x), -1)
     return self.body(_joined(x, condition), train=train)
 
 
@@ -52,7 +52,7 @@ class Decoder(nn.Module):
 
 
 class GridEncoder(nn.Module):
-  """Images to vectors on a grid: halvings by strided convolution, one perceptron a place.
+  """Images to vectors on a grid: halvings by convolution, then a perceptron a place.
 
   Attributes:
     size: D of a vector.
@@ -70,7 +70,7 @@ class GridEncoder(nn.Module):
   def __call__(self, x: base.Array, *, train: bool = False) -> base.Array:
     """Maps images `[B, H, W, C]` to vectors `[B, H / 2^n, W / 2^n, size]`."""
     del train
-    x = _scaled(x, self.num_levels)
+    x = layers.scaled_levels(x, self.num_levels)
     for i in range(self.num_halvings):
       x = nn.relu(layers.DownConv(self.features * 2**i)(x))
     x = nn.relu(nn.Dense(x.shape[-1])(x))
@@ -84,25 +84,22 @@ class GridDecoder(nn.Module):
     channels: of the output.
     num_doublings: of height and width.
     features: channels after the last doubling, which halve with each.
+    dropout: probability of dropping a feature while training.
   """
 
   channels: int
   num_doublings: int
   features: int
+  dropout: float = 0.0
 
   @nn.compact
   def __call__(self, z: base.Array, *, train: bool = False) -> base.Array:
     """Maps vectors `[B, H, W, D]` to images `[B, 2^n H, 2^n W, channels]`."""
-    del train
-    x = nn.relu(nn.Dense(self.features * 2 ** (self.num_doublings - 1))(z))
+    drop = nn.Dropout(self.dropout, deterministic=not train)
+    x = drop(nn.relu(nn.Dense(self.features * 2 ** (self.num_doublings - 1))(z)))
     for i in reversed(range(self.num_doublings)):
-      x = nn.relu(layers.UpConv(self.features * 2**i)(x))
+      x = drop(nn.relu(layers.UpConv(self.features * 2**i)(x)))
     return layers.at_least_float32(nn.Dense(self.channels)(x))
-
-
-def _scaled(x: base.Array, num_levels: int | None) -> base.Array:
-  """Levels in [-1, 1]; other data as they are."""
-  return x if num_levels is None else 2.0 / (num_levels - 1) * x - 1.0
 
 
 def _joined(x: base.Array, condition: base.Array | None) -> base.Array:

@@ -6,7 +6,6 @@ and codes as the method gives them; images to be looked at stand under `results.
 
 from collections.abc import Mapping
 
-import jax
 import jax.numpy as jnp
 
 from gm_jax import base
