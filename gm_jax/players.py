@@ -153,8 +153,9 @@ def after_frozen(method: base.Method, name: str) -> Callable:
     name: of the frozen networks.
 
   Returns:
-    (key, previous, batch) -> state of `method`, the previous model frozen in it, at the
-    step of the phase before; at step 0 after the `Model` of another run.
+    (key, previous, batch) -> state of `method` at the step of the phase before, whose
+    latest parameters (not their average) are frozen in it; at step 0 after the `Model`
+    of another run.
   """
 
   def enter(key, previous, batch):

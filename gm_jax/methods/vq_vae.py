@@ -14,7 +14,7 @@ sums are averaged too, and read by nobody. There is no distribution of codes yet
 `code_prior` fits one, and has the samples.
 
 Source: Neural Discrete Representation Learning, van den Oord et al., 2017,
-arXiv:1711.00937, eq. 3 and appendix A.1.
+arXiv:1711.00937, equation 3 and appendix A.1.
 """
 
 from collections.abc import Callable
