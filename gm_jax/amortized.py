@@ -130,12 +130,7 @@ def init(net: Networks, key: base.Array, batch: base.Batch) -> tuple[dict, dict]
   z = net.posterior(out).mean
   d = players.init(net.decoder, d_key, z, value)
   parameters, _ = players.apply(net.decoder, *d, z, value, train=False)
-  expected = net.observation.parameters(two['x'].shape[1:])
-  if parameters.shape[1:] != expected:
-    raise ValueError(
-      f'the decoder must give [B, {", ".join(map(str, expected))}], the parameters'
-      f' of the observation, got {list(parameters.shape)}'
-    )
+  net.observation.check_parameters(parameters, two['x'])
   params = {ENCODER: e[0], DECODER: d[0], PRIOR: net.prior.init(p_key)}
   params = {name: p for name, p in params.items() if p}  # a prior may have none
   return params, players.with_collections({}, {ENCODER: e[1], DECODER: d[1]})

@@ -30,6 +30,15 @@ class Observation(NamedTuple):
   mean: Callable[[base.Array], base.Array]  # parameters -> x; of levels, the nearest
   measure: base.Measure
 
+  def check_parameters(self, parameters: base.Array, x: base.Array) -> None:
+    """Raises ValueError unless a decoder's output has the shape that data x need."""
+    expected = self.parameters(x.shape[1:])
+    if parameters.shape[1:] != expected:
+      raise ValueError(
+        f'the decoder must give [B, {", ".join(map(str, expected))}], the parameters'
+        f' of the observation, got {list(parameters.shape)}'
+      )
+
 
 def bernoulli() -> Observation:
   """Zeros and ones, by a logit each."""

@@ -145,6 +145,28 @@ def with_collections(extra: dict, parts: Mapping[str, dict]) -> dict:
   return extra
 
 
+def after_frozen(method: base.Method, name: str) -> Callable:
+  """The `Phase.enter` of a method that begins with what the phase before has trained.
+
+  Args:
+    method: reads `State.extra['frozen'][name]`, which its init makes at random.
+    name: of the frozen networks.
+
+  Returns:
+    (key, previous, batch) -> state of `method` at the step of the phase before, whose
+    latest parameters (not their average) are frozen in it; at step 0 after the `Model`
+    of another run.
+  """
+
+  def enter(key, previous, batch):
+    state = method.init(key, batch)
+    frozen = {name: base.Model(previous.params, previous.extra)}
+    step = previous.step if isinstance(previous, base.State) else state.step
+    return state._replace(step=step, extra={**state.extra, base.FROZEN: frozen})
+
+  return enter
+
+
 def gradient_step(
   loss_fn: LossFn,
   tx: optax.GradientTransformation,

@@ -388,6 +388,18 @@ def test_wrong_leaves_of_a_dcgan_are_one_line(changes, word):
     ('transformer_melodies', {'data': 'digits'}, 'needs integers'),
     ('transformer_manual', {'condition': 'label'}, 'has no classes'),
     ('markov_manual', {'memory': 5}, 'too large'),
+    (
+      'vq_vae_digits',
+      {'autoencoder_steps': 1800},
+      r'autoencoder_steps must be in \(0, steps\)',
+    ),
+    ('vq_vae_digits', {'halvings': 4}, 'images of 8 x 8 cannot be halved so often'),
+    (
+      'vq_vae_digits',
+      {'autoencoder_dropout': 1.0},
+      r'autoencoder_dropout must be in \[0, 1\)',
+    ),
+    ('vq_vae_digits', {'decay': 1.0}, r'decay in \[0, 1\)'),
   ],
 )
 def test_wrong_leaves_are_refused_by_name(name, changes, word):

@@ -89,6 +89,25 @@ def test_a_model_of_classes_goes_through_every_mode(tmp_path):
   assert (tmp_path / 'samples.png').read_bytes()[:4] == b'\x89PNG'
 
 
+@pytest.mark.slow
+def test_a_model_of_two_phases_goes_through_every_mode(tmp_path):
+  changes = {'steps': 40, 'autoencoder_steps': 20, 'num_codes': 8, 'features': 8}
+  changes['evaluate_every'] = 0
+  run = small('vq_vae_digits', condition='label', **changes)
+  launch.train(*run, tmp_path)
+  found = launch.evaluate(*run, tmp_path)
+  for split in ('train', 'test'):
+    assert 1 <= float(found[f'{split}_perplexity']) <= 8
+  again = launch.MODES['density'](*run, tmp_path)  # of the same examples
+  np.testing.assert_allclose(again['nll_bound'], found['nll_bound'], rtol=1e-5)
+  for name in ('encode', 'reconstruct'):
+    values = launch.MODES[name](*run, tmp_path)
+    assert all(np.isfinite(value).all() for value in values.values())
+  samples = launch.sample(*run, tmp_path, request=launch.Request(num=30))
+  assert samples.shape == (30, 8, 8, 1)
+  assert samples.min() >= 0 and samples.max() <= 16
+
+
 def test_text_is_printed_and_drawn(tmp_path, capsys):
   run = small('markov_manual', memory=1, batch_size=512)
   launch.train(*run, tmp_path)

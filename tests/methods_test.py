@@ -439,5 +439,5 @@ def extra_of(name):
 def test_rows_stand_for_every_structure():
   # Without one a law above would say nothing about it.
   standing = {name: extra_of(name) for name, row in ROWS.items() if row.structure}
-  for collection in ('batch_stats', 'spectral', base.LOCAL):
+  for collection in (*base.AVERAGED, 'spectral', base.LOCAL):
     assert any(collection in extra for extra in standing.values())

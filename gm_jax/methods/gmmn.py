@@ -113,11 +113,4 @@ def after_autoencoder(method: base.Method) -> Callable:
   Returns:
     (key, state of `autoencoder`, batch) -> state of `method` at the same step.
   """
-
-  def enter(key, previous, batch):
-    state = method.init(key, batch)
-    frozen = {AUTOENCODER: base.Model(previous.params, previous.extra)}
-    extra = {**state.extra, base.FROZEN: frozen}
-    return state._replace(step=previous.step, extra=extra)
-
-  return enter
+  return players.after_frozen(method, AUTOENCODER)

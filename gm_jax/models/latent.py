@@ -28,9 +28,7 @@ class Encoder(nn.Module):
     self, x: base.Array, condition: base.Array | None = None, *, train: bool = False
   ) -> base.Array:
     """Maps x `[B, ...]`, and the condition `[B, C]`, to `[B, F]`."""
-    if self.num_levels is not None:
-      x = 2.0 / (self.num_levels - 1) * x - 1.0
-    x = x.reshape(len(x), -1)
+    x = layers.scaled_levels(x, self.num_levels).reshape(len(x), -1)
     return self.body(_joined(x, condition), train=train)
 
 
@@ -51,6 +49,57 @@ class Decoder(nn.Module):
     """Maps z `[B, Z]`, and the condition `[B, C]`, to `[B, *shape]`."""
     out = self.body(_joined(z, condition), train=train)
     return layers.at_least_float32(out.reshape(len(z), *self.shape))
+
+
+class GridEncoder(nn.Module):
+  """Images to vectors on a grid: halvings by convolution, then a perceptron a place.
+
+  Attributes:
+    size: D of a vector.
+    num_halvings: of height and width.
+    features: channels after the first halving, which double with each.
+    num_levels: L of data in [0, L); None of data that are taken as they are.
+  """
+
+  size: int
+  num_halvings: int
+  features: int
+  num_levels: int | None = None
+
+  @nn.compact
+  def __call__(self, x: base.Array, *, train: bool = False) -> base.Array:
+    """Maps images `[B, H, W, C]` to vectors `[B, H / 2^n, W / 2^n, size]`."""
+    del train
+    x = layers.scaled_levels(x, self.num_levels)
+    for i in range(self.num_halvings):
+      x = nn.relu(layers.DownConv(self.features * 2**i)(x))
+    x = nn.relu(nn.Dense(x.shape[-1])(x))
+    return layers.at_least_float32(nn.Dense(self.size)(x))
+
+
+class GridDecoder(nn.Module):
+  """Vectors on a grid to images: a perceptron a place, doublings by convolution.
+
+  Attributes:
+    channels: of the output.
+    num_doublings: of height and width.
+    features: channels after the last doubling, which halve with each.
+    dropout: probability of dropping a feature while training.
+  """
+
+  channels: int
+  num_doublings: int
+  features: int
+  dropout: float = 0.0
+
+  @nn.compact
+  def __call__(self, z: base.Array, *, train: bool = False) -> base.Array:
+    """Maps vectors `[B, H, W, D]` to images `[B, 2^n H, 2^n W, channels]`."""
+    drop = nn.Dropout(self.dropout, deterministic=not train)
+    x = drop(nn.relu(nn.Dense(self.features * 2 ** (self.num_doublings - 1))(z)))
+    for i in reversed(range(self.num_doublings)):
+      x = drop(nn.relu(layers.UpConv(self.features * 2**i)(x)))
+    return layers.at_least_float32(nn.Dense(self.channels)(x))
 
 
 def _joined(x: base.Array, condition: base.Array | None) -> base.Array:

@@ -51,6 +51,19 @@ def at_least_float32(x: base.Array) -> base.Array:
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
+def scaled_levels(x: base.Array, num_levels: int | None) -> base.Array:
+  """Takes levels 0 ... L - 1 to [-1, 1].
+
+  Args:
+    x: `[...]` in [0, L), integers or what lies between.
+    num_levels: L; None of data that are returned as they are.
+
+  Returns:
+    `[...]` floats.
+  """
+  return x if num_levels is None else 2.0 / max(1, num_levels - 1) * x - 1.0
+
+
 def conv_4x4(x: base.Array, kernel: base.Array) -> base.Array:
   """The convolution of stride 2 with a 4x4 kernel, padded 'SAME', H and W even.
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 
 from gm_jax import base
+from gm_jax.losses import quantization
 from gm_jax.tasks import density, quality, results
 
 COLUMNS = 16  # of a picture
@@ -97,6 +98,44 @@ def reconstruct(
     found[results.GRID] = rows.astype(found['reconstruction'].dtype)
   values = quality.reconstruction(method, model, key, {'test': raw}, spec).values
   return base.Result(values, found)
+
+
+def usage(
+  method: base.Method,
+  model: base.Model,
+  key: base.Array,
+  arrays: Mapping[str, base.Batch],
+  spec: base.DataSpec,
+  *,
+  num_codes: int,
+) -> base.Result:
+  """The perplexity of integer codes of every split that is given: how many are alive.
+
+  That of a batch is at most its number of vectors, and says less.
+
+  Args:
+    method: with the query `encode`, to integers.
+    model: its parameters.
+    key: of the query.
+    arrays: raw, by split.
+    spec: of the data.
+    num_codes: K.
+
+  Returns:
+    `SPLIT_perplexity`, each `[]` from 1 to K; no arrays.
+
+  Raises:
+    ValueError: the method has no query `encode`.
+  """
+  encode = results.query_of(method, 'encode')
+  values = {}
+  for split in arrays:
+    x = results.in_model_space(spec, results.split_of(arrays, split))['x']
+    index = density.in_chunks(lambda x: encode(model, key, x), x)
+    counts = jnp.bincount(index.ravel(), length=num_codes)
+    kind = f'exact, of {num_codes} codes over {len(x)} examples'
+    values[f'{split}_perplexity'] = quantization.perplexity(counts), kind
+  return base.Result(values)
 
 
 def traverse(

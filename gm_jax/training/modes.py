@@ -195,6 +195,7 @@ def _npz(arrays) -> bytes:
 def _every_seed(setup, state, request):
   """(model, key) of every seed, the keys those of evaluations."""
   models = step_lib.model(parallel.fetch(state), averaged=request.drawing.averaged)
+  models = jax.device_put(models)  # a tracer cannot index an array of numpy
   for index in range(setup.settings.num_seeds):
     root_key = jax.random.key(setup.settings.seed + index)
     many = setup.settings.num_seeds > 1

@@ -6,8 +6,10 @@ import optax
 from rows.common import Row, plane
 
 from gm_jax import amortized, conditions, latent_priors, observations
-from gm_jax.methods import beta_tcvae, iwae, vae
-from gm_jax.models import latent, mlp
+from gm_jax.losses import likelihood
+from gm_jax.methods import autoregressive, beta_tcvae, code_prior, iwae, vae, vq_vae
+from gm_jax.models import latent, mlp, transformer
+from gm_jax.samplers import autoregressive as sampler
 
 TX = functools.partial(optax.adam, 1e-2)
 
@@ -46,6 +48,34 @@ def conditional(wrap, prior):
   return vae.vae(networks(prior=mixed, condition=by_class), wrap(TX()))
 
 
+def quantized_networks():
+  """Two places, at each one of four vectors of three numbers."""
+  return vq_vae.Networks(
+    latent.Decoder(mlp.MLP((16, 6)), (2, 3)),
+    latent.Decoder(mlp.MLP((16, 4)), (2, 2)),
+    observations.gaussian(),
+    num_codes=4,
+  )
+
+
+def quantized(wrap, prior):
+  del prior
+  return vq_vae.vq_vae(quantized_networks(), wrap(TX()))
+
+
+def prior_of_codes(wrap, prior):
+  del prior
+  of_codes = autoregressive.autoregressive(
+    transformer.Transformer(2, 4, width=8, num_layers=1, heads=2),
+    wrap(TX()),
+    shape=(2,),
+    likelihood=likelihood.categorical,
+    draw=sampler.categorical,
+    condition=conditions.optional(conditions.by_class(2), 0.1),
+  )
+  return code_prior.code_prior(quantized_networks(), of_codes)
+
+
 def labelled(num):
   def batch(key):
     x = plane(num)(key)['x']
@@ -59,4 +89,6 @@ ROWS = {
   'conditional_vae': Row(conditional, labelled(64), falls=False),
   'iwae': Row(importance_weighted, plane(64)),
   'beta_tcvae': Row(total_correlation, plane(64)),
+  'vq_vae': Row(quantized, plane(64), falls=False, structure='a codebook'),
+  'code_prior': Row(prior_of_codes, labelled(64), falls=False),
 }

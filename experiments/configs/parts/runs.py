@@ -167,10 +167,10 @@ def check_sizes(config, *names: str) -> None:
       raise ValueError(f'{name} must be >= 1, got {config[name]}')
 
 
-def check_dropout(config) -> None:
-  """Raises ValueError unless `dropout` is in [0, 1)."""
-  if not 0 <= config.dropout < 1:
-    raise ValueError(f'dropout must be in [0, 1), got {config.dropout}')
+def check_dropout(config, name: str = 'dropout') -> None:
+  """Raises ValueError unless a leaf is in [0, 1)."""
+  if not 0 <= config[name] < 1:
+    raise ValueError(f'{name} must be in [0, 1), got {config[name]}')
 
 
 def check_images(config, spec) -> None:
