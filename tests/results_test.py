@@ -14,8 +14,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from experiments import results  # noqa: E402
-from experiments.bench import autoregressive, data, steps, unroll  # noqa: E402
+from experiments.bench import autoregressive, data, steps, unroll, variational  # noqa: E402
 from experiments.ledger import (  # noqa: E402
+  decoders,
   f_gan_gaussian,
   infogan_mi,
   kernels,
@@ -120,11 +121,15 @@ def test_every_config_is_in_the_gallery_or_says_why_not():
     ('infogan_mi', {'bounds': infogan_mi.HEADER}),
     ('likelihoods', {t.data: likelihoods.HEADER for t in likelihoods.tasks('a')}),
     ('parzen_pitfall', {'windows': kernels.WINDOWS_HEADER}),
+    ('parzen_against_ais', {
+      'decoders': decoders.HEADER, 'pairs': decoders.PAIRS_HEADER,
+    }),
     ('kde_dimension', {'divergences': kernels.DIMENSION_HEADER}),
     ('theory', {'laws': ('discrepancy', *theory.LAWS)}),
     ('unroll', {n: t.header for n, t in unroll.tables([], []).items()}),
     ('steps', {n: t.header for n, t in steps.tables([], []).items()}),
     ('autoregressive', {'times': list(autoregressive.COLUMNS)}),
+    ('variational', {'times': list(variational.COLUMNS)}),
     ('data', {'sources': list(data.COLUMNS)}),
   ],
 )  # fmt: skip
