@@ -4,6 +4,7 @@
       [--json=PATH] [--quick]
   python experiments/benchmark.py steps [--methods=NAME,...] [--repeats=20] [--quick]
   python experiments/benchmark.py autoregressive [--repeats=20] [--quick]
+  python experiments/benchmark.py variational [--repeats=20] [--quick]
   python experiments/benchmark.py data [--data_dir=PATH] [--repeats=20] [--quick]
 
   unroll   one full training step of the unrolled GAN, by the number k of steps
@@ -12,6 +13,8 @@
            beside eager PyTorch; --methods picks rows
   autoregressive   log-likelihoods, steps and samples of NADE, PixelCNN, MADE and
            a transformer, beside PyTorch
+  variational   leapfrog steps in a decoder's latent space, importance-weighted bounds
+           of 5,000 draws and look-ups of codes, beside PyTorch
   data     examples a second of every data source, beside PyTorch's DataLoader;
            --data_dir adds MNIST and Fashion-MNIST as TensorFlow Datasets keeps them
 
@@ -89,6 +92,13 @@ def _autoregressive() -> dict:
   return autoregressive.run(repeats=5 if few else _REPEATS.value, quick=_QUICK.value)
 
 
+def _variational() -> dict:
+  from experiments.bench import variational
+
+  few = _QUICK.value and not flags.FLAGS['repeats'].present
+  return variational.run(repeats=5 if few else _REPEATS.value, quick=_QUICK.value)
+
+
 def _data() -> dict:
   data_dir = _DATA_DIR.value
   if data_dir and not pathlib.Path(data_dir).is_dir():
@@ -105,6 +115,7 @@ COMMANDS = {
   'unroll': _unroll,
   'steps': _steps,
   'autoregressive': _autoregressive,
+  'variational': _variational,
   'data': _data,
 }  # each prints its tables and returns them with every number
 

@@ -19,6 +19,8 @@
                    with --data_dir on dynamic and 8-bit MNIST and Fashion-MNIST
   parzen_pitfall   training images and k-means centroids as "samples", whose Parzen
                    window scores beat or equal those of other real images
+  parzen_against_ais  decoders of a GAN, a GMMN and an adversarial auto-encoder by
+                   annealed importance sampling, beside Parzen windows of their samples
   kde_dimension    the error of a kernel density estimate by dimension
   theory           which laws of a distance hold for what, gradients on parallel
                    lines, the value of the game; nothing is trained
@@ -114,6 +116,12 @@ def _parzen_pitfall() -> dict:
   return kernels.pitfall(data_dir=_DATA_DIR.value, out=pathlib.Path(_OUT.value))
 
 
+def _parzen_against_ais() -> dict:
+  from experiments.ledger import decoders
+
+  return decoders.run(_BUDGET.value, out=pathlib.Path(_OUT.value))
+
+
 def _kde_dimension() -> dict:
   from experiments.ledger import kernels
 
@@ -147,6 +155,7 @@ COMMANDS = {
   'infogan_mi': _infogan_mi,
   'likelihoods': _likelihoods,
   'parzen_pitfall': _parzen_pitfall,
+  'parzen_against_ais': _parzen_against_ais,
   'kde_dimension': _kde_dimension,
   'theory': _theory,
   'aae_against_vae': _aae_against_vae,

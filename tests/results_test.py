@@ -14,9 +14,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from experiments import results  # noqa: E402
-from experiments.bench import autoregressive, data, steps, unroll  # noqa: E402
+from experiments.bench import autoregressive, data, steps, unroll, variational  # noqa: E402
 from experiments.ledger import (  # noqa: E402
   aae_against_vae,
+  decoders,
   f_gan_gaussian,
   infogan_mi,
   kernels,
@@ -122,6 +123,9 @@ def test_every_config_is_in_the_gallery_or_says_why_not():
     ('infogan_mi', {'bounds': infogan_mi.HEADER}),
     ('likelihoods', {t.data: likelihoods.HEADER for t in likelihoods.tasks('a')}),
     ('parzen_pitfall', {'windows': kernels.WINDOWS_HEADER}),
+    ('parzen_against_ais', {
+      'decoders': decoders.HEADER, 'pairs': decoders.PAIRS_HEADER,
+    }),
     ('kde_dimension', {'divergences': kernels.DIMENSION_HEADER}),
     ('theory', {'laws': ('discrepancy', *theory.LAWS)}),
     ('aae_against_vae', {
@@ -137,6 +141,7 @@ def test_every_config_is_in_the_gallery_or_says_why_not():
     ('unroll', {n: t.header for n, t in unroll.tables([], []).items()}),
     ('steps', {n: t.header for n, t in steps.tables([], []).items()}),
     ('autoregressive', {'times': list(autoregressive.COLUMNS)}),
+    ('variational', {'times': list(variational.COLUMNS)}),
     ('data', {'sources': list(data.COLUMNS)}),
   ],
 )  # fmt: skip

@@ -49,18 +49,6 @@ COLUMNS = {
 }
 
 
-def _row(name: str, peer: str, ours: Callable, theirs, repeats: int, **more) -> dict:
-  """Times of both in turn; `theirs` may be None."""
-  row = {'name': name, 'peer': peer if theirs else 'PyTorch: none'}
-  with timing.watch(row):
-    times = timing.in_turn(ours, theirs, repeats)
-  row |= timing.summary('ours', times[0])
-  if theirs:
-    row |= timing.summary('peer', times[1])
-    row['times_faster'] = row['peer_ms'] / row['ours_ms']
-  return row | more
-
-
 def _bits(levels: int, *shape: int) -> jax.Array:
   return jax.random.randint(jax.random.key(7), shape, 0, levels)
 
@@ -119,7 +107,7 @@ def nade_rows(where, repeats: int, scale: int = 1) -> list[dict]:
         value = form(params, tensor).cpu().numpy()
       more['difference'] = timing.difference([np.asarray(log_prob(model, x))], [value])
     rows.append(
-      _row(
+      timing.beside(
         f'NADE {dims}-{hidden}, log p of {BATCH}',
         f'PyTorch, {name}',
         lambda: log_prob(model, x),
@@ -140,7 +128,9 @@ def nade_rows(where, repeats: int, scale: int = 1) -> list[dict]:
         return peers.waiting(lambda: peers.nade_samples(params, BATCH), where)()
 
   name = f'NADE {dims}-{hidden}, {BATCH} samples'
-  rows.append(_row(name, 'PyTorch, loop', lambda: sample(model, key), theirs, repeats))
+  rows.append(
+    timing.beside(name, 'PyTorch, loop', lambda: sample(model, key), theirs, repeats)
+  )
   return rows
 
 
@@ -172,7 +162,7 @@ def pixelcnn_row(repeats: int, size: int = 28, num: int = 16) -> dict:
 
   key = jax.random.key(1)
   same = float((cached(variables, key) == naive(variables, key)).mean())
-  return _row(
+  return timing.beside(
     f'gated PixelCNN {size}x{size}, {num} samples, cached',
     'ours, a full pass a pixel',
     lambda: cached(variables, key),
@@ -201,7 +191,7 @@ def _step_row(name: str, method, x, peer, where, repeats: int) -> dict:
     state, metrics = program(state, key, batch)
     return state, metrics
 
-  return _row(name, 'PyTorch', ours, theirs, repeats, **more)
+  return timing.beside(name, 'PyTorch', ours, theirs, repeats, **more)
 
 
 def step_rows(where, repeats: int, scale: int = 1) -> list[dict]:

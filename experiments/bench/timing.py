@@ -183,6 +183,18 @@ def summary(name: str, seconds: np.ndarray) -> dict:
   return {f'{name}_ms': middle, f'{name}_ms_best': best, f'{name}_ms_all': ms.tolist()}
 
 
+def beside(name: str, peer: str, ours: Callable, theirs, repeats: int, **more) -> dict:
+  """A row of both sides' times, measured in turn; `theirs` may be None."""
+  row = {'name': name, 'peer': peer if theirs else 'PyTorch: none'}
+  with watch(row):
+    times = in_turn(ours, theirs, repeats)
+  row |= summary('ours', times[0])
+  if theirs:
+    row |= summary('peer', times[1])
+    row['times_faster'] = row['peer_ms'] / row['ours_ms']
+  return row | more
+
+
 def difference(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> float:
   """|ours - theirs| / |theirs|, over all arrays at once."""
   ours, theirs = (np.concatenate([np.ravel(g) for g in gs]) for gs in (ours, theirs))

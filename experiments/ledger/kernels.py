@@ -48,9 +48,16 @@ def window(data: str, samples: str, points, validation, test, stds=STDS) -> Wind
   """The score by the usual protocol: bandwidth on validation, mean on test."""
   points, validation, test = (jnp.asarray(a) for a in (points, validation, test))
   std, _ = kde.bandwidth(points, validation, stds)
-  nats = jax.jit(lambda x: kde.log_density(points, x, std, len(points)))(test)
+  nats = density(points, test, std)
   mean, error = map(float, statistics.mean_and_error(nats))
   return Window(data, samples, len(points), std, mean, error)
+
+
+def density(points, x, std: float) -> np.ndarray:
+  """[B] nats of a Gaussian on every point, at x [B, D]."""
+  points, x = jnp.asarray(points), jnp.asarray(x)
+  found = jax.jit(lambda x: kde.log_density(points, x, std, len(points)))(x)
+  return np.asarray(found)
 
 
 def centroids(x: np.ndarray, num: int, *, iterations: int = 100) -> np.ndarray:

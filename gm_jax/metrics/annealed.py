@@ -39,7 +39,6 @@ from gm_jax.metrics import importance
 from gm_jax.samplers import mcmc
 
 Array = jax.Array
-FORWARD, REVERSE = 'lower bound', 'upper bound'  # of log p(x), both stochastic
 
 
 class Decoder(NamedTuple):

@@ -1,4 +1,4 @@
-"""What an encoder makes of data, and what a decoder makes of it: codes and pictures.
+"""Codes that an encoder makes of data, and pictures that a decoder makes of codes.
 
 For any method with the queries `encode`, `decode` or `reconstruct`. Arrays are raw data
 and codes as the method gives them; images to be looked at stand under `results.GRID`.

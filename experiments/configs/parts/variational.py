@@ -1,6 +1,10 @@
 """Variational auto-encoders of a config's leaves: networks, priors, outputs."""
 
+import functools
 import math
+
+import flax.linen as nn
+import jax.numpy as jnp
 
 from experiments.configs.parts import likelihoods, optimizers, runs
 from gm_jax import amortized, conditions, latent_priors, observations
@@ -56,14 +60,19 @@ def observation(config, spec) -> observations.Observation:
   return runs.choose(table, config.likelihood, 'likelihood')()
 
 
+def levels_of(spec) -> int | None:
+  """L of data that the model sees as integers in [0, L); None of real numbers."""
+  return spec.num_levels if jnp.issubdtype(spec.dtype, jnp.integer) else None
+
+
 def prior(config, spec) -> latent_priors.LatentPrior:
   """What `prior` names, N(0, I) where there is no such leaf; of `components`."""
   runs.check_sizes(config, 'latent_size')
-  size = config.latent_size
+  size, levels = config.latent_size, levels_of(spec)
 
   def vamp():
     runs.check_sizes(config, 'components')
-    low, high = (-1.0, 1.0) if spec.num_levels is None else (0.0, spec.num_levels - 1.0)
+    low, high = (-1.0, 1.0) if levels is None else (0.0, levels - 1.0)
     middle = (low + high) / 2
     return latent_priors.vamp(
       size, spec.shape, config.components, low=low, high=high,
@@ -83,9 +92,10 @@ def networks(config, spec) -> amortized.Networks:
   runs.check_sizes(config, 'latent_size', 'hidden')
   hidden, output = (config.hidden,) * 2, observation(config, spec)
   shape = output.parameters(spec.shape)
+  dense = functools.partial(mlp.MLP, activation=nn.gelu)
   return amortized.Networks(
-    encoder=latent.Encoder(mlp.MLP((*hidden, 2 * config.latent_size)), spec.num_levels),
-    decoder=latent.Decoder(mlp.MLP((*hidden, math.prod(shape))), shape),
+    encoder=latent.Encoder(dense((*hidden, 2 * config.latent_size)), levels_of(spec)),
+    decoder=latent.Decoder(dense((*hidden, math.prod(shape))), shape),
     prior=prior(config, spec),
     observation=output,
     condition=condition(config, spec),
