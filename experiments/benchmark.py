@@ -4,7 +4,7 @@
       [--json=PATH] [--quick]
   python experiments/benchmark.py steps [--methods=NAME,...] [--repeats=20] [--quick]
   python experiments/benchmark.py autoregressive [--repeats=20] [--quick]
-  python experiments/benchmark.py variational [--repeats=20] [--quick]
+  python experiments/benchmark.py latent [--repeats=20] [--quick]
   python experiments/benchmark.py data [--data_dir=PATH] [--repeats=20] [--quick]
 
   unroll   one full training step of the unrolled GAN, by the number k of steps
@@ -13,7 +13,7 @@
            beside eager PyTorch; --methods picks rows
   autoregressive   log-likelihoods, steps and samples of NADE, PixelCNN, MADE and
            a transformer, beside PyTorch
-  variational   leapfrog steps in a decoder's latent space, importance-weighted bounds
+  latent   leapfrog steps in a decoder's latent space, importance-weighted bounds
            of 5,000 draws and look-ups of codes, beside PyTorch
   data     examples a second of every data source, beside PyTorch's DataLoader;
            --data_dir adds MNIST and Fashion-MNIST as TensorFlow Datasets keeps them
@@ -92,11 +92,11 @@ def _autoregressive() -> dict:
   return autoregressive.run(repeats=5 if few else _REPEATS.value, quick=_QUICK.value)
 
 
-def _variational() -> dict:
-  from experiments.bench import variational
+def _latent() -> dict:
+  from experiments.bench import latent
 
   few = _QUICK.value and not flags.FLAGS['repeats'].present
-  return variational.run(repeats=5 if few else _REPEATS.value, quick=_QUICK.value)
+  return latent.run(repeats=5 if few else _REPEATS.value, quick=_QUICK.value)
 
 
 def _data() -> dict:
@@ -115,7 +115,7 @@ COMMANDS = {
   'unroll': _unroll,
   'steps': _steps,
   'autoregressive': _autoregressive,
-  'variational': _variational,
+  'latent': _latent,
   'data': _data,
 }  # each prints its tables and returns them with every number
 

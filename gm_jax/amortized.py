@@ -89,7 +89,7 @@ class Networks(NamedTuple):
 
 
 class Terms(NamedTuple):
-  """What log-weights of draws are made of, `[K, B]` nats each."""
+  """The parts of the log-weights of draws, `[K, B]` nats each."""
 
   log_likelihood: base.Array  # log p(x | z)
   log_prior: base.Array  # log p(z)
@@ -215,7 +215,7 @@ def sampler(net: Networks) -> Callable:
 
 
 def queries(net: Networks) -> dict[str, Callable]:
-  """What a trained model answers.
+  """The queries of a trained model.
 
   `elbo` is by one draw, `iwae` by as many as are asked for; `encode` gives the mean of
   the posterior, `decode` that of the observation, and `reconstruct` both in turn.

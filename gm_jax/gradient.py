@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -214,3 +214,55 @@ def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
     )
 
   return optax.stateless(clip)
+
+
+class SkipState(NamedTuple):
+  """The state of `skip_large`."""
+
+  inner: PyTree  # of the optimizer
+  gradient_norm: jax.Array  # [] of the last gradient, before anything
+  skipped: jax.Array  # [] int32, steps that were left out
+
+
+def skip_large(
+  tx: optax.GradientTransformation, limit: float
+) -> optax.GradientTransformation:
+  """An optimizer that leaves out steps whose gradient is far too large.
+
+  Such a step changes neither the parameters nor the optimizer's own state, and is
+  counted: `optax.tree_utils.tree_get(opt_state, 'skipped')`. A gradient that is not
+  finite is no large one: it is applied, so that training sees that something is wrong.
+
+  Source: Very Deep VAEs Generalize Autoregressive Models and Can Outperform Them on
+  Images, Child, 2021, arXiv:2011.10650, section 3.1.
+
+  Args:
+    tx: the optimizer.
+    limit: > 0, of the gradient's global norm.
+
+  Returns:
+    The optimizer, whose state is a `SkipState`.
+
+  Raises:
+    ValueError: `limit` is not above 0.
+  """
+  if not limit > 0:
+    raise ValueError(f'limit must be > 0, got {limit}')
+
+  def init(params):
+    zero = jnp.zeros((), jnp.float32)
+    return SkipState(tx.init(params), zero, jnp.zeros((), jnp.int32))
+
+  def update(grads, state, params=None):
+    norm = optax.tree.norm(grads).astype(jnp.float32)
+    updates, inner = tx.update(grads, state.inner, params)
+    skip = (norm > limit) & jnp.isfinite(norm)
+
+    def unless_skipped(new, old):
+      return jnp.where(skip, old, new)
+
+    updates = jax.tree.map(lambda u: unless_skipped(u, jnp.zeros_like(u)), updates)
+    inner = jax.tree.map(unless_skipped, inner, state.inner)
+    return updates, SkipState(inner, norm, state.skipped + skip)
+
+  return optax.GradientTransformation(init, update)

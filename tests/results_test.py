@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from experiments import results  # noqa: E402
-from experiments.bench import autoregressive, data, steps, unroll, variational  # noqa: E402
+from experiments.bench import autoregressive, data, latent, steps, unroll  # noqa: E402
 from experiments.ledger import (  # noqa: E402
   aae_against_vae,
   decoders,
@@ -141,7 +141,7 @@ def test_every_config_is_in_the_gallery_or_says_why_not():
     ('unroll', {n: t.header for n, t in unroll.tables([], []).items()}),
     ('steps', {n: t.header for n, t in steps.tables([], []).items()}),
     ('autoregressive', {'times': list(autoregressive.COLUMNS)}),
-    ('variational', {'times': list(variational.COLUMNS)}),
+    ('latent', {'times': list(latent.COLUMNS)}),
     ('data', {'sources': list(data.COLUMNS)}),
   ],
 )  # fmt: skip

@@ -96,6 +96,36 @@ def standard_normal_kl(mean: Array, log_std: Array) -> Array:
   return each.reshape(len(each), -1).sum(axis=1)
 
 
+def gaussian_kl_each(
+  mean: Array, log_std: Array, prior_mean: Array, prior_log_std: Array
+) -> Array:
+  """The KL divergence of Gaussians from Gaussians, elementwise.
+
+  With r = ln(s / s_p): KL = (exp(2 r) - 1) / 2 - r + ((m - m_p) / s_p)^2 / 2
+
+  Args:
+    mean: `[...]` m.
+    log_std: `[...]` ln s, read as by `standard_normal_kl_each`.
+    prior_mean: `[...]` m_p.
+    prior_log_std: `[...]` ln s_p, read likewise.
+
+  Returns:
+    `[...]` nats, at least 0.
+
+  Raises:
+    ValueError: shapes that differ, or scalars.
+  """
+  shapes.check_equal(
+    mean=mean, log_std=log_std, prior_mean=prior_mean, prior_log_std=prior_log_std
+  )
+  mean, log_std, prior_mean, prior_log_std = shapes.floats(
+    mean=mean, log_std=log_std, prior_mean=prior_mean, prior_log_std=prior_log_std
+  )
+  log_std, prior_log_std = _within(log_std), _within(prior_log_std)
+  shift = (mean - prior_mean) * jnp.exp(-prior_log_std)
+  return standard_normal_kl_each(shift, log_std - prior_log_std)
+
+
 def gaussian_log_prob_each(
   mean: Array | float, log_std: Array | float, z: Array
 ) -> Array:

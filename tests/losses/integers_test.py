@@ -168,6 +168,8 @@ NUMBERS = {
   'feature_matching': (regularizers.feature_matching, PIXELS),
   'standard_normal_kl': (
     lambda m, s: variational.standard_normal_kl(m, s // 10), WIDTHS),
+  'gaussian_kl_each': (
+    lambda m, s: variational.gaussian_kl_each(m, s // 10, m + 1, s // 20), WIDTHS),
   'standard_normal_kl_each': (
     lambda m, s: variational.standard_normal_kl_each(m, s // 10), WIDTHS),
   'gaussian_log_prob_each': (

@@ -45,6 +45,22 @@ def test_kl_is_its_integral(mean, log_std):
   np.testing.assert_allclose(found, [integral], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize('prior', [(0.0, 0.0), (1.3, -0.8), (-0.4, 0.6)])
+def test_kl_of_two_gaussians_is_its_integral(prior):
+  mean, log_std = 0.7, -0.4
+  q, p = stats.norm(mean, math.exp(log_std)), stats.norm(prior[0], math.exp(prior[1]))
+  integral = integrate.quad(lambda z: q.pdf(z) * (q.logpdf(z) - p.logpdf(z)), -9, 9)[0]
+  found = variational.gaussian_kl_each(
+    *(jnp.array([a]) for a in (mean, log_std, *prior))
+  )
+  np.testing.assert_allclose(found, [integral], rtol=1e-5)
+  if prior == (0.0, 0.0):
+    standard = variational.standard_normal_kl_each(
+      jnp.array([mean]), jnp.array([log_std])
+    )
+    np.testing.assert_array_equal(found, standard)
+
+
 def test_kl_keeps_the_digits_of_a_posterior_near_the_prior():
   log_std = np.float32([-1e-4, 1e-4, 3e-4])
   wide = np.float64(log_std)

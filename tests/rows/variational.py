@@ -2,13 +2,24 @@
 
 import functools
 
+import jax
+import jax.numpy as jnp
 import optax
 from rows.common import Row, plane
 
-from gm_jax import amortized, conditions, latent_priors, observations
+from gm_jax import amortized, conditions, gradient, latent_priors, observations
 from gm_jax.losses import likelihood
-from gm_jax.methods import autoregressive, beta_tcvae, code_prior, iwae, vae, vq_vae
-from gm_jax.models import latent, mlp, transformer
+from gm_jax.methods import (
+  autoregressive,
+  beta_tcvae,
+  code_prior,
+  hierarchical_vae,
+  iwae,
+  semi_supervised_vae,
+  vae,
+  vq_vae,
+)
+from gm_jax.models import hierarchical, latent, mlp, transformer
 from gm_jax.samplers import autoregressive as sampler
 
 TX = functools.partial(optax.adam, 1e-2)
@@ -84,11 +95,52 @@ def labelled(num):
   return batch
 
 
+def ladder(wrap, prior):
+  del prior
+  module = hierarchical.Ladder((1, 2), 8, (2, 2))
+  tx = wrap(gradient.skip_large(TX(), 100.0))
+  return hierarchical_vae.hierarchical_vae(
+    module, tx, observation=observations.gaussian(), warmup_steps=50
+  )
+
+
+def top_down(wrap, prior):
+  del prior
+  module = hierarchical.TopDown((1, 2), 4, 2, (4, 4, 1, 2))
+  return hierarchical_vae.hierarchical_vae(
+    module, wrap(TX()), observation=observations.gaussian()
+  )
+
+
+def semi_supervised(wrap, prior):
+  del prior
+  net = networks(condition=conditions.by_class(2))
+  return semi_supervised_vae.semi_supervised_vae(
+    net, mlp.MLP((8, 2)), wrap(TX()), num_classes=2, alpha=1.0
+  )
+
+
+def half_labelled(num):
+  def batch(key):
+    found = labelled(num)(key)
+    hidden = jnp.arange(num) % 2 == 0
+    return {'x': found['x'], 'label': jnp.where(hidden, -1, found['label'])}
+
+  return batch
+
+
+def small_images(num):
+  return lambda key: {'x': jax.random.uniform(key, (num, 4, 4, 1), minval=-1.0)}
+
+
 ROWS = {
   'vae': Row(variational, plane(64)),
   'conditional_vae': Row(conditional, labelled(64), falls=False),
   'iwae': Row(importance_weighted, plane(64)),
   'beta_tcvae': Row(total_correlation, plane(64)),
+  'ladder_vae': Row(ladder, plane(64)),
+  'top_down_vae': Row(top_down, small_images(16), falls=False),
+  'semi_supervised_vae': Row(semi_supervised, half_labelled(64)),
   'vq_vae': Row(quantized, plane(64), falls=False, structure='a codebook'),
   'code_prior': Row(prior_of_codes, labelled(64), falls=False),
 }

@@ -7,7 +7,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from experiments.configs.parts import likelihoods, optimizers, runs
-from gm_jax import amortized, conditions, latent_priors, observations
+from gm_jax import amortized, base, conditions, gradient, latent_priors, observations
+from gm_jax.methods import hierarchical_vae
 from gm_jax.models import latent, mlp
 
 
@@ -29,6 +30,28 @@ def leaves(data: str, *, steps: int, latent_size: int = 16):
   config.hidden = 256
   config.likelihood = 'logistics'
   return config
+
+
+def hierarchical(data: str, *, steps: int):
+  """The leaves of a hierarchy of codes, its prior terms warmed up over a quarter."""
+  config = leaves(data, steps=steps)
+  del config.latent_size, config.hidden, config.condition
+  config.beta_warmup = steps // 4
+  config.skip_above = 5000.0  # steps whose gradient has a larger norm are left out
+  del config.clip
+  return config
+
+
+def hierarchy(module, output: observations.Observation, config, wrap) -> base.Method:
+  """A hierarchical VAE of a network and a config's numbers."""
+  if not config.sizes or min(config.sizes) < 1:
+    raise ValueError(f'sizes must be >= 1 each, got {list(config.sizes)}')
+  if not config.beta_warmup >= 0:
+    raise ValueError(f'beta_warmup must be >= 0, got {config.beta_warmup}')
+  tx = gradient.skip_large(optimizers.plain_adam(config), config.skip_above)
+  return hierarchical_vae.hierarchical_vae(
+    module, wrap(tx), observation=output, warmup_steps=config.beta_warmup
+  )
 
 
 def observation(config, spec) -> observations.Observation:

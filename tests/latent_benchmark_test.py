@@ -9,7 +9,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from experiments.bench import variational as bench  # noqa: E402
+from experiments.bench import latent as bench  # noqa: E402
 
 TORCH = "not installed: 'gm_jax[bench]'"
 SMALL = {
@@ -37,7 +37,7 @@ def test_both_sides_compute_the_same(row):
 
 def test_pytorchs_bound_and_transitions_are_of_the_same_law():
   torch = pytest.importorskip('torch', reason=TORCH)
-  from experiments.bench import eager_variational as peers
+  from experiments.bench import eager_latent as peers
 
   torch.manual_seed(0)
   where = torch.device('cpu')

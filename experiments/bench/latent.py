@@ -21,7 +21,7 @@ from gm_jax.training import report
 if timing.eager:
   import torch
 
-  from experiments.bench import eager_variational as peers
+  from experiments.bench import eager_latent as peers
   from experiments.bench.eager_autoregressive import waiting
 
 LATENT, HIDDEN, PIXELS = 50, 200, 784

@@ -1,4 +1,4 @@
-"""The rows of `bench.variational` in eager PyTorch, from the parameters of ours.
+"""The rows of `bench.latent` in eager PyTorch, from the parameters of ours.
 
 A decoder is a list of (kernel [in, out], bias) tensors.
 """
