@@ -22,7 +22,7 @@ make_evaluation = evaluations.likelihoods_and_images
 def get_config(arg=None):
   """The config; the argument is the sizes of the groups from the top, + between."""
   config = variational.hierarchical('digits?transform=levels', steps=2000)
-  config.sizes = tuple(int(size) for size in (arg or '8+16').split('+'))
+  config.sizes = arg or '8+16'
   config.hidden = 256
   return config
 
@@ -31,7 +31,7 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
   """Two layers of 256 units each between neighbors."""
   output = variational.observation(config, spec)
   module = hierarchical.Ladder(
-    tuple(config.sizes),
+    variational.sizes(config),
     config.hidden,
     output.parameters(spec.shape),
     variational.levels_of(spec),

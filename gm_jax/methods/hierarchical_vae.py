@@ -14,6 +14,8 @@ Deep VAEs Generalize Autoregressive Models and Can Outperform Them on Images, Ch
 2021, arXiv:2011.10650.
 """
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -25,6 +27,23 @@ from gm_jax.metrics import importance
 from gm_jax.models import hierarchical
 
 REPORTED = 'gradient_norm', 'skipped'  # of `gradient.skip_large`
+
+
+def _sum(each: base.Array) -> base.Array:
+  return each.reshape(len(each), -1).sum(axis=1)
+
+
+def divergences(groups: Sequence[hierarchical.Group]) -> base.Array:
+  """KL of every group's posterior from its prior given the codes above, [B, L] nats."""
+  each = [variational.gaussian_kl_each(*g.posterior, *g.prior) for g in groups]
+  return jnp.stack([_sum(kl) for kl in each], axis=1)
+
+
+def log_ratio(groups: Sequence[hierarchical.Group]) -> base.Array:
+  """log p(z) - log q(z | x) of the codes of a pass, [B] nats."""
+  log_prob = variational.gaussian_log_prob_each
+  each = [log_prob(*g.prior, g.z) - log_prob(*g.posterior, g.z) for g in groups]
+  return sum(_sum(ratio) for ratio in each)
 
 
 def hierarchical_vae(
@@ -81,15 +100,18 @@ def hierarchical_vae(
     return base.State(zero, params, {}, tx.init(params), ())
 
   def bound(out, x):
-    return variational.elbo(observation.log_prob(out.parameters, x), out.kl.sum(axis=1))
+    return variational.elbo(
+      observation.log_prob(out.parameters, x), divergences(out.groups).sum(axis=1)
+    )
 
   def loss_fn(params, key, x, steps_done):
     weight = beta * jnp.minimum(1.0, (steps_done + 1) / max(1, warmup_steps))
     out = downwards(params, key, x)
     log_likelihood = observation.log_prob(out.parameters, x).mean()
-    cost = variational.free_bits(out.kl, minimum=minimum)
-    by_group = {f'prior_term_{i}': kl for i, kl in enumerate(out.kl.mean(axis=0))}
-    prior_term = out.kl.sum(axis=1).mean()
+    kl = divergences(out.groups)
+    cost = variational.free_bits(kl, minimum=minimum)
+    by_group = {f'prior_term_{i}': one for i, one in enumerate(kl.mean(axis=0))}
+    prior_term = kl.sum(axis=1).mean()
     metrics = {'reconstruction': log_likelihood, 'prior_term': prior_term, **by_group}
     return weight * cost - log_likelihood, metrics
 
@@ -104,7 +126,7 @@ def hierarchical_vae(
       def one(key):
         out = downwards(model.params, key, x)
         log_likelihood = observation.log_prob(out.parameters, x)
-        return log_likelihood + out.log_prior - out.log_posterior
+        return log_likelihood + log_ratio(out.groups)
 
       return jax.vmap(one)(jax.random.split(key, num))
 
@@ -115,7 +137,8 @@ def hierarchical_vae(
     conditions.check_unconditional(condition)
     # Without noise every group is the mean, given the means above it.
     still = [jnp.zeros((len(x), *shape)) for shape in module.code_shapes]
-    return dict(zip(names, apply(model.params, x, still).means, strict=True))
+    groups = apply(model.params, x, still).groups
+    return {n: g.posterior[0] for n, g in zip(names, groups, strict=True)}
 
   def decode(model, key, z, *, condition=None):
     del key

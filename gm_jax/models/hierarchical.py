@@ -21,55 +21,47 @@ import jax
 import jax.numpy as jnp
 
 from gm_jax import base
-from gm_jax.losses import variational
 from gm_jax.models import layers, pixelcnn
 
 Shape = tuple[int, ...]
 LIMIT = 10.0  # of log deviations, in size: far beyond what training reaches
 
 
+Gaussian = tuple[base.Array, base.Array]  # mean, logarithm of the deviation
+
+
+class Group(NamedTuple):
+  """Codes of a group with the two distributions that they have."""
+
+  z: base.Array  # [B, ...]
+  posterior: Gaussian  # given x and the codes above; the prior where x is None
+  prior: Gaussian  # given the codes above
+
+
 class Pass(NamedTuple):
-  """What a pass downwards gives; numbers of the prior alone where x is None."""
+  """What a pass downwards gives."""
 
   parameters: base.Array  # [B, ...] of the observation
-  kl: base.Array  # [B, L] nats, KL(q(z_l | ...) || p(z_l | ...)) in closed form
-  log_prior: base.Array  # [B] nats, log p(z)
-  log_posterior: base.Array  # [B] nats, log q(z | x)
-  codes: tuple[base.Array, ...]  # [B, ...] each
-  means: tuple[base.Array, ...]  # of the posterior
+  groups: tuple[Group, ...]  # from the top
 
 
-class _Groups:
-  """Collects groups of codes on the way down."""
+class _Descent:
+  """The groups of a pass, as far as it has come."""
 
   def __init__(self, noise, codes):
-    self.noise, self.given = noise, codes
-    self.codes, self.means, self.numbers = [], [], []
+    self.noise, self.codes, self.groups = noise, codes, []
 
-  def add(self, p, q):
-    """Draws the next group of q, or takes the one that is given."""
-    i = len(self.codes)
-    mean, log_std = q
-    drawn = self.given is None
-    z = mean + jnp.exp(log_std) * self.noise[i] if drawn else self.given[i]
-    each = (
-      variational.gaussian_kl_each(*q, *p),
-      variational.gaussian_log_prob_each(*p, z),
-      variational.gaussian_log_prob_each(*q, z),
-    )
-    self.numbers.append([a.reshape(len(a), -1).sum(axis=1) for a in each])
-    self.codes.append(z)
-    self.means.append(mean)
+  def add(self, prior: Gaussian, posterior: Gaussian) -> base.Array:
+    """Draws the next group of its posterior, or takes the one that is given."""
+    i, (mean, log_std) = len(self.groups), posterior
+    drawn = self.codes is None
+    z = mean + jnp.exp(log_std) * self.noise[i] if drawn else self.codes[i]
+    self.groups.append(Group(z, posterior, prior))
     return z
 
-  def result(self, parameters):
-    kl, log_prior, log_posterior = (
-      jnp.stack(parts, axis=1) for parts in zip(*self.numbers, strict=True)
-    )
-    return Pass(
-      parameters, kl, log_prior.sum(axis=1), log_posterior.sum(axis=1),
-      tuple(self.codes), tuple(self.means),
-    )  # fmt: skip
+  def result(self, parameters: base.Array) -> Pass:
+    """The whole pass."""
+    return Pass(parameters, tuple(self.groups))
 
 
 def _gaussian(out: base.Array) -> tuple[base.Array, base.Array]:
@@ -153,7 +145,7 @@ class Ladder(nn.Module):
         h = _Dense(self.hidden, self.hidden, name=f'up_{i}')(h)
         h = nn.LayerNorm(name=f'norm_{i}')(h)
         estimates[i] = _gaussian(nn.Dense(2 * self.sizes[i], name=f'estimate_{i}')(h))
-    groups = _Groups(noise, codes)
+    groups = _Descent(noise, codes)
     num = len((noise if codes is None else codes)[0])
     z = None
     for i, size in enumerate(self.sizes):
@@ -247,7 +239,7 @@ class TopDown(nn.Module):
       return _Block(features, middle, scale, name=name)
 
     seen = {} if x is None else self._upwards(x, block, small)
-    groups = _Groups(noise, codes)
+    groups = _Descent(noise, codes)
     num = len((noise if codes is None else codes)[0])
     h, last = None, None
     for i, size in enumerate(self.sizes):

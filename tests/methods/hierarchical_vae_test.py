@@ -33,7 +33,7 @@ class Chain(nn.Module):
   @nn.compact
   def __call__(self, x, noise, codes=None, *, train=False):
     shift = self.param('shift', nn.initializers.zeros, ())
-    groups = hierarchical._Groups(noise, codes)
+    groups = hierarchical._Descent(noise, codes)
     num = len((noise if codes is None else codes)[0])
     zero, v = jnp.zeros((num, 1)), STD**2
     p = q = (zero, zero)
@@ -134,15 +134,19 @@ def test_prior_and_posterior_are_drawn_and_measured_by_one_network(name):
   apply = jax.jit(functools.partial(module.apply, {'params': params}))
   out = apply(x, noise)
   # A pass of the prior with the posterior's codes: the same parameters and prior.
-  given = apply(None, None, out.codes)
+  given = apply(None, None, tuple(g.z for g in out.groups))
   np.testing.assert_allclose(given.parameters, out.parameters, rtol=1e-4, atol=1e-5)
-  np.testing.assert_allclose(given.log_prior, out.log_prior, rtol=1e-4)
-  np.testing.assert_array_equal(given.kl, 0)
-  assert (np.asarray(out.kl) > 0).all()
+  for mine, other in zip(given.groups, out.groups, strict=True):
+    for a, b in zip(mine.prior, other.prior, strict=True):
+      np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+  np.testing.assert_array_equal(hierarchical_vae.divergences(given.groups), 0)
+  assert (np.asarray(hierarchical_vae.divergences(out.groups)) > 0).all()
   # Of many draws given the codes above, the divergence is the mean of the log-ratio.
   keys = jax.random.split(jax.random.key(5), 200)
   drawn = jax.jit(jax.vmap(lambda k: apply(x, hierarchical.noise(k, module, 2))))(keys)
-  gap = np.asarray(drawn.log_posterior - drawn.log_prior - drawn.kl.sum(axis=2))
+  ratio = jax.vmap(hierarchical_vae.log_ratio)(drawn.groups)
+  kl = jax.vmap(hierarchical_vae.divergences)(drawn.groups)
+  gap = np.asarray(-ratio - kl.sum(axis=2))
   assert (np.abs(gap.mean(axis=0)) < 4 * gap.std(axis=0) / math.sqrt(200)).all()
 
 
@@ -153,8 +157,9 @@ def test_blocks_begin_as_the_identity_of_what_comes_from_above():
     last = params[f'prior_{i}']['Dense_1']['kernel']
     np.testing.assert_array_equal(last, 0)
   other = module.apply({'params': params}, None, noise)
-  prior = sum(stats.norm.logpdf(n).reshape(2, -1).sum(axis=1) for n in noise)
-  np.testing.assert_allclose(other.log_prior, prior, rtol=1e-5)  # N(0, I) at first
+  for group in other.groups:  # N(0, I) at first
+    for value in group.prior:
+      np.testing.assert_array_equal(value, 0)
   residual = np.std(params['residual_0']['Dense_1']['kernel'])
   posterior = np.std(params['posterior_0']['Dense_1']['kernel'])
   assert residual < 0.8 * posterior  # by 1 / sqrt(3)

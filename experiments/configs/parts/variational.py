@@ -42,10 +42,22 @@ def hierarchical(data: str, *, steps: int):
   return config
 
 
+def sizes(config) -> tuple[int, ...]:
+  """The numbers that `sizes` lists with + between.
+
+  Raises:
+    ValueError: what is none, or below 1.
+  """
+  found = str(config.sizes).split('+')
+  if not all(size.isdecimal() and int(size) for size in found):
+    raise ValueError(
+      f'sizes must be numbers >= 1 with + between, as 8+16, got {config.sizes!r}'
+    )
+  return tuple(int(size) for size in found)
+
+
 def hierarchy(module, output: observations.Observation, config, wrap) -> base.Method:
   """A hierarchical VAE of a network and a config's numbers."""
-  if not config.sizes or min(config.sizes) < 1:
-    raise ValueError(f'sizes must be >= 1 each, got {list(config.sizes)}')
   if not config.beta_warmup >= 0:
     raise ValueError(f'beta_warmup must be >= 0, got {config.beta_warmup}')
   tx = gradient.skip_large(optimizers.plain_adam(config), config.skip_above)
