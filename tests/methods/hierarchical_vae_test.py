@@ -134,12 +134,12 @@ def test_prior_and_posterior_are_drawn_and_measured_by_one_network(name):
   apply = jax.jit(functools.partial(module.apply, {'params': params}))
   out = apply(x, noise)
   # A pass of the prior with the posterior's codes: the same parameters and prior.
-  given = apply(None, None, tuple(g.z for g in out.groups))
-  np.testing.assert_allclose(given.parameters, out.parameters, rtol=1e-4, atol=1e-5)
-  for mine, other in zip(given.groups, out.groups, strict=True):
+  other_way = apply(None, None, tuple(g.z for g in out.groups))
+  np.testing.assert_allclose(other_way.parameters, out.parameters, rtol=1e-4, atol=1e-5)
+  for mine, other in zip(other_way.groups, out.groups, strict=True):
     for a, b in zip(mine.prior, other.prior, strict=True):
       np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-  np.testing.assert_array_equal(hierarchical_vae.divergences(given.groups), 0)
+  np.testing.assert_array_equal(hierarchical_vae.divergences(other_way.groups), 0)
   assert (np.asarray(hierarchical_vae.divergences(out.groups)) > 0).all()
   # Of many draws given the codes above, the divergence is the mean of the log-ratio.
   keys = jax.random.split(jax.random.key(5), 200)

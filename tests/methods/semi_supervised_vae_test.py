@@ -83,8 +83,8 @@ def test_bounds_are_the_evidence_where_all_is_exact_and_below_by_the_classifier_
   queries, key = method().queries, jax.random.key(0)
   found = queries['iwae'](model(), key, X, num_samples=3)
   np.testing.assert_allclose(found, EXACT, rtol=1e-5)  # every weight is p(x)
-  given = queries['iwae'](model(), key, X, num_samples=3, condition=jnp.ones(4, int))
-  np.testing.assert_allclose(given, GIVEN[1], rtol=1e-4)
+  of_ones = queries['iwae'](model(), key, X, num_samples=3, condition=jnp.ones(4, int))
+  np.testing.assert_allclose(of_ones, GIVEN[1], rtol=1e-4)
   assert close(many(lambda k: queries['elbo'](model(), k, X)), EXACT)
   q = special.expit(GIVEN[1] - GIVEN[0] + 1.5)  # of a classifier that is wrong
   p = special.expit(GIVEN[1] - GIVEN[0])
@@ -127,11 +127,11 @@ def test_samples_are_of_the_class_asked_for_or_of_both_alike():
   ones = np.asarray(
     draw(model(), jax.random.key(0), 5000, condition=jnp.ones(5000, int))
   )
-  law = stats.norm(2, math.sqrt(1 + STD**2))
-  assert stats.kstest(ones[:, 0], law.cdf).pvalue > 0.001
+  expected = stats.norm(2, math.sqrt(1 + STD**2))
+  assert stats.kstest(ones[:, 0], expected.cdf).pvalue > 0.001
   both = np.asarray(draw(model(), jax.random.key(1), 5000))[:, 0]
   other = stats.norm(0, math.sqrt(1 + STD**2))
-  cdf = lambda t: 0.5 * (law.cdf(t) + other.cdf(t))  # noqa: E731
+  cdf = lambda t: 0.5 * (expected.cdf(t) + other.cdf(t))  # noqa: E731
   assert stats.kstest(both, cdf).pvalue > 0.001
 
 
