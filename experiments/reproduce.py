@@ -26,6 +26,8 @@
                    lines, the value of the game; nothing is trained
   aae_against_vae  adversarial, Wasserstein and variational auto-encoders at equal
                    budgets on digits and glyphs: samples, reconstructions, codes
+  variational      bounds, active units and Frechet distances of variational models of
+                   digits, stopped by the validation split's bound
   variational_inference
                    evidence, bounds and mean fields of models where all is known, and
                    the gaps of encoders
@@ -134,6 +136,12 @@ def _theory() -> dict:
   return theory.run(out=pathlib.Path(_OUT.value))
 
 
+def _variational() -> dict:
+  from experiments.ledger import variational
+
+  return variational.run(_BUDGET.value, out=pathlib.Path(_OUT.value))
+
+
 def _aae_against_vae() -> dict:
   from experiments.ledger import aae_against_vae
 
@@ -159,6 +167,7 @@ COMMANDS = {
   'kde_dimension': _kde_dimension,
   'theory': _theory,
   'aae_against_vae': _aae_against_vae,
+  'variational': _variational,
   'variational_inference': _variational_inference,
 }
 

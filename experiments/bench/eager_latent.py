@@ -97,6 +97,34 @@ def importance_bound(net: Layers, mean, log_std, x, num: int, chunk: int):
   return total - math.log(num)
 
 
+def elbo(encoder: Layers, decoder: Layers, x, noise) -> torch.Tensor:
+  """The evidence lower bound [B] of binary images, at the draw that noise makes."""
+  mean, log_std = decode(encoder, x).chunk(2, 1)
+  logits = decode(decoder, mean + torch.exp(log_std) * noise)
+  log_p = (x * logits - functional.softplus(logits)).sum(1)
+  kl = 0.5 * (torch.expm1(2 * log_std) + mean**2) - log_std
+  return log_p - kl.sum(1)
+
+
+def vae_steps(encoder: Layers, decoder: Layers, data: torch.Tensor, rate: float):
+  """A function that makes one step of Adam on every batch of data [steps, B, D]."""
+  nets = [[tuple(t.clone() for t in pair) for pair in n] for n in (encoder, decoder)]
+  leaves = [t.requires_grad_(True) for net in nets for pair in net for t in pair]
+  tx = torch.optim.Adam(leaves, lr=rate)
+  size = decoder[0][0].shape[0]
+
+  def steps():
+    for x in data:
+      noise = torch.randn(len(x), size, device=x.device)
+      loss = -elbo(*nets, x, noise).mean()
+      tx.zero_grad()
+      loss.backward()
+      tx.step()
+    return loss.detach()
+
+  return steps
+
+
 @torch.no_grad()
 def nearest(z: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
   """The numbers of the nearest codes."""

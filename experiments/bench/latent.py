@@ -1,20 +1,23 @@
 """Variational models, and the measuring of decoders, beside PyTorch.
 
 Each row is one compiled function of ours and the same in eager PyTorch, from the same
-parameters: leapfrog steps of Hamiltonian Monte Carlo in a decoder's latent space,
-images whose log p(x) is bounded by 5,000 importance draws, and look-ups of the nearest
-of 512 codes. A row is a function (where PyTorch runs or None, repeats, scale) -> dict;
+parameters: training steps of a VAE, leapfrog steps of Hamiltonian Monte Carlo in a
+decoder's latent space, images whose log p(x) is bounded by 5,000 importance draws, and
+look-ups of the nearest of 512 codes. A row is a function (where PyTorch runs or None, repeats, scale) -> dict;
 `ROWS` lists them.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from experiments.bench import goals, timing
+from gm_jax import amortized, latent_priors, observations
 from gm_jax.losses import likelihood, quantization, variational
+from gm_jax.methods import vae
 from gm_jax.metrics import importance
-from gm_jax.models import mlp
+from gm_jax.models import latent, mlp
 from gm_jax.samplers import mcmc
 from gm_jax.training import report
 
@@ -27,6 +30,7 @@ if timing.eager:
 LATENT, HIDDEN, PIXELS = 50, 200, 784
 NUM_LEAPFROG, STD = 10, 0.1
 CODES, CODE_SIZE = 512, 64
+STEPS, RATE = 20, 1e-3  # of a VAE in one call, of Adam
 AGREEMENT = 1e-3  # relative difference of values that is let pass
 COLUMNS = {
   'what': 'name',
@@ -175,8 +179,56 @@ def lookup_row(where, repeats: int, scale: int = 1, num: int = 8192) -> dict:
   return _per_second(row, 'vectors', num)
 
 
-ROWS = (hmc_row, importance_row, lookup_row)  # others join here
+def step_row(where, repeats: int, scale: int = 1, batch: int = 100) -> dict:
+  """Steps of a variational auto-encoder of binary images, by Adam."""
+  size, steps = PIXELS // scale, STEPS
+  hidden = (HIDDEN // scale,) * 2
+  net = amortized.Networks(
+    latent.Encoder(mlp.MLP((*hidden, 2 * LATENT))),
+    latent.Decoder(mlp.MLP((*hidden, size)), (size,)),
+    latent_priors.normal(LATENT),
+    observations.bernoulli(),
+  )
+  method = vae.vae(net, optax.adam(RATE))
+  x = jax.random.bernoulli(jax.random.key(1), 0.3, (steps, batch, size))
+  x = x.astype(jnp.float32)
+  state = jax.jit(method.init)(jax.random.key(0), {'x': x[0]})
+
+  @jax.jit
+  def ours(state, key, x):
+    def one(state, x):
+      return method.step(state, jax.random.fold_in(key, state.step), {'x': x})
+
+    return jax.lax.scan(one, state, x)
+
+  theirs, more = None, {}
+  if where is not None:
+    data = _tensor(x, where)
+    drawn = amortized.draws(
+      net, state.params, {}, jax.random.key(2), x[0], None, num=1, train=True
+    )
+    noise = (drawn.z[0] - drawn.q.mean) / jnp.exp(drawn.q.log_std)
+    bound = vae.objective()(drawn)[0]
+    parts = [state.params[n]['body'] for n in (amortized.ENCODER, amortized.DECODER)]
+    pair = [peers.layers(part, where) for part in parts]
+    other = peers.elbo(*pair, data[0], _tensor(noise, where))
+    more['difference'] = timing.difference([bound], [other.detach().cpu().numpy()])
+    theirs = waiting(peers.vae_steps(*pair, data, RATE), where)
+  key = jax.random.key(3)
+  row = timing.beside(
+    f'{steps} steps of a VAE {size}-{hidden[0]}-{hidden[0]}-{LATENT}, batch {batch}',
+    'PyTorch',
+    lambda: ours(state, key, x),
+    theirs,
+    repeats,
+    **more,
+  )
+  return _per_second(row, 'steps', steps)
+
+
+ROWS = (step_row, hmc_row, importance_row, lookup_row)
 FASTER = {
+  'step of a VAE: times faster than PyTorch': f'{STEPS} steps',
   'HMC: times faster than PyTorch': 'HMC',
   'importance-weighted bound: times faster than PyTorch': 'importance',
   'nearest codes: times faster than PyTorch': 'nearest',

@@ -122,13 +122,13 @@ def semi_supervised_vae(
       )
 
     def log_weights(key, num):
-      def given(label):
+      def weights_of(label):
         value = networks.embed(label)
         drawn = amortized.draws(networks, *model, key, x, value, num=num, train=False)
         return drawn.terms(drawn.z).log_weights
 
       # A draw of z for every class at once is one unbiased weight of p(x).
-      return log_p + jax.nn.logsumexp(of_every_class(given, len(x)), axis=0)
+      return log_p + jax.nn.logsumexp(of_every_class(weights_of, len(x)), axis=0)
 
     return importance.importance_bound(log_weights, key, num_samples)[0]
 

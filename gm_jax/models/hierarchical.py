@@ -39,7 +39,7 @@ class Group(NamedTuple):
 
 
 class Pass(NamedTuple):
-  """What a pass downwards gives."""
+  """Codes and parameters of a pass downwards."""
 
   parameters: base.Array  # [B, ...] of the observation
   groups: tuple[Group, ...]  # from the top
@@ -124,7 +124,7 @@ class Ladder(nn.Module):
 
   @property
   def code_shapes(self) -> tuple[Shape, ...]:
-    """Of one example, from the top."""
+    """The shapes of one example, from the top."""
     return tuple((size,) for size in self.sizes)
 
   @nn.compact
@@ -211,7 +211,7 @@ class TopDown(nn.Module):
 
   @property
   def code_shapes(self) -> tuple[Shape, ...]:
-    """Of one example, from the top."""
+    """The shapes of one example, from the top."""
     return tuple((size, size, self.channels) for size in self.sizes)
 
   @nn.compact
@@ -275,7 +275,7 @@ class TopDown(nn.Module):
     return out.transpose(0, 1, 3, 2, 4, 5).reshape(num, *self.shape)
 
   def _upwards(self, x, block, small):
-    """What the data say at every size, by size."""
+    """The features of the data at every size, by size."""
     x = layers.scaled_levels(x, self.num_levels)
     side = x.shape[1] // max(self.sizes)
     num, size = len(x), max(self.sizes)

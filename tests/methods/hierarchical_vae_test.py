@@ -104,8 +104,8 @@ def test_the_ladder_s_combination_is_the_product_of_the_densities():
   p /= p.sum()
   mean = (p * at).sum()
   std = math.sqrt((p * (at - mean) ** 2).sum())
-  given = [(jnp.array([d.mean()]), jnp.log(jnp.array([d.std()]))) for d in (a, b)]
-  found = hierarchical.combined(*given)
+  pair = [(jnp.array([d.mean()]), jnp.log(jnp.array([d.std()]))) for d in (a, b)]
+  found = hierarchical.combined(*pair)
   np.testing.assert_allclose(found[0][0], mean, rtol=1e-4)
   np.testing.assert_allclose(np.exp(found[1][0]), std, rtol=1e-4)
 
