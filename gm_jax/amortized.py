@@ -25,7 +25,7 @@ import optax
 
 from gm_jax import base, conditions, gradient, latent_priors, observations, players
 from gm_jax.losses import variational
-from gm_jax.metrics import importance
+from gm_jax.metrics import annealed, importance
 
 ENCODER, DECODER, PRIOR = 'encoder', 'decoder', 'prior'
 CARD = base.Card(
@@ -217,8 +217,10 @@ def sampler(net: Networks) -> Callable:
 def queries(net: Networks) -> dict[str, Callable]:
   """The queries of a trained model.
 
-  `elbo` is by one draw, `iwae` by as many as are asked for; `encode` gives the mean of
-  the posterior, `decode` that of the observation, and `reconstruct` both in turn.
+  `elbo` is by one draw, `iwae` by as many as are asked for, `log_prob_estimate` by
+  annealed importance sampling from the posterior, whose options are its sizes; its
+  logarithm is low on average. `encode` gives the mean of the posterior, `decode` that
+  of the observation, and `reconstruct` both in turn.
   """
 
   def trained(model, key, x, condition, num=1):
@@ -253,7 +255,49 @@ def queries(net: Networks) -> dict[str, Callable]:
     z = encode(model, key, x, condition=condition)
     return decode(model, key, z, condition=condition)
 
-  found = elbo, iwae, posterior, encode, decode, reconstruct
+  def prior(model, key, num, *, condition=None):
+    net.embed(condition, None if condition is None else num)
+    encode = net.pseudo_posterior(model.params, model.extra)
+    return net.prior.draw(model.params.get(PRIOR, {}), encode, key, num)
+
+  def log_prior(model, key, z, *, condition=None):
+    del key, condition
+    encode = net.pseudo_posterior(model.params, model.extra)
+    return net.prior.log_prob(model.params.get(PRIOR, {}), encode, z)
+
+  def log_prob_estimate(
+    model, key, x, *, condition=None, num_chains=16, num_steps=300, num_leapfrog=10
+  ):
+    value = net.embed(condition, len(x))
+
+    def log_likelihood(z, data):
+      parameters = players.apply_trained(net.decoder, DECODER, model, z, data['value'])
+      return net.observation.log_prob(parameters, data['x'])
+
+    def q(data):
+      out = players.apply_trained(net.encoder, ENCODER, model, data['x'], data['value'])
+      return net.posterior(out)
+
+    found = annealed.forward(
+      annealed.Decoder(
+        log_likelihood,
+        lambda z: log_prior(model, key, z),
+        lambda key, num: prior(model, key, num),
+      ),
+      key,
+      {'x': x, 'value': value},
+      posterior=annealed.Posterior(
+        lambda key, data: q(data).draw(key, 1)[0],
+        lambda z, data: q(data).log_prob(z),
+      ),
+      chains=annealed.Chains(num_chains, num_steps, num_leapfrog),
+    )
+    return found.log_prob, found.standard_error
+
+  found = (
+    elbo, iwae, log_prob_estimate, posterior, encode, decode, reconstruct, prior,
+    log_prior,
+  )  # fmt: skip
   return {fn.__name__: fn for fn in found}
 
 

@@ -3,8 +3,8 @@
 Each row is one compiled function of ours and the same in eager PyTorch, from the same
 parameters: training steps of a VAE, leapfrog steps of Hamiltonian Monte Carlo in a
 decoder's latent space, images whose log p(x) is bounded by 5,000 importance draws, and
-look-ups of the nearest of 512 codes. A row is a function (where PyTorch runs or None, repeats, scale) -> dict;
-`ROWS` lists them.
+look-ups of the nearest of 512 codes. A row is a function (where PyTorch runs or None,
+repeats, scale) -> dict; `ROWS` lists them.
 """
 
 import jax

@@ -26,7 +26,6 @@ def get_config(arg=None):
   data = 'glyphs?transform=dequantization'
   config = variational.leaves(data, steps=4000, latent_size=10)
   config.likelihood = 'fixed_gaussian'
-  config.std = 0.3  # of it
   config.hidden = 512
   config.learning_rate = 3e-4
   config.batch_size = 128

@@ -25,6 +25,7 @@ from experiments.configs import (
   adversarial_autoencoder_digits,
   gan_digits,
   gmmn_digits,
+  vae_digits,
 )
 from experiments.ledger import kernels
 from gm_jax import base, priors, statistics
@@ -69,6 +70,7 @@ FITS = (
   Fit('GAN', gan_digits),
   Fit('GMMN', gmmn_digits),
   Fit('adversarial auto-encoder', adversarial_autoencoder_digits),
+  Fit('VAE, std 0.2', vae_digits, {'likelihood': 'fixed_gaussian', 'std': 0.2}),
 )
 
 
@@ -134,6 +136,15 @@ def splits_of(data: dataset.Dataset, num: int) -> Splits:
   return Splits(raw, data.spec, flat['validation'], flat['test'])
 
 
+def decoded(method: base.Method, model, key, num: int) -> base.Array:
+  """What a decoder makes of the prior [num, ...], without an observation's noise."""
+  if 'decode' not in method.queries:
+    return method.sample(model, key, num)
+  z_key, key = jax.random.split(key)
+  z = method.queries['prior'](model, z_key, num)
+  return method.queries['decode'](model, key, z)
+
+
 def measure(
   name: str,
   method: base.Method,
@@ -154,7 +165,7 @@ def measure(
 
   def samples(model, key):
     keys = jax.random.split(key, -(-budget.samples // 250))
-    drawn = jax.lax.map(lambda key: method.sample(model, key, 250), keys)
+    drawn = jax.lax.map(lambda key: decoded(method, model, key, 250), keys)
     return drawn.reshape(-1, splits.test.shape[1])[: budget.samples]
 
   began = time.perf_counter()

@@ -64,7 +64,8 @@ def vae(
     num_draws: K, codes drawn of each example in training.
 
   Returns:
-    The method; queries `elbo`, `iwae`, `posterior`, `encode`, `decode`, `reconstruct`.
+    The method; queries `elbo`, `iwae`, `log_prob_estimate`, `posterior`, `encode`,
+    `decode`, `reconstruct`, `prior`, `log_prior`.
 
   Raises:
     ValueError: a number out of range; at init, networks that do not fit.

@@ -88,6 +88,21 @@ def test_bounds_of_a_wrong_posterior_are_below_by_its_divergence():
   assert (draws.mean(axis=0) < few).all() and (few < EXACT).all()
 
 
+def test_annealed_importance_sampling_from_a_wrong_posterior_finds_the_evidence():
+  method = vae.vae(linear_networks(), optax.sgd(0.1))
+  found, error = method.queries['log_prob_estimate'](
+    model(0.8, 0.5), jax.random.key(0), X, num_steps=200, num_leapfrog=5
+  )
+  assert (np.abs(found - EXACT) < 4 * error + 0.02).all() and (error < 0.1).all()
+  z = jnp.asarray([[0.3, -1.0]])
+  log_p = method.queries['log_prior'](model(), jax.random.key(0), z)
+  np.testing.assert_allclose(
+    log_p, stats.norm.logpdf(np.asarray(z)).sum(axis=1), rtol=1e-5
+  )
+  drawn = method.queries['prior'](model(), jax.random.key(0), 2000)
+  assert stats.kstest(np.asarray(drawn).ravel(), stats.norm.cdf).pvalue > 0.001
+
+
 def test_queries_are_those_of_the_known_model():
   method = vae.vae(linear_networks(), optax.sgd(0.1))
   key, mean = jax.random.key(0), np.asarray(X) @ DIAGONAL / STD**2 / PRECISION

@@ -29,6 +29,7 @@ def leaves(data: str, *, steps: int, latent_size: int = 16):
   config.latent_size = latent_size
   config.hidden = 256
   config.likelihood = 'logistics'
+  config.std = 0.3  # of the likelihood fixed_gaussian
   return config
 
 
