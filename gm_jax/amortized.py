@@ -256,7 +256,7 @@ def queries(net: Networks) -> dict[str, Callable]:
     return decode(model, key, z, condition=condition)
 
   def prior(model, key, num, *, condition=None):
-    net.embed(condition, None if condition is None else num)
+    del condition  # one prior for all
     encode = net.pseudo_posterior(model.params, model.extra)
     return net.prior.draw(model.params.get(PRIOR, {}), encode, key, num)
 

@@ -1,8 +1,10 @@
 """The ledger of variational models: what it stops at, counts and judges."""
 
+import functools
 import pathlib
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ sys.path.insert(0, str(ROOT))
 
 from experiments.ledger import variational  # noqa: E402
 from gm_jax import base  # noqa: E402
+from gm_jax.training import parallel  # noqa: E402
 
 
 def state(step, values):
@@ -73,7 +76,11 @@ def test_every_row_changes_leaves_that_there_are():
 
 
 @pytest.mark.slow
-def test_a_short_run_prints_what_it_measured(tmp_path, capsys):
+def test_a_short_run_prints_what_it_measured(tmp_path, monkeypatch, capsys):
+  # Of one device: on two cores four, which each factorize for the Frechet distance,
+  # wait for one another.
+  mesh = functools.partial(parallel.device_mesh, jax.devices()[:1])
+  monkeypatch.setattr(parallel, 'device_mesh', mesh)
   found = variational.run('smoke', out=tmp_path)
   models, curve = found['tables']['models'], found['tables']['curve']
   assert [line[0] for line in models.rows] == ['VAE', 'WAE', variational.LONG]

@@ -86,3 +86,14 @@ def test_mode_collapse_runs(monkeypatch, tmp_path):
       # Infinite where not one sample is of high quality, as after so few steps.
       assert 0 <= kl <= math.log(8) + 1e-3 or kl == math.inf
     assert name != 'data' or (scores[1][0] == 8 and scores[1][1] > 0.97)
+
+
+@pytest.mark.slow
+def test_variational_runs(monkeypatch, tmp_path):
+  monkeypatch.setenv('VARIATIONAL_STEPS', '500')
+  text, pictures = run(paired(FOLDER / 'variational.py'), tmp_path)
+  assert pictures == 4  # the curve, samples, reconstructions, a walk
+  steps = [float(t) for t in re.findall(r'test ([\d.]+) nats', text)]
+  assert len(steps) == 10 and steps[-1] < 100 < steps[0]
+  bounds = [float(n) for n in re.findall(r'(-[\d.]+) nats', text)]
+  assert len(bounds) == 3 and bounds[0] < bounds[1]
