@@ -27,7 +27,8 @@
   aae_against_vae  adversarial, Wasserstein and variational auto-encoders at equal
                    budgets on digits and glyphs: samples, reconstructions, codes
   variational      bounds, active units and Frechet distances of variational models of
-                   digits, stopped by the validation split's bound
+                   digits, stopped by the validation split's bound; with --data_dir also
+                   on dynamically binarized MNIST and Fashion-MNIST
   variational_inference
                    evidence, bounds and mean fields of models where all is known, and
                    the gaps of encoders
@@ -139,7 +140,8 @@ def _theory() -> dict:
 def _variational() -> dict:
   from experiments.ledger import variational
 
-  return variational.run(_BUDGET.value, out=pathlib.Path(_OUT.value))
+  out = pathlib.Path(_OUT.value)
+  return variational.run(_BUDGET.value, data_dir=_DATA_DIR.value, out=out)
 
 
 def _aae_against_vae() -> dict:

@@ -31,6 +31,13 @@ def test_every_seed_has_the_state_of_its_own_best_check():
   assert best.step == 30  # a seed's own is what is printed
 
 
+def test_a_single_seed_has_no_axis():
+  states = [state(10, [1, 2]), state(20, [4, 5])]
+  best, _ = variational.best_of(states, np.array([[1.0], [2.0]]))
+  np.testing.assert_array_equal(best.params['w'], [1, 2])
+  assert best.step == 10
+
+
 def row(name, **numbers):
   numbers = {k: np.asarray(v, float) for k, v in numbers.items()}
   fit = variational.Fit(name, None)
@@ -69,7 +76,8 @@ def test_codes_of_groups_stand_side_by_side_and_integers_are_none():
 
 
 def test_every_row_changes_leaves_that_there_are():
-  for fit in variational.FITS:
+  large = [*variational.large_fits('mnist', 1), *variational.large_fits('mnist', 10)]
+  for fit in (*variational.FITS, *large):
     assert set(fit.changes) <= set(fit.config.get_config()), fit.name
   names = [fit.name for fit in variational.FITS]
   assert len(set(names)) == len(names) and variational.LONG in names
@@ -81,7 +89,7 @@ def test_a_short_run_prints_what_it_measured(tmp_path, monkeypatch, capsys):
   # wait for one another.
   mesh = functools.partial(parallel.device_mesh, jax.devices()[:1])
   monkeypatch.setattr(parallel, 'device_mesh', mesh)
-  found = variational.run('smoke', out=tmp_path)
+  found = variational.run('smoke', data_dir=None, out=tmp_path)
   models, curve = found['tables']['models'], found['tables']['curve']
   assert [line[0] for line in models.rows] == ['VAE', 'WAE', variational.LONG]
   assert len(curve.rows) == 16 and 'Frechet' in capsys.readouterr().out

@@ -8,10 +8,12 @@ argument is the weight of the total correlation. --mode=traverse draws a row a d
 of the code, --options=mean=true of the modes sample and quality takes means.
 
 The data's noise is taken as Gaussian of deviation 0.3, so that samples proper are
-snow: look at means. Characters come back readable, a little blurred. Of the ten rows of
-a traversal one is the ground's gray alone, one the character's slant and stroke; the
-others still change the character with its shape. A bound of the density: 3,739 +- 1
-nats (2,000 test images, seed 0), of a model whose deviation is chosen and not learned.
+snow: look at means. Characters come back readable, a little blurred. Of the ten
+dimensions one is the ground's gray (their correlation over 2,000 test images is 1.00),
+one the character's height (0.71), one its place from left to right (0.64); slant,
+rotation and size stand in none by themselves (0.3 at most), and most rows of a
+traversal change the character besides. A bound of the density: 3,739 +- 1 nats (2,000
+test images, seed 0), of a model whose deviation is chosen and not learned.
 """
 
 from experiments.configs.parts import evaluations, variational
