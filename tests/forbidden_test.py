@@ -46,7 +46,10 @@ ALLOWED = {
   ('gm_jax/training/experiment.py', '.exec_module'),  # the config file, which is code
   ('experiments/processes.py', 'socket'),
   ('experiments/processes.py', 'subprocess'),
-  ('experiments/notebooks/mode_collapse.py', 'subprocess'),  # pip, on Colab alone
+  *(
+    (f'experiments/notebooks/{name}.py', 'subprocess')  # pip, on Colab alone
+    for name in ('mode_collapse', 'variational')
+  ),
 }
 
 

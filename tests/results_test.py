@@ -26,6 +26,7 @@ from experiments.ledger import (  # noqa: E402
   stacked,
   theory,
   unrolling,
+  variational,
   variational_inference,
 )
 from gm_jax.training import report  # noqa: E402
@@ -130,6 +131,11 @@ def test_every_config_is_in_the_gallery_or_says_why_not():
     ('theory', {'laws': ('discrepancy', *theory.LAWS)}),
     ('aae_against_vae', {
       name: aae_against_vae.HEADER for name in ('digits', 'glyphs')
+    }),
+    ('variational', {
+      'models': variational.HEADER, 'curve': variational.CURVE_HEADER,
+      'bars': variational.BARS_HEADER, 'mnist': variational.LARGE_HEADER,
+      'fashion_mnist': variational.LARGE_HEADER,
     }),
     ('variational_inference', {
       'identity': variational_inference.IDENTITY_HEADER,
