@@ -181,6 +181,7 @@ def bounds_of(splits: dict[str, dict], draws: int | None = None) -> Callable:
     options = {'num_samples': draws} if draws else {'condition': None}
 
     def mean(x):
+      x = jax.lax.optimization_barrier(x)  # else XLA folds constants for long
       found = density.in_chunks(lambda v: query(model, key, v, **options), x)
       return -found.mean()
 
@@ -220,13 +221,14 @@ def score(
       found['frechet_of_means'] = distances(means)['frechet']
     if 'elbo' in method.queries:
       found |= {'elbo': bounds_of({'test': {'x': x}})(method, model, keys[1])['test']}
+    fixed = jax.lax.optimization_barrier(x)  # else XLA folds constants for long
     if 'iwae' in method.queries:
       iwae = method.queries['iwae']
       tight = density.in_chunks(
-        lambda v: iwae(model, keys[1], v, num_samples=draws), x[:num]
+        lambda v: iwae(model, keys[1], v, num_samples=draws), fixed[:num]
       )
       found['iwae'], found['iwae_error'] = statistics.mean_and_error(-tight)
-    codes = codes_of(method, model, keys[2], x)
+    codes = codes_of(method, model, keys[2], fixed)
     if codes is not None:
       found['active'] = latents.active_units(codes).count
     return found
