@@ -120,6 +120,29 @@ def check_positive(**numbers: float | Array) -> None:
       raise ValueError(f'{name} must be > 0, got {number}')
 
 
+def check_finite(**values: Array) -> None:
+  """Raises unless every number is finite.
+
+  Args:
+    **values: `[...]` arrays of any shape, by the name in the message; a traced one
+      passes.
+
+  Raises:
+    ValueError: a NaN or an infinity.
+  """
+  for name, value in values.items():
+    if isinstance(value, jax.core.Tracer):
+      continue
+    # A concrete array stays concrete even where the caller is being traced.
+    with jax.ensure_compile_time_eval():
+      wrong = int(jnp.size(value) - jnp.isfinite(value).sum())
+    if wrong:
+      raise ValueError(
+        f'{name} must be finite, got {wrong} of {jnp.size(value)} numbers that are NaN'
+        ' or infinite'
+      )
+
+
 def check_equal(**values: Array) -> None:
   """Raises unless all arrays have one shape, with an axis of examples.
 
