@@ -205,6 +205,8 @@ def _trained(fit: Fit, splits: Splits, budget: Budget) -> Row:
     config[name] = value
   for name in ('evaluate', 'sample', 'checkpoint'):
     config[f'{name}_every'] = 0
+  if 'best' in config:  # of evaluations, of which there are none
+    config.best = ''
   options = setup_lib.DEFAULT
   setup = setup_lib.prepare(fit.config, config, options, evaluates=False)
   trained = quiet.train_config(setup)
