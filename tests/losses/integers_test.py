@@ -223,9 +223,6 @@ NUMBERS = {
   'permutation_test': (
     lambda x, y: jnp.stack(two_sample.permutation_test(
       KEY, x, y, kernel=discrepancy.gaussian(std=100.0), num_permutations=9)), PIXELS),
-  'classifier_test': (
-    jax.jit(lambda x, y: jnp.stack(two_sample.classifier_test(KEY, x, y, steps=3))),
-    PIXELS),
   'mean_pairwise_distance': (
     lambda x: jnp.stack(diversity.mean_pairwise_distance(
       KEY, x, lambda a, b: jnp.square(a - b).sum(axis=1), num_pairs=9)), PIXELS[:1]),
