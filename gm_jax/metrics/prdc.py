@@ -90,9 +90,7 @@ def prdc(real: Array, fake: Array, *, k: int = 5, chunk: int = 1024) -> PRDC:
       return _settle(bounded.squares, doubtful(bounded.squares), x, fake)
 
     few = doubtful(bounded.squares).sum(axis=1).max() <= MANY
-    squares = jax.lax.cond(
-      few, settled, lambda: discrepancy.squared_distances(x, fake)
-    )
+    squares = jax.lax.cond(few, settled, lambda: discrepancy.squared_distances(x, fake))
     inside = squares < radius
     held |= inside.any(axis=0)  # the last row again, in the padding, adds nothing
     return held, (inside.sum(axis=1), (squares < fake_radii).any(axis=1))
