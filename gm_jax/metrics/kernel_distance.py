@@ -8,7 +8,9 @@ The Gram matrix is never held at once: rows are computed in chunks.
 import jax
 import jax.numpy as jnp
 
+from gm_jax import statistics
 from gm_jax.losses import discrepancy, shapes
+from gm_jax.metrics import neighbors
 
 Array = jax.Array
 
@@ -68,6 +70,68 @@ def mmd2_unbiased(
   within = _mean_kernel(kernel, x, x, chunk, True)
   within += _mean_kernel(kernel, y, y, chunk, True)
   return within - 2.0 * _mean_kernel(kernel, x, y, chunk, False)
+
+
+def kernel_distance(
+  key: Array,
+  real: Array,
+  fake: Array,
+  *,
+  num_subsets: int = 100,
+  subset_size: int = 1000,
+  kernel: discrepancy.Kernel | None = None,
+) -> tuple[Array, Array]:
+  """The kernel distance of random subsets; on Inception's features, the KID.
+
+  E over subsets of  MMD^2 unbiased,  k(x, y) = (<x, y> / D + 1)^3
+
+  Each subset is drawn without replacement from its set, and the subsets anew from all
+  rows. Unbiased: 0 in expectation where the two distributions are equal, for any
+  number of rows, so that values of different numbers may be compared and one below 0
+  is no mistake. In float32 a value is good to about 1e-6 of the kernel's mean.
+  Batch-coupled.
+
+  Source: Demystifying MMD GANs, Binkowski et al., 2018, arXiv:1801.01401, section 4,
+  whose code has 100 subsets of 1,000.
+
+  Args:
+    key: `[]` typed key of the subsets.
+    real: `[N, D]` features of data, N >= `subset_size`.
+    fake: `[M, D]` features of samples, M >= `subset_size`.
+    num_subsets: of subsets, >= 1.
+    subset_size: rows of each, >= 2.
+    kernel: (x `[N, D]`, y `[M, D]`) -> `[N, M]`; by default as above.
+
+  Returns:
+    `[]` mean over the subsets, and `[]` its standard error, std / sqrt(num_subsets),
+    NaN for one subset. Subsets share rows: the error says how well the mean is known
+    of these two sets, and is too small for that of the two distributions. NaN where
+    features are traced and not finite.
+
+  Raises:
+    ValueError: rows that are not [number, D] of one D or not finite, `subset_size` not
+      in 2 to min(N, M), or no subsets.
+  """
+  real, fake = neighbors.check_rows(real=real, fake=fake)
+  least = min(real.shape[0], fake.shape[0])
+  if not 2 <= subset_size <= least:
+    raise ValueError(
+      f'subset_size must be from 2 to {least}, the rows of the smaller set, got'
+      f' {subset_size}'
+    )
+  if num_subsets < 1:
+    raise ValueError(f'num_subsets must be >= 1, got {num_subsets}')
+  kernel = discrepancy.polynomial() if kernel is None else kernel
+
+  def of_subset(key):
+    chosen = (
+      rows[jax.random.choice(k, rows.shape[0], (subset_size,), replace=False)]
+      for k, rows in zip(jax.random.split(key), (real, fake), strict=True)
+    )
+    return discrepancy.mmd2_unbiased(kernel, *chosen)
+
+  values = jax.lax.map(of_subset, jax.random.split(key, num_subsets))
+  return statistics.mean_and_error(values)
 
 
 def median_bandwidth(x: Array, *, max_points: int = 1000) -> Array:
