@@ -83,7 +83,7 @@ class Tower(nn.Module):
     return _chain('conv', x, *self.layers)
 
 
-def _average(x: Array) -> Array:
+def average(x: Array) -> Array:
   """The 3x3 average about each pixel, of those inside the image."""
   return nn.avg_pool(x, (3, 3), padding='SAME', count_include_pad=False)
 
@@ -113,7 +113,7 @@ class Mixed35(nn.Module):
       Convolution(64, name='conv')(x),
       Tower(towers[0], name='tower')(x),
       Tower(towers[1], name='tower_1')(x),
-      Tower(((self.pooled,),), name='tower_2')(_average(x)),
+      Tower(((self.pooled,),), name='tower_2')(average(x)),
     ]
     return jnp.concatenate(branches, axis=-1)
 
@@ -155,7 +155,7 @@ class Mixed17(nn.Module):
       Convolution(192, name='conv')(x),
       Tower(towers[0], name='tower')(x),
       Tower(towers[1], name='tower_1')(x),
-      Tower(((192,),), name='tower_2')(_average(x)),
+      Tower(((192,),), name='tower_2')(average(x)),
     ]
     return jnp.concatenate(branches, axis=-1)
 
@@ -205,7 +205,7 @@ class Mixed8(nn.Module):
     return jnp.concatenate(branches, axis=-1)
 
 
-def _maximum(x: Array) -> Array:
+def maximum(x: Array) -> Array:
   """The 3x3 maximum about each pixel."""
   return nn.max_pool(x, (3, 3), padding='SAME')
 
@@ -232,8 +232,8 @@ class Inception(nn.Module):
       Reduction35,
       *(make(Mixed17, inner) for inner in (128, 160, 160, 192)),
       Reduction17,
-      make(Mixed8, _average),
-      make(Mixed8, _maximum),
+      make(Mixed8, average),
+      make(Mixed8, maximum),
     ]
     for index, block in enumerate(blocks):
       x = block(name=f'mixed_{index}' if index else 'mixed')(x)
@@ -317,22 +317,27 @@ def load(path: str | pathlib.Path) -> Any:
     ValueError: no such file, a damaged one, or the weights of another network; one line
       says which.
   """
+  found = weights.read(path, _arrays(), 'the Inception-v3 of the FID')
+  return traverse_util.unflatten_dict(fold(found), sep='.')
+
+
+@functools.cache
+def _arrays() -> dict[str, tuple[int, ...]]:
+  """Shapes of the arrays of a file, by name."""
   image = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
   shapes = jax.eval_shape(Inception().init, jax.random.key(0), image)['params']
-  flat = traverse_util.flatten_dict(shapes, sep='.')
   wanted: dict[str, tuple[int, ...]] = {}
-  for name, leaf in flat.items():
+  for name, leaf in traverse_util.flatten_dict(shapes, sep='.').items():
     layer, _, part = name.rpartition('.')
     if part == 'kernel':
       height, width, inputs, outputs = leaf.shape
       wanted[f'{layer}.weight'] = (outputs, inputs, height, width)
       wanted |= {f'{layer}.{part}': (outputs,) for part in ('beta', 'mean', 'var')}
-  found = weights.read(path, wanted, 'the Inception-v3 of the FID')
-  return traverse_util.unflatten_dict(_folded(found), sep='.')
+  return wanted
 
 
-def _folded(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Kernels `[H, W, I, O]` and biases `[O]` of convolutions with a normalization."""
+def fold(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Kernels `[H, W, I, O]` and biases `[O]` of convolutions, from arrays of `load`."""
   params = {}
   for name in arrays:
     layer, _, part = name.rpartition('.')
