@@ -27,6 +27,9 @@ MOMENTS = 8192  # features, at most, whose covariance is computed
 TOLERANCE = 1e-3
 
 
+_MOMENTS = jax.jit(frechet.moments)  # compiled once for sets of the same size
+
+
 class Resize(NamedTuple):
   """A way to 299x299, and its words in a protocol."""
 
@@ -87,7 +90,12 @@ def from_function(name: str, fn: Callable[[Array], Array]) -> Extractor:
 
 def pixels() -> Extractor:
   """Makes the extractor of the pixels themselves, in [0, 1]."""
-  return from_function('pixels in [0, 1]', lambda x: x.reshape(len(x), -1) / 255.0)
+  return Extractor('pixels in [0, 1]', 'none', (), _flat, '')
+
+
+def _flat(params, images):
+  del params
+  return images.reshape(len(images), -1) / 255.0, None
 
 
 def inception_v3(path: str, *, resize: Resize = TENSORFLOW) -> Extractor:
@@ -332,7 +340,7 @@ def summary(features: np.ndarray, logits: np.ndarray | None = None) -> Statistic
   """
   moments = None
   if len(features) > 1 and features.shape[1] <= MOMENTS:
-    moments = tuple(map(np.asarray, jax.jit(frechet.moments)(features)))
+    moments = tuple(map(np.asarray, _MOMENTS(features)))
   return Statistics(features, logits, moments)
 
 

@@ -317,7 +317,9 @@ def load(path: str | pathlib.Path) -> Any:
     ValueError: no such file, a damaged one, or the weights of another network; one line
       says which.
   """
-  found = weights.read(path, _arrays(), 'the Inception-v3 of the FID')
+  network = 'the Inception-v3 of the FID'
+  weights.names(path, network)  # a file that is not there is told at once
+  found = weights.read(path, _arrays(), network)
   return traverse_util.unflatten_dict(fold(found), sep='.')
 
 

@@ -37,6 +37,14 @@ SUBSETS, SUBSET = 100, 1000  # of the kernel distance
 SPLITS = 10  # of the Inception Score
 PAIRS = 2000  # of the diversity
 SMALLEST = 64  # pixels that LPIPS is given at least
+# Compiled once for sets of the same size.
+_FRECHET = jax.jit(frechet.frechet_distance)
+_PRDC = jax.jit(prdc.prdc, static_argnames=('k', 'chunk'))
+_KERNEL = jax.jit(
+  kernel_distance.kernel_distance,
+  static_argnames=('num_subsets', 'subset_size', 'kernel'),
+)
+_NEAREST = jax.jit(neighbors.nearest, static_argnames=('num', 'chunk'))
 
 
 class Perceptual(NamedTuple):
@@ -80,13 +88,13 @@ def _frechet(key, sets):
       f'frechet needs the covariance of features, of which there are {num}, and at'
       f' most {extractors.MOMENTS} are taken: name other --features'
     )
-  value = jax.jit(frechet.frechet_distance)(*both[0], *both[1])
+  value = _FRECHET(*both[0], *both[1])
   return {'frechet': (value, 'estimate, biased upwards')}, {}
 
 
 def _prdc(key, sets):
   del key
-  found = jax.jit(lambda x, y: prdc.prdc(x, y, k=sets.k))(*_features(sets))
+  found = _PRDC(*_features(sets), k=sets.k)
   kind = f'estimate, k = {sets.k}'
   return {name: (value, kind) for name, value in found._asdict().items()}, {}
 
@@ -94,12 +102,7 @@ def _prdc(key, sets):
 def _kernel(key, sets):
   real, fake = _features(sets)
   size = min(SUBSET, len(real), len(fake))
-  fn = jax.jit(
-    lambda key, x, y: kernel_distance.kernel_distance(
-      key, x, y, num_subsets=SUBSETS, subset_size=size
-    )
-  )
-  mean, error = fn(key, real, fake)
+  mean, error = _KERNEL(key, real, fake, num_subsets=SUBSETS, subset_size=size)
   kind = f'estimate, unbiased, (x.y / D + 1)^3, {SUBSETS} subsets of {size}'
   return {
     'kernel_distance': (mean, kind),
@@ -159,12 +162,11 @@ def _neighbors(key, sets):
   real, fake = _features(sets)
   points = real if sets.train is None else sets.train[1]
   num = min(COLUMNS, len(points))
-  nearest = jax.jit(neighbors.nearest, static_argnames='num')
-  indices, distances = nearest(fake, points, num=num)
+  indices, distances = _NEAREST(fake, points, num=num)
   kind = f'median of the distance to the nearest of {len(points)} training images'
   found = {'neighbor_distance': (jnp.median(distances[:, 0]), kind)}
   if sets.train is not None:
-    held_out = jnp.median(nearest(real, points, num=1)[1][:, 0])
+    held_out = jnp.median(_NEAREST(real, points, num=num)[1][:, 0])
     found['neighbor_distance_real'] = (held_out, 'the same of the real images')
   return found, {NEIGHBORS: np.asarray(indices)}
 
