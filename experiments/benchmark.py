@@ -5,6 +5,7 @@
   python experiments/benchmark.py steps [--methods=NAME,...] [--repeats=20] [--quick]
   python experiments/benchmark.py autoregressive [--repeats=20] [--quick]
   python experiments/benchmark.py latent [--repeats=20] [--quick]
+  python experiments/benchmark.py metrics [--repeats=20] [--quick]
   python experiments/benchmark.py data [--data_dir=PATH] [--repeats=20] [--quick]
 
   unroll   one full training step of the unrolled GAN, by the number k of steps
@@ -15,6 +16,8 @@
            a transformer, beside PyTorch
   latent   leapfrog steps in a decoder's latent space, importance-weighted bounds
            of 5,000 draws and look-ups of codes, beside PyTorch
+  metrics  the Frechet distance, precision, recall, density and coverage, and the
+           kernel distance of 10,000 x 2,048 features, beside the field's packages
   data     examples a second of every data source, beside PyTorch's DataLoader;
            --data_dir adds MNIST and Fashion-MNIST as TensorFlow Datasets keeps them
 
@@ -99,6 +102,13 @@ def _latent() -> dict:
   return latent.run(repeats=5 if few else _REPEATS.value, quick=_QUICK.value)
 
 
+def _metrics() -> dict:
+  from experiments.bench import metrics
+
+  few = _QUICK.value and not flags.FLAGS['repeats'].present
+  return metrics.run(repeats=5 if few else _REPEATS.value, quick=_QUICK.value)
+
+
 def _data() -> dict:
   data_dir = _DATA_DIR.value
   if data_dir and not pathlib.Path(data_dir).is_dir():
@@ -116,6 +126,7 @@ COMMANDS = {
   'steps': _steps,
   'autoregressive': _autoregressive,
   'latent': _latent,
+  'metrics': _metrics,
   'data': _data,
 }  # each prints its tables and returns them with every number
 

@@ -17,7 +17,7 @@ from gm_jax import base
 from gm_jax.losses import discrepancy, likelihood, regularizers
 from gm_jax.losses import mutual_information as mi
 from gm_jax.methods import kde, mixture
-from gm_jax.metrics import frechet, kernel_distance, modes
+from gm_jax.metrics import frechet, kernel_distance, modes, neighbors, prdc
 
 OFFSETS = [0.0, 1e3, 1e4]
 rng = np.random.default_rng(0)
@@ -182,7 +182,29 @@ def middle_of_pairs(x, y):
   return np.median(spatial.distance.pdist(x))
 
 
+def cubic(x, y):
+  return mmd2(lambda a, b: (a @ b.T / 2 + 1) ** 3, x, y)
+
+
+def of_balls(x, y, k=5):
+  radii, others = (np.sort(squares(a, a), axis=1)[:, k] for a in (x, y))
+  inside = squares(x, y) < radii[:, None]
+  recall = (squares(x, y) < others).any(1).mean()
+  return inside.any(0).mean(), recall, inside.sum() / (k * len(y)), inside.any(1).mean()
+
+
 WHOLE = {
+  'prdc': (jax.jit(lambda x, y: jnp.stack(prdc.prdc(x, y))), of_balls),
+  'nearest': (
+    jax.jit(lambda x, y: neighbors.nearest(x, y, num=3).distances),
+    lambda x, y: np.sqrt(np.sort(squares(x, y), axis=1)[:, :3]),
+  ),
+  'kernel_distance': (
+    lambda x, y: kernel_distance.kernel_distance(
+      jax.random.key(0), x, y, num_subsets=1, subset_size=60
+    )[0],
+    cubic,
+  ),
   'energy_distance': (discrepancy.energy_distance, energy),
   'wasserstein_1d': (
     lambda x, y: discrepancy.wasserstein_1d(x[:, 0], y[:, 0]),

@@ -14,7 +14,14 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from experiments import results  # noqa: E402
-from experiments.bench import autoregressive, data, latent, steps, unroll  # noqa: E402
+from experiments.bench import (  # noqa: E402
+  autoregressive,
+  data,
+  latent,
+  metrics,
+  steps,
+  unroll,
+)
 from experiments.ledger import (  # noqa: E402
   aae_against_vae,
   decoders,
@@ -148,6 +155,7 @@ def test_every_config_is_in_the_gallery_or_says_why_not():
     ('steps', {n: t.header for n, t in steps.tables([], []).items()}),
     ('autoregressive', {'times': list(autoregressive.COLUMNS)}),
     ('latent', {'times': list(latent.COLUMNS)}),
+    ('metrics', {'times': list(metrics.COLUMNS)}),
     ('data', {'sources': list(data.COLUMNS)}),
   ],
 )  # fmt: skip

@@ -185,7 +185,7 @@ def summary(name: str, seconds: np.ndarray) -> dict:
 
 def beside(name: str, peer: str, ours: Callable, theirs, repeats: int, **more) -> dict:
   """A row of both sides' times, measured in turn; `theirs` may be None."""
-  row = {'name': name, 'peer': peer if theirs else 'PyTorch: none'}
+  row = {'name': name, 'peer': peer if theirs else f'{peer}: none'}
   with watch(row):
     times = in_turn(ours, theirs, repeats)
   row |= summary('ours', times[0])

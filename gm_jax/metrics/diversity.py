@@ -3,11 +3,10 @@
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 
 from gm_jax import statistics
 from gm_jax.losses import shapes
-from gm_jax.metrics import neighbors
+from gm_jax.metrics import rows
 
 Array = jax.Array
 
@@ -68,5 +67,5 @@ def mean_pairwise_distance(
       )
     return found
 
-  values = jax.lax.map(of_pairs, neighbors.row_chunks(num_pairs, chunk))
+  values = jax.lax.map(of_pairs, rows.chunks(num_pairs, chunk))
   return statistics.mean_and_error(values.reshape(-1)[:num_pairs])

@@ -36,11 +36,11 @@ def inception_score(logits: Array, *, num_splits: int = 10) -> tuple[Array, Arra
   Returns:
     `[]` mean over the splits, `[]` standard deviation over them, whose squares are
     divided by S as in the authors' code: the spread of splits, and no error of the
-    mean. NaN where logits are traced and not finite.
+    mean. NaN where logits are traced and NaN or inf.
 
   Raises:
-    ValueError: logits that are not [N, K] with N, K >= 1 or not finite, or `num_splits`
-      not in 1 to N.
+    ValueError: logits that are not [N, K] with N, K >= 1, or NaN or inf, or
+      `num_splits` not in 1 to N.
   """
   (logits,) = shapes.floats(logits=logits)
   message = 'logits must be [N, K]'
@@ -50,7 +50,8 @@ def inception_score(logits: Array, *, num_splits: int = 10) -> tuple[Array, Arra
     raise ValueError(f'logits must be [N, K], got {list(logits.shape)}: no numbers')
   if not 1 <= num_splits <= num:
     raise ValueError(f'num_splits must be from 1 to N = {num}, got {num_splits}')
-  shapes.check_finite(logits=logits)
+  # A class that is ruled out has -inf, and rightly the probability 0.
+  shapes.check_finite(logits=jnp.where(logits == -jnp.inf, 0.0, logits))
   logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
   p = jax.nn.softmax(logits, axis=1)
   # Row i is of the split s whose floor(s N / S) is the last at or before i.

@@ -9,17 +9,16 @@ which costs two to three times as much. Equal rows are at distance 0.
 
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from gm_jax.losses import discrepancy, shapes
+from gm_jax.losses import discrepancy
+from gm_jax.metrics import rows
 
 Array = jax.Array
 
 SPARE = 8  # candidates beside those that are asked for
 GROUP = 16  # columns of which the least stands for all in a first selection
-CENTER_ROWS = 64  # of which the center is a median
 
 
 class Bounded(NamedTuple):
@@ -34,66 +33,6 @@ class Neighbors(NamedTuple):
 
   indices: Array  # [N, num] int32, of the points, nearest first
   distances: Array  # [N, num], in the unit of the data
-
-
-def check_rows(**sets: Array) -> tuple[Array, ...]:
-  """Sets of rows as floats, once they are `[number, D]` of one D and finite.
-
-  Args:
-    **sets: `[number, D]` arrays, by the name in the message.
-
-  Returns:
-    The arrays in their order, in float32 at least.
-
-  Raises:
-    ValueError: a rank other than 2, no rows, two D, or numbers that are not finite,
-      of an array that is not traced.
-  """
-  arrays = shapes.floats(**sets)
-  for name, rows in zip(sets, arrays, strict=True):
-    message = f'{name} must be [number, D]: flatten images first'
-    chex.assert_rank(rows, 2, custom_message=message, exception_type=ValueError)
-    if not rows.size:
-      raise ValueError(f'{name} has no numbers: its shape is {list(rows.shape)}')
-  if len({rows.shape[1] for rows in arrays}) > 1:
-    found = ', '.join(f'{n} {list(a.shape)}' for n, a in zip(sets, arrays, strict=True))
-    raise ValueError(f'{" and ".join(sets)} must have the same D, got {found}')
-  shapes.check_finite(**dict(zip(sets, arrays, strict=True)))
-  dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
-  return tuple(rows.astype(dtype) for rows in arrays)
-
-
-def row_chunks(num: int, chunk: int) -> Array:
-  """Indices of rows in chunks of one size; the last row fills up the last chunk.
-
-  Args:
-    num: of rows.
-    chunk: rows at a time, cut to `num`.
-
-  Returns:
-    `[chunks, min(chunk, num)]` int32 indices; `num` of them, in order, are the rows.
-
-  Raises:
-    ValueError: a chunk below 1.
-  """
-  if chunk < 1:
-    raise ValueError(f'chunk must be >= 1, got {chunk}')
-  chunk = min(chunk, num)
-  index = jnp.arange(-(-num // chunk) * chunk).reshape(-1, chunk)
-  return jnp.minimum(index, num - 1)
-
-
-def middle(points: Array) -> Array:
-  """A point among the rows, of which a few outliers move it little: a median of some.
-
-  Args:
-    points: `[M, D]`.
-
-  Returns:
-    `[D]`.
-  """
-  some = points[:: -(-points.shape[0] // CENTER_ROWS)]
-  return jnp.sort(some, axis=0)[some.shape[0] // 2]
 
 
 def bounded_squares(x: Array, y: Array) -> Bounded:
@@ -174,7 +113,7 @@ def nearest_squares(
     `[N, num]` int32 indices of points, nearest first, and `[N, num]` squares, which
     are NaN where a query, or any point, is not finite.
   """
-  center = jax.lax.stop_gradient(middle(points))
+  center = jax.lax.stop_gradient(rows.middle(points))
   near = points - center
   some = min(num + SPARE, points.shape[0])
   defined = jnp.isfinite(jnp.square(near).sum())
@@ -187,8 +126,8 @@ def nearest_squares(
     squares, columns = smallest(discrepancy.squared_distances(x, points), num)
     return squares, columns
 
-  def chunk_of_queries(rows):
-    x = queries[rows]
+  def chunk_of_queries(index):
+    x = queries[index]
     close = x - center
     squares, slack = bounded_squares(close, near)
     bounds, columns = smallest(squares - slack, some)
@@ -200,7 +139,7 @@ def nearest_squares(
     right = defined & jnp.isfinite(jnp.square(close).sum(axis=1))[:, None]
     return columns, jnp.where(right, squares, jnp.nan)
 
-  parts = jax.lax.map(chunk_of_queries, row_chunks(queries.shape[0], chunk))
+  parts = jax.lax.map(chunk_of_queries, rows.chunks(queries.shape[0], chunk))
   indices, squares = (p.reshape(-1, num)[: queries.shape[0]] for p in parts)
   return indices, squares
 
@@ -229,7 +168,7 @@ def nearest(
     ValueError: rows that are not [number, D] of one D, `num` not in 1 to M, a chunk
       below 1, or numbers that are not finite.
   """
-  queries, points = check_rows(queries=queries, points=points)
+  queries, points = rows.check(queries=queries, points=points)
   if not 1 <= num <= points.shape[0]:
     raise ValueError(
       f'num must be from 1 to {points.shape[0]}, the number of points, got {num}'

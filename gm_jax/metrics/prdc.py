@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from gm_jax.losses import discrepancy
-from gm_jax.metrics import neighbors
+from gm_jax.metrics import neighbors, rows
 
 Array = jax.Array
 
@@ -65,21 +65,21 @@ def prdc(real: Array, fake: Array, *, k: int = 5, chunk: int = 1024) -> PRDC:
     ValueError: rows that are not [number, D] of one D, k not in 1 to min(N, M) - 1, a
       chunk below 1, or numbers that are not finite.
   """
-  real, fake = neighbors.check_rows(real=real, fake=fake)
+  real, fake = rows.check(real=real, fake=fake)
   least = min(real.shape[0], fake.shape[0])
   if not 1 <= k < least:
     raise ValueError(
       f'k must be from 1 to {least - 1}, less than the rows of either set, got {k}'
     )
   radii, fake_radii = (
-    neighbors.nearest_squares(rows, rows, num=k + 1, chunk=chunk)[1][:, -1]
-    for rows in (real, fake)
+    neighbors.nearest_squares(x, x, num=k + 1, chunk=chunk)[1][:, -1]
+    for x in (real, fake)
   )
-  center = neighbors.middle(real)
+  center = rows.middle(real)
   near = fake - center
 
-  def count(held, rows):
-    x, radius = real[rows], radii[rows][:, None]
+  def count(held, index):
+    x, radius = real[index], radii[index][:, None]
     bounded = neighbors.bounded_squares(x - center, near)
 
     def doubtful(squares):
@@ -96,13 +96,12 @@ def prdc(real: Array, fake: Array, *, k: int = 5, chunk: int = 1024) -> PRDC:
     return held, (inside.sum(axis=1), (squares < fake_radii).any(axis=1))
 
   held = jnp.zeros(fake.shape[0], bool)
-  held, parts = jax.lax.scan(count, held, neighbors.row_chunks(real.shape[0], chunk))
+  held, parts = jax.lax.scan(count, held, rows.chunks(real.shape[0], chunk))
   counts, recalled = (part.reshape(-1)[: real.shape[0]] for part in parts)
   # Summed as floats: there may be more pairs than an int32 counts.
   density = counts.astype(real.dtype).sum() / (k * fake.shape[0])
   values = held.mean(), recalled.mean(), density, (counts > 0).mean()
-  defined = jnp.isfinite(radii).all() & jnp.isfinite(fake_radii).all()
-  return PRDC(*(jnp.where(defined, value, jnp.nan) for value in values))
+  return PRDC(*(rows.where_finite(value, radii, fake_radii) for value in values))
 
 
 def _settle(squares: Array, doubtful: Array, x: Array, y: Array) -> Array:
@@ -110,13 +109,13 @@ def _settle(squares: Array, doubtful: Array, x: Array, y: Array) -> Array:
 
   One of each row a round: there are few.
   """
-  rows, columns = jnp.arange(x.shape[0]), jnp.arange(y.shape[0])
+  lines, columns = jnp.arange(x.shape[0]), jnp.arange(y.shape[0])
 
   def settle(carry):
     squares, doubtful = carry
     first = jnp.where(doubtful, columns, y.shape[0] - 1).min(axis=1)
     # A row without doubt settles its last column, which is right as well.
-    squares = squares.at[rows, first].set(neighbors.squares_of_pairs(x, y[first]))
-    return squares, doubtful.at[rows, first].set(False)
+    squares = squares.at[lines, first].set(neighbors.squares_of_pairs(x, y[first]))
+    return squares, doubtful.at[lines, first].set(False)
 
   return jax.lax.while_loop(lambda c: c[1].any(), settle, (squares, doubtful))[0]

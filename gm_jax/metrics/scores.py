@@ -44,6 +44,9 @@ _KERNEL = jax.jit(
   kernel_distance.kernel_distance,
   static_argnames=('num_subsets', 'subset_size', 'kernel'),
 )
+_INCEPTION_SCORE = jax.jit(
+  inception_score.inception_score, static_argnames='num_splits'
+)
 _NEAREST = jax.jit(neighbors.nearest, static_argnames=('num', 'chunk'))
 
 
@@ -123,7 +126,7 @@ def _inception_score(key, sets):
     splits = min(SPLITS, len(logits))
     # Each split shall have all classes, where images are sorted by class.
     shuffled = jax.random.permutation(key, jnp.asarray(logits))
-    mean, std = inception_score.inception_score(shuffled, num_splits=splits)
+    mean, std = _INCEPTION_SCORE(shuffled, num_splits=splits)
     kind = f'biased downwards, {splits} splits of {len(logits)} images'
     found[f'inception_score{suffix}'] = (mean, f'estimate, {kind}')
     found[f'inception_score{suffix}_std'] = (std, 'standard deviation over splits')

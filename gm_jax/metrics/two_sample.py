@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.scipy import special
 
 from gm_jax.losses import discrepancy
-from gm_jax.metrics import features, neighbors
+from gm_jax.metrics import features, rows
 
 Array = jax.Array
 
@@ -63,7 +63,7 @@ def permutation_test(
     ValueError: rows that are not [number, D] of one D or not finite, fewer than two
       rows, or no permutations.
   """
-  x, y = neighbors.check_rows(x=x, y=y)
+  x, y = rows.check(x=x, y=y)
   num, other = x.shape[0], y.shape[0]
   if min(num, other) < 2:
     raise ValueError(f'x and y need two rows or more each, got {num} and {other}')
@@ -91,17 +91,17 @@ def permutation_test(
   rounding = 16.0 * jnp.finfo(gram.dtype).eps * jnp.abs(gram).mean()
   as_large = (statistics[1:] >= statistics[0] - rounding).sum()
   p_value = (1.0 + as_large) / (1.0 + num_permutations)
-  return statistics[0], jnp.where(jnp.isnan(statistics[0]), jnp.nan, p_value)
+  return tuple(rows.where_finite(v, x, y) for v in (statistics[0], p_value))
 
 
-def _standardize(train: Array, rows: Array) -> Array:
-  """Rows in units of the training rows' spread about their median, clipped."""
+def _standardize(train: Array, x: Array) -> Array:
+  """Rows x in units of the training rows' spread about their median, clipped."""
   low, center, high = jnp.quantile(train, jnp.array([0.1, 0.5, 0.9]), axis=0)
   spread = (high - low) / 2.0
   # Where most are equal, as pixels of the background, by the standard deviation.
   spread = jnp.where(spread > 0, spread, (train - center).std(axis=0))
   spread = jnp.where(spread > 0, spread, 1.0)
-  return jnp.clip((rows - center) / spread, -CLIP, CLIP)
+  return jnp.clip((x - center) / spread, -CLIP, CLIP)
 
 
 def classifier_test(
@@ -146,7 +146,7 @@ def classifier_test(
     ValueError: rows that are not [number, D] of one D or not finite, or fewer than four
       rows.
   """
-  x, y = neighbors.check_rows(x=x, y=y)
+  x, y = rows.check(x=x, y=y)
   num = min(x.shape[0], y.shape[0])
   if num < 4:
     raise ValueError(
@@ -155,8 +155,8 @@ def classifier_test(
   x_key, y_key, fit_key = jax.random.split(key, 3)
   half = num // 2
   halves = [
-    jnp.split(jax.random.permutation(k, rows)[:num], [half])
-    for k, rows in ((x_key, x), (y_key, y))
+    jnp.split(jax.random.permutation(k, part)[:num], [half])
+    for k, part in ((x_key, x), (y_key, y))
   ]
   train, test = (jnp.concatenate(parts) for parts in zip(*halves, strict=True))
   labels = jnp.repeat(jnp.arange(2), half, total_repeat_length=2 * half)
@@ -176,6 +176,6 @@ def classifier_test(
   # P(Binomial(n, 1/2) >= r) is a regularized incomplete beta function, and 1 for r = 0.
   r = jnp.maximum(right, 1).astype(logits.dtype)
   p_value = jnp.where(right > 0, special.betainc(r, count - r + 1.0, 0.5), 1.0)
-  defined = jnp.isfinite(logits).all()
   found = right / count, p_value
-  return C2ST(*(jnp.where(defined, value, jnp.nan) for value in found))
+  # The logits too: training that went astray is no test.
+  return C2ST(*(rows.where_finite(value, x, y, logits) for value in found))

@@ -22,7 +22,18 @@ from gm_jax.losses import (
 )
 from gm_jax.losses import mutual_information as mi
 from gm_jax.methods import adversarial_autoencoder, autoencoder, kde, tables
-from gm_jax.metrics import features, frechet, game, kernel_distance, modes
+from gm_jax.metrics import (
+  diversity,
+  features,
+  frechet,
+  game,
+  inception_score,
+  kernel_distance,
+  modes,
+  neighbors,
+  prdc,
+  two_sample,
+)
 from gm_jax.models import made
 
 KEY = jax.random.key(0)
@@ -201,6 +212,23 @@ NUMBERS = {
               PIXELS[:1]),
   'kernel_distance': (by_kernel(kernel_distance.mmd2_unbiased), PIXELS),
   'median_bandwidth': (kernel_distance.median_bandwidth, PIXELS[:1]),
+  'kid': (
+    lambda x, y: kernel_distance.kernel_distance(
+      KEY, x, y, num_subsets=1, subset_size=4)[0], PIXELS),
+  'prdc': (jax.jit(lambda x, y: jnp.stack(prdc.prdc(x, y, k=2))), PIXELS),
+  'neighbors': (jax.jit(lambda x, y: neighbors.nearest(x, y, num=2).distances), PIXELS),
+  'inception_score': (
+    lambda logits: jnp.stack(inception_score.inception_score(logits, num_splits=2)),
+    PIXELS[:1]),
+  'permutation_test': (
+    lambda x, y: jnp.stack(two_sample.permutation_test(
+      KEY, x, y, kernel=discrepancy.gaussian(std=100.0), num_permutations=9)), PIXELS),
+  'classifier_test': (
+    jax.jit(lambda x, y: jnp.stack(two_sample.classifier_test(KEY, x, y, steps=3))),
+    PIXELS),
+  'mean_pairwise_distance': (
+    lambda x: jnp.stack(diversity.mean_pairwise_distance(
+      KEY, x, lambda a, b: jnp.square(a - b).sum(axis=1), num_pairs=9)), PIXELS[:1]),
   'coverage': (lambda x, m: modes.coverage(x, m, 60.0, min_hits=1)[1], PIXELS),
   'slopes': (lambda x: game.slopes(bowl, x), PIXELS[:1]),
   'squared_error': (autoencoder.squared_error, PIXELS),

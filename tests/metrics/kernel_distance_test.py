@@ -1,4 +1,4 @@
-"""The chunked MMD is the direct one, and needs no N x N array."""
+"""The chunked MMD is the direct one, and needs no N x N array; the KID by subsets."""
 
 import functools
 
@@ -98,3 +98,94 @@ def test_numpy_arrays_serve_as_well():
   # A compiled function that takes nothing: x and y stay NumPy's inside.
   found = jax.jit(lambda: kernel_distance.mmd2_unbiased(KERNEL, x, y, chunk=4))()
   np.testing.assert_allclose(found, _direct(KERNEL)(x, y), atol=5e-7)
+
+
+@functools.partial(jax.jit, static_argnames=('num_subsets', 'subset_size'))
+def kid(key, real, fake, num_subsets=20, subset_size=50):
+  return kernel_distance.kernel_distance(
+    key, real, fake, num_subsets=num_subsets, subset_size=subset_size
+  )
+
+
+def test_one_subset_of_all_is_the_unbiased_estimate():
+  x, y = _samples(50, 0.0, 1.0), _samples(50, 0.7, 0.6, seed=1)
+  expected = discrepancy.mmd2_unbiased(discrepancy.polynomial(), x, y)
+  mean, error = kid(jax.random.key(0), x, y, num_subsets=1)
+  np.testing.assert_allclose(mean, expected, rtol=1e-5)
+  assert np.isnan(error)  # of one subset it is not known
+
+
+def test_the_kernel_distance_of_gaussians_is_the_closed_form():
+  # x ~ N(0, 1) and y ~ N(m, s^2) on the line: the cubic kernel's MMD^2 is the sum of
+  # binomial coefficients times squared differences of moments,
+  # 3 (m)^2 + 3 (m^2 + s^2 - 1)^2 + (m^3 + 3 m s^2)^2.
+  m, s = 0.5, 0.8
+  gaps = m, m**2 + s**2 - 1, m**3 + 3 * m * s**2
+  expected = np.dot([3, 3, 1], np.square(gaps))
+
+  def one(key):
+    data_key, key = jax.random.split(key)
+    x, y = jax.random.normal(data_key, (2, 60, 1))
+    equal, _ = kid(key, x, y)
+    return equal, *kid(key, x, m + s * y)
+
+  keys = jax.random.split(jax.random.key(0), 400)
+  equal, other, errors = jax.jit(functools.partial(jax.lax.map, one))(keys)
+  for values, exact in ((equal, 0.0), (other, expected)):
+    spread = values.std(ddof=1) / 20.0
+    assert spread < 0.15
+    assert abs(values.mean() - exact) < 3 * spread
+  # Subsets share rows: over new data the spread is larger than the error says.
+  assert other.std() > 2 * errors.mean()
+
+
+def test_subsets_are_without_replacement_and_of_all_rows():
+  # With one row twice as far as all others, each subset of all rows but one has it or
+  # not: the mean over many is that of all within the error.
+  x, y = _samples(20, 0.0, 1.0), _samples(20, 0.7, 0.6, seed=1)
+  exact = discrepancy.mmd2_unbiased(discrepancy.polynomial(), x, y)
+  mean, error = kid(jax.random.key(1), x, y, num_subsets=2000, subset_size=10)
+  assert abs(mean - exact) < 3 * error
+  copies = jnp.tile(x[:1], (20, 1))
+  mean, _ = kid(jax.random.key(1), copies, copies, subset_size=10)
+  np.testing.assert_allclose(mean, 0.0, atol=1e-5)
+
+
+def test_another_kernel_serves():
+  x, y = _samples(20, 0.0, 1.0), _samples(20, 0.7, 0.6, seed=1)
+  options = {'num_subsets': 1, 'subset_size': 20, 'kernel': KERNEL}
+  mean, _ = kernel_distance.kernel_distance(jax.random.key(0), x, y, **options)
+  np.testing.assert_allclose(mean, _direct(KERNEL)(x, y), atol=5e-7)
+
+
+def test_torch_fidelity_gives_the_same():
+  reason = "not installed: 'gm_jax[bench]'"
+  torch = pytest.importorskip('torch', reason=reason)
+  peer = pytest.importorskip('torch_fidelity.metric_kid', reason=reason)
+  x, y = _samples(50, 0.0, 1.0), _samples(50, 0.7, 0.6, seed=1)
+  options = {
+    'kid_subsets': 1, 'kid_subset_size': 50, 'kid_kernel': 'poly',
+    'kid_kernel_poly_degree': 3, 'kid_kernel_poly_gamma': None,
+    'kid_kernel_poly_coef0': 1, 'rng_seed': 0, 'verbose': False,
+  }  # fmt: skip
+  sets = (torch.tensor(np.asarray(rows, float)) for rows in (x, y))
+  expected = peer.kid_features_to_metric(*sets, **options)
+  mean, _ = kid(jax.random.key(0), x, y, num_subsets=1)
+  np.testing.assert_allclose(
+    mean, expected['kernel_inception_distance_mean'], rtol=1e-4
+  )
+
+
+def test_bad_arguments_of_the_kernel_distance_raise():
+  x, key = _samples(40, 0.0, 1.0), jax.random.key(0)
+  for words, arrays, options in (
+    ('subset_size must be from 2 to 9', (x, x[:9]), {'subset_size': 10}),
+    ('subset_size must be from 2 to 40', (x, x), {}),
+    ('subset_size must be from 2', (x, x), {'subset_size': 1}),
+    ('num_subsets', (x, x), {'subset_size': 10, 'num_subsets': 0}),
+    ('same D', (x, x[:, :2]), {}),
+    ('fake must be finite', (x, x.at[3, 1].set(jnp.nan)), {}),
+  ):
+    with pytest.raises(ValueError, match=words):
+      kernel_distance.kernel_distance(key, *arrays, **options)
+  assert np.isnan(kid(key, jnp.tile(x, (2, 1)), jnp.full((50, 3), jnp.nan))[0])
