@@ -1,4 +1,4 @@
-"""--mode=evaluate --metrics: in a run's workdir, and what is refused before it is read."""
+"""--mode=evaluate --metrics, in a run's workdir; what is refused before it is read."""
 
 import json
 import pathlib

@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     with contextlib.suppress(OSError):
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
-  except (dataset.DataError, ValueError, TypeError, OSError, MemoryError) as error:
+  except (dataset.DataError, ValueError, OSError, MemoryError) as error:
     print('error:', ' '.join(str(error).split()), file=sys.stderr)
     return 1
   except KeyboardInterrupt:
@@ -98,7 +98,7 @@ def _run(chosen) -> None:
     real=real,
     fake=fake,
     real_statistics=extractors.statistics(extractor, real),
-    fake_statistics=extractors.statistics(extractor, fake),
+    fake_statistics=extractors.summary(*extractors.extract(extractor, fake)),
     k=chosen.k,
     perceptual=perceptual,
   )

@@ -119,7 +119,7 @@ class Mixed35(nn.Module):
 
 
 class Reduction35(nn.Module):
-  """From 35x35 to 17x17."""
+  """The block that takes 35x35 to 17x17."""
 
   @nn.compact
   def __call__(self, x):
@@ -161,7 +161,7 @@ class Mixed17(nn.Module):
 
 
 class Reduction17(nn.Module):
-  """From 17x17 to 8x8."""
+  """The block that takes 17x17 to 8x8."""
 
   @nn.compact
   def __call__(self, x):

@@ -70,9 +70,8 @@ def test_numbers_and_protocol():
   arrays, spec = digits()
   key = jax.random.split(KEY)[0]
   raw = image_scores.draw(rows_of(train()), (), key, 360, arrays, spec)
-  sets = [
-    np.rint(x * (255 / 16)).reshape(len(x), -1) / 255 for x in (arrays['test']['x'], raw)
-  ]
+  both = arrays['test']['x'], raw
+  sets = [np.rint(x * (255 / 16)).reshape(len(x), -1) / 255 for x in both]
   mean, cov = [x.mean(0) for x in sets], [np.cov(x.T) for x in sets]
   roots = np.linalg.eigvals(cov[0] @ cov[1]).real.clip(0) ** 0.5
   expected = np.square(mean[0] - mean[1]).sum() + np.trace(sum(cov)) - 2 * roots.sum()
