@@ -169,7 +169,7 @@ def evaluate(
   config: Any,
   workdir: str | pathlib.Path,
   options: setup_lib.Options = DEFAULT,
-  request: Request = PLAIN,
+  request: modes.Request = PLAIN,
 ) -> dict[str, np.ndarray]:
   """Scores a trained model by the config's evaluation, or by named image metrics.
 
