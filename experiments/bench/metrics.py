@@ -8,8 +8,8 @@ dict; `ROWS` lists them. Without its package a row has no peer.
 """
 
 import contextlib
-import importlib
 import io
+from importlib import metadata
 
 import jax
 import jax.numpy as jnp
@@ -51,10 +51,31 @@ def features(num: int, size: int) -> tuple[np.ndarray, np.ndarray]:
   return draw(1.0), draw(0.9)
 
 
+def _scipy():
+  import scipy
+
+  return scipy
+
+
+def _prdc():
+  import prdc as package
+
+  return package
+
+
+def _torch_fidelity():
+  from torch_fidelity import metric_kid
+
+  return metric_kid
+
+
+LOADERS = {'scipy': _scipy, 'prdc': _prdc, 'torch_fidelity': _torch_fidelity}
+
+
 def peer(name: str):
-  """A module of another package, or None where it is not installed."""
+  """A peer's module, by its name in LOADERS, or None where it is not installed."""
   try:
-    return importlib.import_module(name)
+    return LOADERS[name]()
   except ImportError:
     return None
 
@@ -141,7 +162,7 @@ def kernel_row(repeats: int, scale: int = 1) -> dict:
     options = {'num_subsets': 1, 'subset_size': few}
     return kernel_distance.kernel_distance(key, x, y, **options)[0]
 
-  package, theirs, more = peer('torch_fidelity.metric_kid'), None, {}
+  package, theirs, more = peer('torch_fidelity'), None, {}
   if package is not None:
     import torch
 
@@ -193,10 +214,11 @@ def verdicts(rows) -> list[dict]:
 def conditions(where) -> dict[str, str]:
   """Those of all benchmarks, and the peers' versions."""
   facts = timing.conditions(where)
-  for name in ('numpy', 'scipy', 'sklearn', 'prdc', 'torch_fidelity'):
-    module = peer(name)
-    version = getattr(module, '__version__', 'installed')
-    facts[name] = 'not installed' if module is None else version
+  for name in ('scipy', 'scikit-learn', 'prdc', 'torch-fidelity'):
+    try:
+      facts[name] = metadata.version(name)
+    except metadata.PackageNotFoundError:
+      facts[name] = 'not installed'
   return facts
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gm_jax.losses import divergence, shapes
+from gm_jax.metrics import rows
 
 Array = jax.Array
 
@@ -66,5 +67,5 @@ def inception_score(logits: Array, *, num_splits: int = 10) -> tuple[Array, Arra
     return (sums.T / counts).T
 
   information = divergence.entropy(average(p)) - average(divergence.entropy(p))
-  scores = jnp.exp(information)
+  scores = rows.where_finite(jnp.exp(information), p)
   return scores.mean(), scores.std()

@@ -44,9 +44,7 @@ def clouds(offset=0.0, dims=40):
 
 @pytest.mark.parametrize('offset', [0.0, 1e4])
 def test_enumerated(offset):
-  real, fake = clouds(offset)
-  check(real, fake)
-  check(fake, real)
+  check(*clouds(offset))
 
 
 def test_clusters_far_tighter_than_a_product_resolves():
@@ -59,7 +57,7 @@ def test_clusters_far_tighter_than_a_product_resolves():
   assert 0.1 < found.coverage < 1
 
 
-@pytest.mark.parametrize('dims', [1, 2, 40, 300])
+@pytest.mark.parametrize('dims', [2, 300])
 def test_a_set_with_itself_has_one_in_all(dims):
   # Distances to the neighbor that bounds a ball are equal to the radius, and outside
   # to the last digit: with one digit less the density would be off by 1 / k.
@@ -132,9 +130,7 @@ def test_expectations_over_independent_sets_of_one_distribution():
 
 def test_chunks_change_nothing():
   real, fake = clouds()
-  expected = ours(real, fake)
-  for chunk in (1, 7, 1024):
-    assert tuple(ours(real, fake, chunk=chunk)) == tuple(expected)
+  assert tuple(ours(real, fake, chunk=7)) == tuple(ours(real, fake))
 
 
 def test_no_array_has_all_pairs():
@@ -153,7 +149,9 @@ def test_what_is_not_finite_is_refused_or_is_nan():
     with pytest.raises(ValueError, match='fake must be finite, got 1 of 1480'):
       prdc.prdc(real, spoiled)
     assert np.isnan(ours(real, spoiled)).all()
-    assert np.isnan(ours(spoiled, real)).all()
+    other = real.copy()
+    other[3, 2] = wrong
+    assert np.isnan(ours(other, fake)).all()
 
 
 @pytest.mark.parametrize(
@@ -174,7 +172,7 @@ def test_bad_arguments_raise(words, arrays, options):
 @pytest.mark.parametrize('k', [3, 5])
 def test_the_authors_package_gives_the_same(k):
   peer = pytest.importorskip('prdc', reason="not installed: 'gm_jax[bench]'")
-  real, fake = clouds(dims=64)
+  real, fake = clouds()
   expected = peer.compute_prdc(real, fake, k)
   found = ours(real, fake, k=k)._asdict()
   for name, value in expected.items():
@@ -185,7 +183,7 @@ def test_torch_fidelity_gives_the_same_precision_and_recall():
   torch = pytest.importorskip('torch', reason="not installed: 'gm_jax[bench]'")
   reason = "not installed: 'gm_jax[bench]'"
   peer = pytest.importorskip('torch_fidelity.metric_prc', reason=reason)
-  real, fake = clouds(dims=64)
+  real, fake = clouds()
   sets = (torch.tensor(a) for a in (fake, real))  # samples first
   options = {'prc_neighborhood': 3, 'save_cpu_ram': False, 'verbose': False}
   expected = peer.prc_features_to_metric(*sets, prc_batch_size=100, **options)
