@@ -3,7 +3,8 @@
   python experiments/main.py --mode=list
   python experiments/main.py --config=unrolled_gan_ring --workdir=runs/ring \
       [--config.LEAF=VALUE ...]
-  python experiments/main.py --workdir=runs/ring --mode=evaluate
+  python experiments/main.py --workdir=runs/ring --mode=evaluate \
+      [--metrics=frechet,prdc,kernel --features=pixels|classifier|inception:FILE]
   python experiments/main.py --workdir=runs/ring --mode=sample [--num_samples=64] \
       [--condition=WORDS] [--options=NAME=VALUE,...] [--averaged=false]
 
@@ -85,6 +86,12 @@ _CONDITION = flags.DEFINE_multi_string(
 )
 _OPTIONS = flags.DEFINE_list(
   'options', [], 'Options of sampling, queries and tasks: NAME=VALUE,NAME=VALUE.'
+)
+_METRICS = flags.DEFINE_list(
+  'metrics', [], 'Image metrics that --mode=evaluate computes: frechet,prdc,kernel,...'
+)
+_FEATURES = flags.DEFINE_string(
+  'features', '', 'In which they are: pixels, classifier, or inception:FILE.'
 )
 _DATA = flags.DEFINE_string('data', None, "Data set, in place of the config's.")
 _DATA_DIR = flags.DEFINE_string('data_dir', None, 'Folder of prepared data sets.')
@@ -255,7 +262,10 @@ def _request(launch, inference):
       _fail(f'--options={item!r} must be NAME=VALUE, several with commas between', 2)
     options[name] = value
   drawing = inference.Drawing(tuple(_CONDITION.value), options, _AVERAGED.value)
-  return launch.Request(_NUM.value, _BEST.value, drawing)
+  chosen = tuple(_METRICS.value), _FEATURES.value
+  if any(chosen) and _MODE.value != 'evaluate':
+    _fail('--metrics and --features are of --mode=evaluate', 2)
+  return launch.Request(_NUM.value, _BEST.value, drawing, *chosen)
 
 
 def _address():

@@ -1,4 +1,4 @@
-"""Arrays out of an .npz file that may be damaged or hostile, and into one.
+"""Arrays out of an .npz file that may be damaged or hostile.
 
 `numpy.load` allocates what a header claims before it reads; here a header is first
 held against what the file can hold. Objects are refused: to read them is to run them.
@@ -9,10 +9,8 @@ the names of all arrays twice, which are compared.
 import contextlib
 import math
 import os
-import pathlib
-import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
@@ -50,25 +48,6 @@ def read(path: str, wanted: Callable[[str, str], bool]) -> dict[str, np.ndarray]
     raise dataset.DataError(f'{path}: not an .npz file, or a damaged one') from error
   except OSError as error:
     raise dataset.DataError(f'{path}: cannot be read: {error.strerror}') from error
-
-
-def write(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-  """Replaces a file atomically; does nothing where that is not possible.
-
-  Args:
-    path: of the .npz file; its folder is made.
-    arrays: by name.
-  """
-  temporary = None
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-      temporary = file.name
-      np.savez(file, **arrays)
-    os.replace(temporary, path)
-  except OSError:
-    if temporary is not None:
-      pathlib.Path(temporary).unlink(missing_ok=True)
 
 
 def _array(path, name, archive, member) -> np.ndarray:

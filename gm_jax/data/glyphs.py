@@ -257,7 +257,7 @@ def _cached(
     pass  # none yet, or a damaged one, which is replaced
   pixels = draw_rows(np.arange(first, first + num))
   if path:
-    arrays_file.write(path, {'x': pixels})
+    caches.write(path, {'x': pixels})
   return pixels
 
 

@@ -10,9 +10,7 @@ A network here is a Flax module, called as `network(images [B, H, W, C])` -> log
 in model space, of order 1.
 """
 
-import os
 import pathlib
-import tempfile
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -291,7 +289,8 @@ def cached_classifier(
       batch_size=64,
     )
     if path:
-      _write(path, classifier.params, classifier.accuracy)
+      flat = traverse_util.flatten_dict(jax.device_get(classifier.params), sep='/')
+      caches.write(path, {'accuracy': np.asarray(classifier.accuracy), **flat})
   else:
     classifier = _classifier(network, *found)
   percent = f'{100 * float(classifier.accuracy):.1f}%'
@@ -314,10 +313,8 @@ def _cache_file(name: str, settings: str, arrays: list) -> pathlib.Path | None:
 def _read(path: pathlib.Path, like: Any) -> tuple[Any, Array] | None:
   """Reads parameters like those of `like`, and the accuracy; None if they differ."""
   like = traverse_util.flatten_dict(like, sep='/')
-  try:
-    with np.load(path, allow_pickle=False) as file:
-      arrays = {name: file[name] for name in file.files}
-  except Exception:  # whatever a damaged file can raise
+  arrays = caches.read(path)
+  if arrays is None:
     return None
   accuracy = arrays.pop('accuracy', np.array(np.nan))
   same = arrays.keys() == like.keys() and all(
@@ -329,18 +326,3 @@ def _read(path: pathlib.Path, like: Any) -> tuple[Any, Array] | None:
     return None
   params = traverse_util.unflatten_dict(arrays, sep='/')
   return jax.tree.map(jnp.asarray, params), jnp.asarray(accuracy)
-
-
-def _write(path: pathlib.Path, params: Any, accuracy: Array) -> None:
-  """Replaces the file atomically; does nothing where that is not possible."""
-  flat = traverse_util.flatten_dict(jax.device_get(params), sep='/')
-  temporary = None
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-      temporary = file.name
-      np.savez(file, accuracy=np.asarray(accuracy), **flat)
-    os.replace(temporary, path)
-  except OSError:
-    if temporary is not None:
-      pathlib.Path(temporary).unlink(missing_ok=True)

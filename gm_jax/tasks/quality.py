@@ -8,6 +8,7 @@ of the same N, and of the same classifier.
 
 import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -168,13 +169,42 @@ def draw_samples(
   Raises:
     ValueError: the method has no samples, or the test split no such conditions.
   """
+  condition = conditions(method, model, key, num, arrays, spec)
+  if condition is None:
+    return method.sample(model, key, num)
+  return method.sample(model, key, num, condition=condition)
+
+
+def conditions(
+  method: base.Method,
+  model: base.Model,
+  key: base.Array,
+  num: int,
+  arrays: Mapping[str, base.Batch],
+  spec: base.DataSpec,
+) -> Any:
+  """Conditions of samples: the test split's in turn, where there must be some.
+
+  Args:
+    method: with samples.
+    model: its parameters.
+    key: of samples.
+    num: how many.
+    arrays: raw, by split.
+    spec: of the data.
+
+  Returns:
+    `[num, ...]`, or None for samples that may go without.
+
+  Raises:
+    ValueError: the method has no samples, or the test split no such conditions.
+  """
   if method.sample is None:
     raise ValueError('this method has no samples to measure')
   if not _needs_condition(method, model, key):
-    return method.sample(model, key, num)
+    return None
   test = results.in_model_space(spec, results.split_of(arrays, 'test'))
-  condition = results.repeated(results.condition_of(method.card, test), num)
-  return method.sample(model, key, num, condition=condition)
+  return results.repeated(results.condition_of(method.card, test), num)
 
 
 def _needs_condition(method, model, key) -> bool:

@@ -6,6 +6,7 @@ one stopped. A task joins by one row of `TASKS`.
 """
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -17,15 +18,16 @@ import jax
 import numpy as np
 
 from gm_jax import base, caches
-from gm_jax.tasks import codes, decoders, density, quality
+from gm_jax.tasks import codes, decoders, density, image_scores, quality
 from gm_jax.training import experiment as experiment_lib
 from gm_jax.training import inference, log, loop, modes, parallel, pictures
 from gm_jax.training import setup as setup_lib
 from gm_jax.training import workdir as workdir_lib
 
 DEFAULT = setup_lib.DEFAULT
-evaluate, sample, card = modes.evaluate, modes.sample, modes.card
+sample, card = modes.sample, modes.card
 Request, PLAIN = modes.Request, modes.PLAIN
+MEASURED = 50_000  # images of a split that metrics are given, at most
 
 
 def train(
@@ -160,6 +162,50 @@ def _train(setup, experiment, config, workdir) -> base.State:
     if checkpoints:
       checkpoints.close()
   return state
+
+
+def evaluate(
+  experiment: Any,
+  config: Any,
+  workdir: str | pathlib.Path,
+  options: setup_lib.Options = DEFAULT,
+  request: modes.Request = PLAIN,
+) -> dict[str, np.ndarray]:
+  """Scores a trained model by the config's evaluation, or by named image metrics.
+
+  See `modes.evaluate` for the first, and `tasks.image_scores` for the second, whose
+  numbers go into `metrics.json`.
+
+  Args:
+    experiment: a module as this module's text describes.
+    config: its ConfigDict.
+    workdir: of a run that has a checkpoint.
+    options: what depends on the machine.
+    request: which checkpoint and weights, options of sampling, and metrics.
+
+  Returns:
+    Scores by name, [S] over seeds.
+
+  Raises:
+    setup.UsageError: no checkpoint, an experiment without evaluation, or a metric or
+      features that there are not.
+    RunError: checkpoints are damaged.
+  """
+  if not request.metrics:
+    if request.features:
+      raise setup_lib.UsageError(
+        '--features is of --metrics: name some, as --metrics=frechet,prdc'
+      )
+    return modes.evaluate(experiment, config, workdir, options, request)
+  try:
+    image_scores.check(request.metrics)
+  except ValueError as error:
+    raise setup_lib.UsageError(str(error)) from error
+  task = functools.partial(
+    image_scores.image_scores, metrics=request.metrics, features=request.features
+  )
+  run = modes.task_mode(task, 'metrics', MEASURED)
+  return run(experiment, config, workdir, options, request)
 
 
 def use_compilation_cache(folder: str = '') -> None:

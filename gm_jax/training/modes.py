@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -26,11 +26,15 @@ class Request(NamedTuple):
   num: of samples.
   best: the checkpoint that was best by the config's metric, not the newest.
   drawing: conditions, options, and which weights.
+  metrics: names of image metrics that `evaluate` computes in place of the config's own.
+  features: in which these are measured.
   """
 
   num: int = 64
   best: bool = False
   drawing: inference.Drawing = inference.PLAIN
+  metrics: Sequence[str] = ()
+  features: str = ''
 
 
 PLAIN = Request()
@@ -146,12 +150,13 @@ def card(
   return phase.method.card
 
 
-def task_mode(task: Callable, name: str) -> Callable:
+def task_mode(task: Callable, name: str, examples: int = EVALUATED) -> Callable:
   """The mode of a task: numbers into NAME.json, arrays into NAME.npz, a grid's picture.
 
   Args:
     task: as `gm_jax.tasks` describes; its options are its keyword-only arguments.
     name: of the mode.
+    examples: of a split that the task is given, at most.
 
   Returns:
     A function like `evaluate`.
@@ -160,7 +165,7 @@ def task_mode(task: Callable, name: str) -> Callable:
   def run(experiment, config, workdir, options=DEFAULT, request=PLAIN):
     setup = setup_lib.prepare(experiment, config, options, evaluates=False)
     phase, state = _last_phase(setup, config, workdir, request)
-    arrays = {split: setup.data.arrays(split, EVALUATED) for split in _splits(setup)}
+    arrays = {split: setup.data.arrays(split, examples) for split in _splits(setup)}
     with _usage():
       method, own = _split_options(task, phase.method, request.drawing.options)
       found = [
@@ -249,7 +254,9 @@ def _asked(request) -> dict:
   drawing = request.drawing
   found = {'options': dict(drawing.options), 'condition': list(drawing.condition)}
   found |= {'averaged': drawing.averaged, 'best': request.best}
+  found |= {'metrics': list(request.metrics), 'features': request.features}
   plain = {'options': {}, 'condition': [], 'averaged': True, 'best': False}
+  plain |= {'metrics': [], 'features': ''}
   return {k: v for k, v in found.items() if v != plain[k]}
 
 
