@@ -19,7 +19,9 @@ from gm_jax import base
 from gm_jax.models import layers
 
 _PLAIN = nn.initializers.xavier_uniform()
-_RELU = nn.initializers.variance_scaling(2.0, 'fan_avg', 'uniform')  # Glorot, gain sqrt 2
+_RELU = nn.initializers.variance_scaling(
+  2.0, 'fan_avg', 'uniform'
+)  # Glorot, gain sqrt 2
 START = 4  # height and width that doublings begin with
 
 

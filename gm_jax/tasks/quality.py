@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from gm_jax import base
 from gm_jax.losses import discrepancy
-from gm_jax.metrics import diversity, features, frechet, kernel_distance, modes
+from gm_jax.metrics import features, frechet, kernel_distance, modes
 from gm_jax.tasks import results
 
 TRAIN, TEST = 10_000, 2000  # images of a split that are used, at most
@@ -325,90 +325,3 @@ def accuracy(
   guess = results.query_of(method, 'classify')(model, key, test['x']).argmax(axis=1)
   fraction = jnp.mean(guess == test['label'])
   return base.Result({'accuracy': (fraction, f'fraction, N = {len(guess)}')})
-
-
-def labelled_samples(
-  method: base.Method,
-  model: base.Model,
-  key: base.Array,
-  arrays: Mapping[str, base.Batch],
-  spec: base.DataSpec,
-  num: int,
-) -> tuple[base.Array, base.Array]:
-  """Samples for the conditions of the test split in turn, and their labels.
-
-  Args:
-    method: whose samples are conditioned on a label.
-    model: its parameters.
-    key: of the samples.
-    arrays: raw, by split.
-    spec: of the data.
-    num: how many.
-
-  Returns:
-    Samples `[num, ...]` in model space, and the classes `[num]` that they are of.
-
-  Raises:
-    ValueError: the method has no samples of a class, or the test split no labels.
-  """
-  if method.sample is None or 'label' not in method.card.condition:
-    known = ', '.join(method.card.condition) or 'nothing'
-    raise ValueError(f'samples of a class are needed; this method is given {known}')
-  test = results.in_model_space(spec, results.split_of(arrays, 'test'))
-  condition = results.repeated(results.condition_of(method.card, test), num)
-  label = condition['label'] if isinstance(condition, dict) else condition
-  return method.sample(model, key, num, condition=condition), label
-
-
-def agreement(
-  method: base.Method,
-  model: base.Model,
-  key: base.Array,
-  arrays: Mapping[str, base.Batch],
-  spec: base.DataSpec,
-  *,
-  classify: Callable[[base.Array], base.Array],
-  accuracy: float,
-  num: int = TEST,
-) -> base.Result:
-  """How often samples of a class are read as it, and how different they are within it.
-
-  An upper bound of neither is 1: the classifier errs on real images too, and samples may
-  differ more than these do, by noise.
-
-  Args:
-    method: whose samples are conditioned on a label.
-    model: its parameters.
-    key: of the samples.
-    arrays: raw, by split.
-    spec: of the data.
-    classify: images in [-1, 1] `[B, H, W, C]` -> logits `[B, K]`, trained
-      independently of the method.
-    accuracy: of that classifier, on real images that it has not seen.
-    num: how many samples, of the test split's conditions in turn.
-
-  Returns:
-    `agreement`, the fraction read as the class that was asked for; `accuracy_on_real`,
-    to be read beside it; `diversity`, the mean distance of two samples of a class over
-    that of two test images of it, averaged over classes.
-
-  Raises:
-    ValueError: as `labelled_samples`.
-  """
-  with jax.ensure_compile_time_eval():  # of the data alone, whatever is traced
-    test = results.in_model_space(spec, results.split_of(arrays, 'test'), TEST)
-    real = _within_classes(spec, test['x'], jnp.asarray(test['label']))
-  x, label = labelled_samples(method, model, key, arrays, spec, num)
-  right = classify(scaled(spec, x)).argmax(axis=1) == label
-  ratio = jnp.nanmean(_within_classes(spec, x, label) / real)
-  return base.Result({
-    'agreement': (right.mean(), f'fraction read as the class asked for, N = {num}'),
-    'accuracy_on_real': (
-      jnp.asarray(accuracy), 'fraction of test images read right by that classifier'
-    ),
-    'diversity': (ratio, f'distance in a class, of samples by real, N = {num}'),
-  })  # fmt: skip
-
-
-def _within_classes(spec, x, label):
-  return diversity.within_classes(scaled(spec, x), label, num_classes=spec.num_classes)

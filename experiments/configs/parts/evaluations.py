@@ -11,7 +11,7 @@ import jax
 from gm_jax import base
 from gm_jax.data import dataset, registry, stacked
 from gm_jax.metrics import features
-from gm_jax.tasks import density, quality, results
+from gm_jax.tasks import classes, density, quality, results
 
 Evaluation = Callable[[base.Method, base.Model, base.Array], base.Result]
 HELD_OUT = {'test': 2000, 'validation': 2000}  # examples of a split, at most
@@ -119,13 +119,20 @@ def images_of_classes(config, data) -> Evaluation:
   """Distances of samples, their agreement with their class, diversity within it."""
   splits, found = splits_of(data, {'test': quality.TEST}), independent_classifier(data)
   agreement = bound(
-    quality.agreement,
+    classes.agreement,
     data,
     splits,
     classify=functools.partial(found.logits, found.params),
     accuracy=float(found.accuracy),
   )
   return merged(images(config, data), agreement)
+
+
+def images_of_codes(config, data) -> Evaluation:
+  """Distances of samples, and what their categorical code of `num_classes` tells."""
+  splits = splits_of(data, {'test': quality.TEST, 'train': quality.TRAIN})
+  code = bound(classes.categorical_code, data, splits, num_classes=config.num_classes)
+  return merged(images(config, data), code)
 
 
 def reconstructed_images(config, data) -> Evaluation:
