@@ -1,14 +1,14 @@
 """The auxiliary classifier GAN: the critic also says of which class an image is.
 
-  L_S = E d(S(x), S(G(z, c)))                            the source, by any `Game`
-  L_C = -E log P(c | x) - E log P(c | G(z, c))           the class
-  discriminator  min L_S + weight L_C,    generator  min E g(S(G)) + weight (its part of L_C)
+  discriminator  min_{S, P} E d(S(x), S(G(z, c)))
+                            - weight (E log P(c | x) + E log P(c | G(z, c)))
+  generator      min_G E g(S(x), S(G(z, c))) - weight E log P(c | G(z, c))
 
-The critic sees no class: it compares all images with all, and only P ties an image to
-its class. At the best P the generator's part of L_C is, up to what it cannot change, the
-entropy of the class of its own images, so that it leaves out what two classes share and
-draws each class narrower than the data (`tests/methods/ac_gan_test.py`; tAC-GAN, Gong
-et al., 2019, arXiv:1907.02690).
+with (g, d) any `Game` of the logit S of the source, and P of the class. S sees no
+class: it compares all images with all, and only P ties an image to its class. The generator is
+paid for images whose class is certain: it leaves out what two classes share, and draws
+them narrower than the data (`tests/methods/ac_gan_test.py`; Twin Auxiliary Classifiers
+GAN, Gong et al., 2019, arXiv:1907.02690).
 
 Source: Conditional Image Synthesis with Auxiliary Classifier GANs, Odena et al., 2017,
 arXiv:1610.09585, section 3.
@@ -49,7 +49,7 @@ def ac_gan(
     d_tx: the discriminator's.
     prior: (key, num) -> z [num, Z].
     num_classes: K.
-    class_weight: of L_C for both players, >= 0; the paper's is 1.
+    class_weight: of the class for both players, >= 0; the paper's is 1.
     game: what the two minimize of the source's logits.
     penalty: (critic of the source, key, real, fake) -> [B], or None.
 

@@ -1,4 +1,4 @@
-"""InfoGAN's networks for images: a DCGAN's, with a dense hidden layer at the vectors' end.
+"""InfoGAN's networks for images: a DCGAN's, with dense layers at the vectors' end.
 
 Batch-coupled while training, by batch normalization.
 

@@ -269,8 +269,8 @@ class ConditionalBatchNorm(nn.Module):
   y = (1 + gamma(c)) (x - mean) / sqrt(var + epsilon) + beta(c)
 
   Both are 0 at first, and of a condition of zeros for ever: there it is the
-  normalization without a condition. Without the 1 its output would vanish. Batch-coupled
-  while training, as `nn.BatchNorm`, whose 'batch_stats' it has.
+  normalization without a condition. Without the 1 its output would vanish.
+  Batch-coupled while training, as `nn.BatchNorm`, whose 'batch_stats' it has.
 
   Source: A Learned Representation for Artistic Style, Dumoulin et al., 2017,
   arXiv:1610.07629; for generators cGANs with Projection Discriminator, Miyato and

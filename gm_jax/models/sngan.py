@@ -79,7 +79,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-  """Maps images to features, nonnegative: residual blocks, of which the first two halve.
+  """Maps images to features >= 0: residual blocks, of which the first two halve.
 
   Every kernel is spectrally normalized.
 

@@ -61,8 +61,8 @@ def agreement(
 ) -> base.Result:
   """How often samples of a class are read as it, and how different they are within it.
 
-  An upper bound of neither is 1: the classifier errs on real images too, and samples may
-  differ more than these do, by noise.
+  The classifier errs on real images too, and samples may differ more than these do, by
+  noise: 1 bounds no diversity.
 
   Args:
     method: whose samples are conditioned on a label.

@@ -148,11 +148,12 @@ def best_responses(weight, steps=4000):
 
 
 def test_the_best_generator_leaves_out_what_classes_share():
-  found = np.asarray(jax.jit(best_responses)(1.0))
-  print(found)
-  truth = 2 * np.asarray(P)
-  np.testing.assert_allclose(found[0], found[1][::-1], atol=1e-3)  # alike
-  assert found[0, 1] < 0.8 * truth[0, 1]
+  found = np.asarray(jax.jit(best_responses)(1.0))  # q(x | y)
+  # One of the two keeps the shared symbol, the other is left with a single one.
+  assert 0.3 < found[:, 1].max() < 0.5 and found[:, 1].min() < 0.01
+  assert found.max() > 0.99
+  alone = np.asarray(jax.jit(best_responses)(0.0))  # without: the marginal is right
+  np.testing.assert_allclose(alone.mean(axis=0), P.sum(axis=0), atol=1e-3)
   # At the data's own distribution its loss has a slope away from the shared symbol.
   at_data = jnp.log(2 * P + 1e-9)
   slope = jax.grad(generator_objective, argnums=1)(1.0, at_data, at_data)

@@ -111,6 +111,7 @@ def test_concatenation_gives_the_first_layer_a_bias_of_the_class():
       module.apply({'params': {'body': params}}, x, CONDITION)[i],
       body.apply({'params': own}, x[i : i + 1])[0],
       rtol=1e-5,
+      atol=1e-6,
     )
 
 
@@ -118,7 +119,7 @@ def test_a_spectral_projection_divides_both_weights_by_their_norms():
   module = joint.Projection(mlp.MLP((6,)), activation=nn.relu, spectral_norm=True)
   x = jax.random.normal(KEY, (5, 7))
   variables = module.init(KEY, x, CONDITION)
-  for i in range(30):  # power iteration settles
+  for _ in range(30):  # power iteration settles
     _, new = module.apply(variables, x, CONDITION, train=True, mutable=['spectral'])
     variables = {'params': variables['params'], **new}
   found = module.apply(variables, x, CONDITION)

@@ -9,7 +9,7 @@ import pytest
 
 from gm_jax import base
 from gm_jax.data import registry
-from gm_jax.tasks import classes, quality, results
+from gm_jax.tasks import classes, results
 
 CARD = base.Card(
   density='none', density_cost='none', measure='none', sampling='exact',
@@ -45,7 +45,8 @@ def of(sample, **queries):
 def measured(sample, num, **more):
   splits, spec = digits()
   found = classes.agreement(
-    of(sample), None, KEY, splits, spec, classify=classify, accuracy=0.5, num=num, **more
+    of(sample), None, KEY, splits, spec, classify=classify, accuracy=0.5,
+    num=num, **more,
   )  # fmt: skip
   return results.numbers(found)
 

@@ -76,7 +76,8 @@ def test_traversals_move_one_dimension_the_widest_first():
 @pytest.mark.parametrize(
   ('options', 'message'),
   [({'steps': 1}, 'steps must be >= 2'), ({'extent': 0.0}, 'extent > 0'),
-   ({'example': 200}, r'example must be in \[0, 200\)'), ({'examples': 0}, 'examples >= 1')],
+   ({'example': 200}, r'example must be in \[0, 200\)'),
+   ({'examples': 0}, 'examples >= 1')],
 )  # fmt: skip
 def test_options_out_of_range_are_named(options, message):
   with pytest.raises(ValueError, match=message):
