@@ -5,10 +5,10 @@
   generator      min_G E g(S(x), S(G(z, c))) - weight E log P(c | G(z, c))
 
 with (g, d) any `Game` of the logit S of the source, and P of the class. S sees no
-class: it compares all images with all, and only P ties an image to its class. The generator is
-paid for images whose class is certain: it leaves out what two classes share, and draws
-them narrower than the data (`tests/methods/ac_gan_test.py`; Twin Auxiliary Classifiers
-GAN, Gong et al., 2019, arXiv:1907.02690).
+class: it compares all images with all, and only P ties an image to its class. The
+generator is paid for images whose class is certain: it leaves out what two share
+(`tests/methods/ac_gan_test.py`; Twin Auxiliary Classifiers GAN, Gong et al., 2019,
+arXiv:1907.02690).
 
 Source: Conditional Image Synthesis with Auxiliary Classifier GANs, Odena et al., 2017,
 arXiv:1610.09585, section 3.

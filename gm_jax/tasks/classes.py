@@ -1,4 +1,4 @@
-"""What classes mean to a model: whether samples are of them, and what codes tell.
+"""Classes of samples: whether they are the ones asked for, and what codes tell.
 
 For methods whose samples are conditioned on a class, and for those that have classes of
 their own, codes that nobody named.
@@ -83,10 +83,10 @@ def agreement(
   Raises:
     ValueError: as `labelled_samples`.
   """
+  x, label = labelled_samples(method, model, key, arrays, spec, num)
   with jax.ensure_compile_time_eval():  # of the data alone, whatever is traced
     test = results.in_model_space(spec, results.split_of(arrays, 'test'), quality.TEST)
     real = _within_classes(spec, test['x'], jnp.asarray(test['label']))
-  x, label = labelled_samples(method, model, key, arrays, spec, num)
   right = classify(quality.scaled(spec, x)).argmax(axis=1) == label
   ratio = jnp.nanmean(_within_classes(spec, x, label) / real)
   return base.Result({
@@ -114,7 +114,7 @@ def categorical_code(
   num_classes: int,
   num: int = quality.TEST,
 ) -> base.Result:
-  """What a code of K values tells: its samples of it, and it of real classes.
+  """A code of K values: what its samples tell of it, and it of real classes.
 
   Args:
     method: with the query `cluster`, and samples conditioned on the code.
