@@ -1,6 +1,24 @@
-"""Conditional GAN.
+"""Conditional GAN: digits of the class that is asked for.
 
-TODO
+  python experiments/main.py --workdir=runs/conditional_gan_digits \
+      --config=experiments/configs/conditional_gan_digits.py[:projection|:paper]
+
+About 130 s on two CPU cores, other work beside. The argument is how the class enters:
+concatenated to the input of both networks, or by the generator's normalization and a
+projection critic. --mode=sample --condition=7 draws one class, --mode=sample alone a
+column a class.
+
+Seed 0, 2,000 samples for the classes of the test split: an independently trained
+classifier, right on 99.4% of the test split's 360 digits, reads 98.4% of them as the
+class asked for, and by projection 97.7%. Two samples of a class are 0.93 times as far
+apart as two test digits of it, either way. Frechet distance 3.2 and MMD^2 -0.0006
+(unbiased: nothing to tell), by projection 4.8 and 0.0001: lower than those of any GAN
+here that is not told the class. Every column is its digit at sight, fives and eights
+grayest.
+
+'paper' is the network of cGANs with Projection Discriminator, Miyato and Koyama, 2018,
+arXiv:1802.05637, at the size of its authors' code for CIFAR-10, hinge loss, five critic
+steps, for an accelerator: it was not trained here. Data by --data, as npz:PATH.
 """
 
 from experiments.configs.parts import evaluations, games, optimizers, runs

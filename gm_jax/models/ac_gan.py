@@ -1,7 +1,7 @@
 """The critic of the auxiliary classifier GAN at the size of its paper.
 
 Source: Conditional Image Synthesis with Auxiliary Classifier GANs, Odena et al., 2017,
-arXiv:1610.09585, appendix A, table 2; kernels that halve are 4x4 here.
+arXiv:1610.09585, appendix A, table 2 as recalled; kernels that halve are 4x4 here.
 """
 
 import flax.linen as nn
