@@ -15,9 +15,6 @@
                    with --data_dir), many seeds at once, beside the papers' rows
   infogan_mi       how much samples tell of InfoGAN's code and of a plain GAN's, and how
                    well codes match classes; `full` also on MNIST and Fashion-MNIST
-  conditional_gans how a class enters a GAN, by concatenation, projection or an
-                   auxiliary classifier: agreement with the class, diversity within it,
-                   on digits and on Gaussians that overlap
   likelihoods      nats and bits of every explicit model on digits, text and melodies;
                    with --data_dir on dynamic and 8-bit MNIST and Fashion-MNIST
   parzen_pitfall   training images and k-means centroids as "samples", whose Parzen
@@ -109,12 +106,6 @@ def _infogan_mi() -> dict:
   return infogan_mi.run(_BUDGET.value, data_dir=_DATA_DIR.value, out=out)
 
 
-def _conditional_gans() -> dict:
-  from experiments.ledger import conditional_gans
-
-  return conditional_gans.run(_BUDGET.value, out=pathlib.Path(_OUT.value))
-
-
 def _likelihoods() -> dict:
   from experiments.ledger import likelihoods
 
@@ -172,7 +163,6 @@ COMMANDS = {
   'f_gan_gaussian': _f_gan_gaussian,
   'mode_collapse': _mode_collapse,
   'infogan_mi': _infogan_mi,
-  'conditional_gans': _conditional_gans,
   'likelihoods': _likelihoods,
   'parzen_pitfall': _parzen_pitfall,
   'parzen_against_ais': _parzen_against_ais,

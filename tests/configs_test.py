@@ -357,7 +357,6 @@ def test_wrong_leaves_of_a_dcgan_are_one_line(changes, word):
     ('conditional_gan_digits', {'d_features': 0}, 'd_features must be >= 1'),
     ('ac_gan_digits', {'class_weight': -1.0}, 'class_weight >= 0'),
     ('ac_gan_digits', {'kind': 'large'}, 'one of paper, small'),
-    ('infogan_images', {'hidden': 0}, 'hidden must be >= 1'),
     ('infogan_digits', {'information_weight': -1.0}, 'information must be >= 0'),
     ('infogan_digits', {'num_classes': 1}, 'num_classes >= 2'),
     ('bigan_digits', {'latent_size': 0}, 'latent_size must be >= 1'),

@@ -17,7 +17,6 @@ from experiments import results  # noqa: E402
 from experiments.bench import autoregressive, data, latent, steps, unroll  # noqa: E402
 from experiments.ledger import (  # noqa: E402
   aae_against_vae,
-  conditional_gans,
   decoders,
   f_gan_gaussian,
   infogan_mi,
@@ -123,9 +122,6 @@ def test_every_config_is_in_the_gallery_or_says_why_not():
       'stacked:digits': [h for h in mode_collapse.HEADER if h != 'high quality'],
     }),
     ('infogan_mi', {'bounds': infogan_mi.HEADER}),
-    ('conditional_gans', {
-      'digits': conditional_gans.HEADER, 'line': conditional_gans.LINE_HEADER,
-    }),
     ('likelihoods', {t.data: likelihoods.HEADER for t in likelihoods.tasks('a')}),
     ('parzen_pitfall', {'windows': kernels.WINDOWS_HEADER}),
     ('parzen_against_ais', {

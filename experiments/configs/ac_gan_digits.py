@@ -1,7 +1,7 @@
 """AC-GAN: the critic also says of which class an image is, on digits.
 
-  python experiments/main.py --config=experiments/configs/ac_gan_digits.py[:4.0|:paper] \
-      --workdir=runs/ac_gan_digits
+  python experiments/main.py --workdir=runs/ac_gan_digits \
+      --config=experiments/configs/ac_gan_digits.py[:4.0|:paper]
 
 About 130 s on two CPU cores, other work beside. The argument is the weight of the
 classes. --mode=sample --condition=7 draws one class.

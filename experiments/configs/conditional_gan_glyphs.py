@@ -39,7 +39,7 @@ def get_config(arg=None):
 
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
-  """A DCGAN's generator, its normalization by the class, and a projection critic."""
+  """A DCGAN generator of z beside the class, and a projection discriminator."""
   runs.check_images(config, spec)
   runs.check_sizes(config, 'latent_size', 'base_features', 'd_features')
   if not spec.num_classes:
@@ -47,7 +47,7 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
   size, _, channels = spec.shape
   body = dcgan.Discriminator(config.d_features, normalize=False, num_outputs=128)
   return gan.gan(
-    dcgan.Generator(size, channels, config.base_features),
+    joint.Conditioned(dcgan.Generator(size, channels, config.base_features)),
     joint.Projection(body),
     **optimizers.adams(config, wrap),
     prior=priors.normal(config.latent_size),
