@@ -20,7 +20,7 @@ import flax.linen as nn
 import jax
 import optax
 
-from gm_jax import adversaries, base, conditions, players, priors
+from gm_jax import base, conditions, players, priors
 from gm_jax.losses import adversarial, likelihood
 from gm_jax.methods import gan
 from gm_jax.players import DISCRIMINATOR, GENERATOR
@@ -55,8 +55,8 @@ def ac_gan(
 
   Returns:
     The method; a batch has `label` [B] in [0, K), which real and fake examples have in
-    common; queries `critic`, `classify`, `decode`, `prior` and, of a prior with a
-    density, `log_prior`.
+    common; samples are of the classes `condition` [num], or of uniform ones; queries
+    `critic`, `classify`, `decode` and `prior` (a dict of `label` and `noise`).
 
   Raises:
     ValueError: K < 2 or a weight < 0.
@@ -66,7 +66,7 @@ def ac_gan(
       'an auxiliary classifier needs num_classes >= 2 and class_weight >= 0, got'
       f' {num_classes} and {class_weight}'
     )
-  condition = conditions.by_class(num_classes)
+  by_class = conditions.by_class(num_classes)
 
   def heads(params, model_state, key, x, train=True):
     """Logits of the source `[B]` and of classes `[B, K]`, and the collections."""
@@ -104,7 +104,7 @@ def ac_gan(
   def g_loss(params, model_state, key, real, z, label, critic):
     g_key, real_key, fake_key = jax.random.split(key, 3)
     fake, model_state = players.apply(
-      generator, params, model_state, z, condition.embed(label), key=g_key
+      generator, params, model_state, z, by_class.embed(label), key=g_key
     )
     real_source = heads(*critic, real_key, real)[0]
     fake_source, fake_class, _ = heads(*critic, fake_key, fake)
@@ -114,7 +114,7 @@ def ac_gan(
 
   def init(key, batch):
     g_key, d_key, z_key = jax.random.split(key, 3)
-    label = condition.embed(conditions.from_batch(condition, batch)[:2])
+    label = by_class.embed(conditions.from_batch(by_class, batch)[:2])
     g = players.new_player(generator, g_tx, g_key, prior(z_key, 2), label)
     d = players.new_player(discriminator, d_tx, d_key, batch['x'][:2])
     return players.first_state({GENERATOR: g, DISCRIMINATOR: d})
@@ -122,12 +122,12 @@ def ac_gan(
   def step(state, key, batch):
     z_key, fake_key, d_key, g_z_key, g_key = jax.random.split(key, 5)
     g, d = players.get(state, GENERATOR), players.get(state, DISCRIMINATOR)
-    real, label = batch['x'], conditions.from_batch(condition, batch)
+    real, label = batch['x'], conditions.from_batch(by_class, batch)
 
     # 1. The discriminator, on fake images of the real ones' classes.
     fake, _ = players.apply(
       generator, g.params, g.model_state, prior(z_key, len(real)),
-      condition.embed(label), key=fake_key,
+      by_class.embed(label), key=fake_key,
     )  # fmt: skip
     d, loss, means = players.gradient_step(d_loss, d_tx, d, d_key, real, fake, label)
     metrics = {'discriminator_loss': loss, **means}
@@ -138,6 +138,22 @@ def ac_gan(
     metrics['generator_loss'] = loss
     return players.after_step(state, {GENERATOR: g, DISCRIMINATOR: d}), metrics
 
+  def draw(model, key, num, *, condition=None):
+    del model
+    noise_key, label_key = jax.random.split(key)
+    if condition is None:
+      condition = jax.random.randint(label_key, (num,), 0, num_classes)
+    conditions.check_num(condition, num)
+    return {'label': condition, 'noise': prior(noise_key, num)}
+
+  def decode(model, key, z, *, condition=None):
+    del key, condition  # the class in z stands for it
+    label = by_class.embed(z['label'])
+    return players.apply_trained(generator, GENERATOR, model, z['noise'], label)
+
+  def sample(model, key, num, *, condition=None):
+    return decode(model, None, draw(model, key, num, condition=condition))
+
   def read(model, x):
     model_state = players.collections(model.extra, DISCRIMINATOR)
     return heads(model.params[DISCRIMINATOR], model_state, None, x, train=False)
@@ -146,10 +162,11 @@ def ac_gan(
     card=CARD,
     init=init,
     step=step,
-    sample=adversaries.sampler(generator, prior, condition),
+    sample=sample,
     queries={
       'critic': lambda model, key, x, *, condition=None: read(model, x)[0],
       'classify': lambda model, key, x, *, condition=None: read(model, x)[1],
-      **adversaries.latent_queries(generator, prior, condition),
+      'decode': decode,
+      'prior': draw,
     },
   )
