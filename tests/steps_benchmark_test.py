@@ -12,10 +12,10 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from experiments.bench import flops, goals, steps, timing  # noqa: E402
+from experiments.bench import conditional, flops, goals, steps, timing  # noqa: E402
 
 
-@pytest.mark.parametrize('name', ['gan_ring', 'gan_dcgan_28'])
+@pytest.mark.parametrize('name', ['gan_ring', 'gan_dcgan_28', *conditional.CASES])
 def test_operations_are_what_xla_counts_but_for_borders_and_elementwise_parts(name):
   setting = steps.SETTINGS[name]
   args = steps.example(setting)
@@ -39,7 +39,10 @@ def test_convolutions_are_counted_as_their_definition_has_it():
   assert flops.gan(g, d, 1, num_critic=6) == 6 * d_step + g_step
 
 
-@pytest.mark.parametrize('name', [n for n, s in steps.SETTINGS.items() if not s.half])
+PEERS = [n for n, s in steps.SETTINGS.items() if s.peer and not s.half]
+
+
+@pytest.mark.parametrize('name', PEERS)
 def test_pytorch_computes_the_same_losses_and_gradients(name):
   torch = pytest.importorskip('torch', reason="not installed: 'gm_jax[bench]'")
   setting = steps.SETTINGS[name]

@@ -3,7 +3,8 @@
 A step is what training dispatches: every player's, with Adam everywhere, its old
 state given away (donated). The peer is the same step in eager PyTorch on the same
 networks and batch, timed in turn with ours; `gradient diff` compares the first
-step's gradients of both players, from the same parameters and noise. Memory is
+step's gradients of both players, from the same parameters and noise; GANs of classes
+and of codes have no peer here. Memory is
 the compiled program's: arguments, outputs and temporary. `% product` is the share
 of the fastest rate of a matrix product in this run that the step reaches, its
 operations counted by formula (`bench.flops`: matrix products only, nothing twice).
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.bench import flops, goals, timing
+from experiments.bench import conditional, flops, goals, timing
 from gm_jax import base, priors
 from gm_jax.losses import adversarial
 from gm_jax.methods import gan, unrolled_gan
@@ -65,8 +66,9 @@ class Setting(NamedTuple):
   rates: tuple[float, ...]  # of Adam: rate, b1, b2, eps, eps_root
   num_unroll: int | None  # None: the non-saturating GAN
   products: tuple[list, list]  # multiply-adds of the layers, generator's first
-  peer: Callable[[], Any]  # PyTorch's networks, made only where PyTorch is
+  peer: Callable[[], Any] | None  # PyTorch's networks, made only where PyTorch is
   half: bool = False  # bfloat16
+  case: conditional.Case | None = None  # a method of another kind, without a peer
 
 
 def ring(num_unroll: int | None) -> Setting:
@@ -127,6 +129,11 @@ def images(
   )
 
 
+def of_classes(case: conditional.Case) -> Setting:
+  """A GAN of classes or codes at 28 pixels, of the networks of `gan_dcgan_28`."""
+  return images(conditional.SIZE, conditional.FEATURES)._replace(peer=None, case=case)
+
+
 SETTINGS = {
   'gan_ring': ring(None),
   'unrolled_gan_ring': ring(5),
@@ -134,6 +141,7 @@ SETTINGS = {
   'gan_dcgan_28_bf16': images(28, 64, half=True),
   'gan_dcgan_8': images(8, 64, latent_size=64),
   'unrolled_gan_dcgan_28': images(28, 16, num_unroll=1),
+  **{name: of_classes(case) for name, case in conditional.CASES.items()},
 }
 
 
@@ -144,6 +152,8 @@ def make_method(
   wrap: Callable = lambda tx: tx,
 ) -> base.Method:
   """The method that is measured; `wrap` goes around its optimizers."""
+  if setting.case is not None:
+    return setting.case.make(wrap)
   networks = setting.generator, setting.discriminator
   txs = [wrap(optax.adam(*setting.rates)) for _ in range(2)]
   prior = prior or priors.normal(setting.latent_size)
@@ -158,6 +168,8 @@ def example(setting: Setting) -> tuple[base.State, base.Array, base.Batch]:
   """Arguments of a step."""
   shape = setting.batch_size, *setting.shape
   batch = {'x': jax.random.uniform(jax.random.key(0), shape, minval=-1.0)}
+  if setting.case is not None:
+    batch['label'] = jnp.arange(setting.batch_size) % conditional.CLASSES
   state = jax.jit(make_method(setting).init)(jax.random.key(1), batch)
   return state, jax.random.key(2), batch
 
@@ -235,7 +247,7 @@ def measure(row: dict, setting: Setting, where, repeats: int) -> None:
     'flops': operations(setting),
   }
   peer = None
-  if where is not None:
+  if where is not None and setting.peer is not None:
     peer = peer_of(setting, args, where)
     if not setting.half:  # half precision differs by its rounding
       row['gradient_diff'] = differences(setting, args, where)['gradient']
@@ -262,7 +274,10 @@ def sampling(method: base.Method, args: tuple, peer, repeats: int) -> dict:
   """Times of drawing samples, ours and the peer's in turn."""
   row, model = {}, step_lib.model(args[0])
   for num in SAMPLES:
-    draw = jax.jit(lambda model, key, num=num: method.sample(model, key, num))
+    label = jnp.arange(num) % conditional.CLASSES if method.card.condition else None
+    draw = jax.jit(
+      lambda model, key, num=num, c=label: method.sample(model, key, num, condition=c)
+    )
     theirs = peer and (lambda num=num: peer.sample(num))
     times = timing.in_turn(lambda: draw(model, args[1]), theirs, repeats)  # noqa: B023
     row |= timing.summary(f'sample_{num}', times[0])
@@ -273,6 +288,8 @@ def sampling(method: base.Method, args: tuple, peer, repeats: int) -> dict:
 
 def operations(setting: Setting) -> int:
   """Floating-point operations of a step, by formula."""
+  if setting.case is not None:
+    return setting.case.operations
   if setting.num_unroll is None:
     return flops.gan(*setting.products, setting.batch_size)
   return flops.unrolled(setting.num_unroll, *setting.products, setting.batch_size)

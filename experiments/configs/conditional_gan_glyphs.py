@@ -23,7 +23,7 @@ from gm_jax.methods import gan
 from gm_jax.models import dcgan, joint
 
 ANOTHER = 'glyphs?alphabet=capitals'  # argument that tests try
-make_evaluation = evaluations.images
+make_evaluation = evaluations.images_of_classes
 
 
 def get_config(arg=None):

@@ -44,6 +44,7 @@ class Inputs(NamedTuple):
   z: base.Array  # [B, Z + K + C]
   label: base.Array  # [B] int, the categorical code
   continuous: base.Array  # [B, C]
+  noise: base.Array  # [B, Z]
 
 
 class Posterior(NamedTuple):
@@ -63,12 +64,15 @@ def draw(
     label = jax.random.randint(label_key, (num,), 0, codes.num_classes)
   shape = (num, codes.num_continuous)
   continuous = jax.random.uniform(continuous_key, shape, minval=-1.0)
-  parts = (
-    codes.noise(z_key, num),
-    conditions.one_hot(label, codes.num_classes),
-    continuous,
-  )
-  return Inputs(jnp.concatenate(parts, -1), label, continuous)
+  return joined(codes, codes.noise(z_key, num), label, continuous)
+
+
+def joined(
+  codes: Codes, noise: base.Array, label: base.Array, continuous: base.Array
+) -> Inputs:
+  """Inputs of these noise [B, Z], classes [B] and numbers [B, C]."""
+  parts = noise, conditions.one_hot(label, codes.num_classes), continuous
+  return Inputs(jnp.concatenate(parts, -1), label, continuous, noise)
 
 
 def as_posterior(codes: Codes, outputs: base.Array) -> Posterior:
@@ -128,7 +132,8 @@ def infogan(
   Returns:
     The method; samples take `condition`, classes [num] of the categorical code, whose
     meaning is its own and not a label's; queries `critic`, `cluster` (Q's logits of
-    that class), `posterior` (a `Posterior`), `decode` and `prior` (of all inputs).
+    that class), `posterior` (a `Posterior`), `decode` and `prior` (of all inputs, a
+    dict of `label`, `continuous` where there are such, and `noise`).
 
   Raises:
     ValueError: a weight < 0, K < 2 or C < 0.
@@ -194,11 +199,15 @@ def infogan(
   def draw_inputs(model, key, num, *, condition=None):
     del model
     conditions.check_num(condition, num)
-    return draw(codes, key, num, condition).z
+    drawn = draw(codes, key, num, condition)
+    numbers = {'continuous': drawn.continuous} if codes.num_continuous else {}
+    return {'label': drawn.label, **numbers, 'noise': drawn.noise}
 
   def decode(model, key, z, *, condition=None):
     del key, condition  # the codes in z stand for it
-    return players.apply_trained(generator, GENERATOR, model, z)
+    numbers = z.get('continuous', jnp.zeros((len(z['label']), 0)))
+    inputs = joined(codes, z['noise'], z['label'], numbers)
+    return players.apply_trained(generator, GENERATOR, model, inputs.z)
 
   def sample(model, key, num, *, condition=None):
     return decode(model, None, draw_inputs(model, key, num, condition=condition))

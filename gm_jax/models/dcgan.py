@@ -46,7 +46,8 @@ class Generator(nn.Module):
   """Maps latents to images: a projection to 4x4 (or 7x7), then doublings to a tanh.
 
   Channels halve as the size doubles, down to `base_features` before the last
-  doubling, as in figure 1 of the paper.
+  doubling, as in figure 1 of the paper. Of a condition beside z, batch normalization
+  takes its gains and shifts (`layers.ConditionalBatchNorm`).
 
   Attributes:
     size: height and width: 8, 16, 28, 32 or 64.
@@ -66,26 +67,37 @@ class Generator(nn.Module):
   remat: bool = False
 
   @nn.compact
-  def __call__(self, z: base.Array, *, train: bool = False) -> base.Array:
+  def __call__(
+    self, z: base.Array, condition: base.Array | None = None, *, train: bool = False
+  ) -> base.Array:
     """Maps latents to images.
 
     Args:
       z: `[B, Z]` latents.
+      condition: `[B, K]`, or None.
       train: whether batch normalization uses and updates the batch's statistics.
 
     Returns:
       `[B, size, size, channels]` images in [-1, 1], float32 or wider.
 
     Raises:
-      ValueError: the size is not an allowed one, or z is not of rank 2.
+      ValueError: the size is not an allowed one, z is not of rank 2, or there is a
+        condition and no normalization that could take it.
     """
     doublings = _num_doublings(self.size)
     if z.ndim != 2:
       raise ValueError(f'z has shape {z.shape}, expected [B, Z]')
+    if condition is not None and not self.normalize:
+      raise ValueError('a condition needs normalize=True: it enters by normalization')
 
     start = self.size // 2**doublings
     features = self.base_features * 2 ** (doublings - 1)
     options = dict(kernel_init=_INIT, dtype=self.dtype)
+
+    def normalized(x):
+      if condition is None:
+        return _batch_norm(train, self.dtype)(x)
+      return layers.ConditionalBatchNorm(self.dtype)(x, condition, train=train)
 
     def hidden_block(module, x, i):
       del module
@@ -95,7 +107,7 @@ class Generator(nn.Module):
       else:
         x = nn.Dense(start * start * features, use_bias, **options)(x)
         x = x.reshape(-1, start, start, features)
-      return nn.relu(_batch_norm(train, self.dtype)(x) if self.normalize else x)
+      return nn.relu(normalized(x) if self.normalize else x)
 
     x, block = z, _block(hidden_block, self.remat)
     for i in range(doublings):

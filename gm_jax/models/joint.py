@@ -4,6 +4,9 @@ A network with a condition is called as `module(x, condition, *, train=False)`; 
 condition is embedded, `[B, K]`, as one-hot classes or numbers.
 """
 
+import functools
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -72,16 +75,20 @@ class Conditioned(nn.Module):
 class Projection(nn.Module):
   """A critic whose logit has a part that is linear in the condition.
 
-  logit(x, y) = w . phi(x) + b + (V y) . phi(x),   phi(x) = leaky_relu(body(x))
+  logit(x, y) = w . phi(x) + b + (V y) . phi(x),   phi(x) = activation(body(x))
 
   Source: cGANs with Projection Discriminator, Miyato and Koyama, 2018,
   arXiv:1802.05637, equation 4.
 
   Attributes:
     body: x [B, ...] -> `[B, F]`.
+    activation: leaky relu of slope 0.2 if None.
+    spectral_norm: whether w and V are divided by their largest singular value.
   """
 
   body: nn.Module
+  activation: Callable | None = None
+  spectral_norm: bool = False
 
   @nn.compact
   def __call__(
@@ -93,10 +100,17 @@ class Projection(nn.Module):
       ValueError: the condition is not `[B, K]`.
     """
     _check_condition(x, condition)
-    features = nn.leaky_relu(self.body(x, train=train), 0.2)
-    embedded = nn.Dense(features.shape[1], use_bias=False, name='condition')(condition)
-    projected = (embedded * features).sum(axis=1, keepdims=True)
-    logits = nn.Dense(1, name='readout')(features) + projected
+    features = self.body(x, train=train)
+    if self.activation is None:
+      features = nn.leaky_relu(features, 0.2)
+    else:
+      features = self.activation(features)
+    wrap = functools.partial(
+      layers.normalize, spectral_norm=self.spectral_norm, train=train
+    )
+    embed = nn.Dense(features.shape[1], use_bias=False, name='condition')
+    projected = (wrap(embed)(condition) * features).sum(axis=1, keepdims=True)
+    logits = wrap(nn.Dense(1, name='readout'))(features) + projected
     return layers.at_least_float32(logits)
 
 

@@ -13,7 +13,6 @@ from gm_jax.losses import quantization
 from gm_jax.tasks import density, quality, results
 
 COLUMNS = 16  # of a picture
-EXTENT = 2.5  # of a traversal, in standard deviations of the codes
 
 
 def encode(
@@ -136,70 +135,3 @@ def usage(
     kind = f'exact, of {num_codes} codes over {len(x)} examples'
     values[f'{split}_perplexity'] = quantization.perplexity(counts), kind
   return base.Result(values)
-
-
-def traverse(
-  method: base.Method,
-  model: base.Model,
-  key: base.Array,
-  arrays: Mapping[str, base.Batch],
-  spec: base.DataSpec,
-  *,
-  extent: float = EXTENT,
-  steps: int = 9,
-  example: int = 0,
-) -> base.Result:
-  """One example whose code changes in a single dimension, a row each.
-
-  Rows stand in the order of how far the codes of the data spread in their dimension,
-  widest first: a posterior that has gone to the prior comes last.
-
-  Args:
-    method: with the queries `encode` and `decode`, of codes [B, Z].
-    model: its parameters.
-    key: of queries that draw.
-    arrays: raw, by split.
-    spec: of the data.
-    extent: how far to either side of the codes' mean, in their standard deviations.
-    steps: columns.
-    example: of the test split, whose other dimensions are kept.
-
-  Returns:
-    `spread_largest` and `spread_least`, standard deviations of the codes; arrays
-    `spread` `[Z]` in the order of the rows, `dimension` `[Z]` and the grid
-    `[Z, steps, ...]`.
-
-  Raises:
-    ValueError: the method lacks a query, codes are not [B, Z], or an option is out of
-      range.
-  """
-  if steps < 2 or not extent > 0:
-    raise ValueError(f'steps must be >= 2 and extent > 0, got {steps} and {extent}')
-  found = encode(method, model, key, arrays, spec)
-  z = found.arrays.get('z')
-  if z is None or z.ndim != 2 or not jnp.issubdtype(z.dtype, jnp.floating):
-    raise ValueError('a traversal needs codes [B, Z] of real numbers')
-  if not 0 <= example < len(z):
-    raise ValueError(f'example must be in [0, {len(z)}), got {example}')
-  mean, spread = z.mean(axis=0), z.std(axis=0)
-  order = jnp.argsort(-spread)
-  at = jnp.linspace(-extent, extent, steps)
-  values = mean[order, None] + spread[order, None] * at  # [Z, steps]
-  rows = jnp.broadcast_to(z[example], (len(order), steps, z.shape[1]))
-  rows = rows.at[jnp.arange(len(order)), :, order].set(values)
-  condition = results.condition_of(method.card, results.in_model_space(
-    spec, {k: v[example : example + 1] for k, v in arrays['test'].items()}
-  ))  # fmt: skip
-  condition = results.repeated(condition, rows.shape[0] * steps)
-  query = results.query_of(method, 'decode')
-  x = query(model, key, rows.reshape(-1, z.shape[1]), condition=condition)
-  raw = spec.transform.inverse(x)
-  kind = f'standard deviation of codes over {len(z)} examples of test'
-  return base.Result(
-    {'spread_largest': (spread.max(), kind), 'spread_least': (spread.min(), kind)},
-    {
-      'spread': spread[order],
-      'dimension': order,
-      results.GRID: raw.reshape(*rows.shape[:2], *spec.shape),
-    },
-  )

@@ -56,7 +56,7 @@ def image_distances(
 
   def images_of(split, num):
     arrays = results.in_model_space(spec, results.split_of(splits, split), num)
-    return {**arrays, 'x': _scaled(spec, arrays['x'])}
+    return {**arrays, 'x': scaled(spec, arrays['x'])}
 
   test = images_of('test', TEST)
   if len(test['x']) < 2:
@@ -88,7 +88,7 @@ def image_distances(
     test_moments = frechet.moments(inner(test))
 
   def distances(x):
-    x = _scaled(spec, x)
+    x = scaled(spec, x)
     fixed = jax.lax.optimization_barrier(test)  # else XLA folds constants for long
     scores = {'mmd2': kernel_distance.mmd2_unbiased(kernel, flat(x), flat(fixed))}
     if classifier is not None:
@@ -99,8 +99,13 @@ def image_distances(
   return distances
 
 
-def _scaled(spec: base.DataSpec, x: base.Array) -> base.Array:
-  """Takes levels to [-1, 1]; floats stay as they are."""
+def scaled(spec: base.DataSpec, x: base.Array) -> base.Array:
+  """Takes levels to [-1, 1]; floats stay as they are: what classifiers here are fed.
+
+  Args:
+    spec: of the data.
+    x: `[B, ...]` in model space.
+  """
   if spec.num_levels is None or not jnp.issubdtype(x.dtype, jnp.integer):
     return x
   return 2.0 / max(1, spec.num_levels - 1) * x - 1.0

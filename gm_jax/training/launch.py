@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from gm_jax import base, caches
-from gm_jax.tasks import codes, decoders, density, image_scores, quality
+from gm_jax.tasks import codes, decoders, density, image_scores, quality, traversal
 from gm_jax.training import experiment as experiment_lib
 from gm_jax.training import inference, log, loop, modes, parallel, pictures
 from gm_jax.training import setup as setup_lib
@@ -244,7 +244,7 @@ TASKS: Mapping[str, Callable] = {
   'quality': quality.quality,
   'encode': codes.encode,
   'reconstruct': codes.reconstruct,
-  'traverse': codes.traverse,
+  'traverse': traversal.traverse,
   'ais': decoders.log_likelihood_by_ais,
 }
 MODES: Mapping[str, Callable] = {

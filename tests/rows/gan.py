@@ -8,8 +8,8 @@ from rows.common import Joined, Row, images, plane, players
 
 from gm_jax import conditions
 from gm_jax.losses import adversarial, penalties
-from gm_jax.methods import gan, unrolled_gan
-from gm_jax.models import dcgan
+from gm_jax.methods import ac_gan, gan, unrolled_gan
+from gm_jax.models import dcgan, mlp
 
 
 def plain_gan(wrap, prior):
@@ -89,6 +89,14 @@ def conditional_gan(wrap, prior):
   )  # fmt: skip
 
 
+def auxiliary(wrap, prior):
+  tx = optax.adam(5e-3, b1=0.5)
+  return ac_gan.ac_gan(
+    Joined(players()['generator']), mlp.MLP((16, 3)), wrap(tx), wrap(tx), prior=prior,
+    num_classes=2,
+  )  # fmt: skip
+
+
 def unrolled(fresh, wrap, prior):
   tx = optax.adam(5e-3, b1=0.5, eps_root=1e-8)
   return unrolled_gan.unrolled_gan(
@@ -100,6 +108,7 @@ ROWS = {
   'gan': Row(plain_gan, plane(64), structure='two players'),
   'gan_penalized': Row(penalized_gan, plane(128), structure='slices of a batch'),
   'conditional_gan': Row(conditional_gan, sided(64), structure='a condition'),
+  'ac_gan': Row(auxiliary, sided(64)),
   'gan_images': Row(
     image_gan, images(16), falls=False, structure='batch statistics, spectral norms'
   ),

@@ -7,7 +7,7 @@ import pytest
 
 from gm_jax import base
 from gm_jax.data import transforms
-from gm_jax.tasks import codes, results
+from gm_jax.tasks import codes, results, traversal
 
 WAY = transforms.scaling(17)
 SPEC = base.DataSpec((2, 2, 1), jnp.float32, 17, None, 200, WAY)
@@ -59,7 +59,7 @@ def test_reconstructions_are_raw_and_stand_below_their_data():
 
 
 def test_traversals_move_one_dimension_the_widest_first():
-  found = codes.traverse(*ARGS, steps=3, extent=0.5, example=7)
+  found = traversal.traverse(*ARGS, steps=3, extent=0.5, example=7)
   np.testing.assert_array_equal(found.arrays['dimension'], [1, 0])
   z = np.asarray(codes.encode(*ARGS).arrays['z'])
   np.testing.assert_allclose(found.arrays['spread'], z.std(axis=0)[::-1], rtol=1e-5)
@@ -76,14 +76,77 @@ def test_traversals_move_one_dimension_the_widest_first():
 @pytest.mark.parametrize(
   ('options', 'message'),
   [({'steps': 1}, 'steps must be >= 2'), ({'extent': 0.0}, 'extent > 0'),
-   ({'example': 200}, r'example must be in \[0, 200\)')],
+   ({'example': 200}, r'example must be in \[0, 200\)'),
+   ({'examples': 0}, 'examples >= 1')],
 )  # fmt: skip
 def test_options_out_of_range_are_named(options, message):
   with pytest.raises(ValueError, match=message):
-    codes.traverse(*ARGS, **options)
+    traversal.traverse(*ARGS, **options)
 
 
 def test_what_a_method_lacks_is_named():
   without = (METHOD._replace(queries={}), *ARGS[1:])
   with pytest.raises(ValueError, match="needs the query 'encode'; the method has none"):
     codes.encode(*without)
+
+
+PRIOR = {
+  'label': jax.random.randint(jax.random.key(1), (2000,), 0, 4),
+  'continuous': jax.random.uniform(jax.random.key(2), (2000, 2), minval=-1.0),
+  'noise': jax.random.normal(jax.random.key(3), (2000, 3)),
+}
+
+
+def drawing(z):
+  """Pixels: the class, the two numbers, the first noise, each in the levels' range."""
+  columns = z['label'] / 8.0, *z['continuous'].T / 2, jnp.tanh(z['noise'][:, 0])
+  return jnp.stack([c - 0.0 for c in columns], axis=1).reshape(-1, 2, 2, 1)
+
+
+GENERATOR = METHOD._replace(
+  card=CARD._replace(condition=('label',)),
+  queries={
+    'prior': lambda model, key, num, *, condition=None: PRIOR,
+    'decode': lambda model, key, z, *, condition=None: drawing(z),
+  },
+)
+
+
+def test_a_generator_s_codes_are_moved_each_by_itself_and_its_noise_is_not():
+  found = traversal.traverse(GENERATOR, *ARGS[1:], steps=3, example=5, examples=2)
+  kind = found.values['rows'][1]
+  assert kind == 'codes label 0 to 3, continuous 0, continuous 1, 2 rows each'
+  np.testing.assert_array_equal(found.arrays['dimension'], [0, 0, 0, 0, 1, 1])
+  grid = np.asarray(found.arrays['grid'], int).reshape(6, 4, 4)  # [rows, columns, D]
+
+  def raw(x):
+    return np.asarray(WAY.inverse(jnp.asarray(x)), int)
+
+  np.testing.assert_array_equal(grid[:2, :, 0], [raw(np.arange(4) / 8.0)] * 2)
+  std = np.asarray(PRIOR['continuous']).std(axis=0)
+  mean = np.asarray(PRIOR['continuous']).mean(axis=0)
+  for i in (0, 1):
+    at = mean[i] + 2.5 * std[i] * np.linspace(-1, 1, 4)
+    for row in (2 + 2 * i, 3 + 2 * i):
+      np.testing.assert_allclose(grid[row, :, 1 + i], raw(at / 2), atol=1)
+  own = raw(drawing({k: v[5:7] for k, v in PRIOR.items()})).reshape(2, 4)
+  for row in range(6):  # all but the moved one are the example's
+    kept = [d for d in range(4) if d != row // 2]
+    for d in kept:
+      np.testing.assert_array_equal(grid[row, :, d], own[row % 2, d])
+
+
+def test_a_prior_without_parts_is_moved_in_every_dimension():
+  z = jax.random.normal(jax.random.key(4), (50, 2)) * jnp.array([0.1, 0.4])
+  queries = {
+    'prior': lambda model, key, num, *, condition=None: z,
+    'decode': lambda model, key, z, *, condition=None: jnp.concatenate(
+      [z, z], 1
+    ).reshape(-1, 2, 2, 1),
+  }
+  method = METHOD._replace(queries=queries)
+  found = traversal.traverse(method, *ARGS[1:], steps=2)
+  np.testing.assert_array_equal(found.arrays['dimension'], [1, 0])
+  np.testing.assert_allclose(found.values['spread_largest'][0], z.std(0)[1], rtol=1e-5)
+  with pytest.raises(ValueError, match=r'example must be in \[0, 50\)'):
+    traversal.traverse(method, *ARGS[1:], example=50)

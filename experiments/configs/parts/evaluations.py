@@ -11,10 +11,11 @@ import jax
 from gm_jax import base
 from gm_jax.data import dataset, registry, stacked
 from gm_jax.metrics import features
-from gm_jax.tasks import density, quality, results
+from gm_jax.tasks import classes, density, quality, results
 
 Evaluation = Callable[[base.Method, base.Model, base.Array], base.Result]
 HELD_OUT = {'test': 2000, 'validation': 2000}  # examples of a split, at most
+INDEPENDENT = 101  # seed of the classifier that judges samples of a class
 STACKED = {'train': 20_000, 'test': 10_000}  # for the classifier of channels
 
 
@@ -97,6 +98,41 @@ def images(config, data) -> Evaluation:
   """Distances of as many samples as test images, at most 2,000."""
   splits = splits_of(data, {'test': quality.TEST})
   return bound(quality.quality, data, splits, distances=image_distances(data))
+
+
+def independent_classifier(data: dataset.Dataset) -> features.Classifier:
+  """A classifier of the train split, of another seed than any other here.
+
+  Trained on at most 10,000 images, shifted by a pixel or two, and kept in a cache; it
+  prints its accuracy on test images. Its images are as of `quality.scaled`.
+  """
+  pairs = []
+  for split, num in (('train', quality.TRAIN), ('test', quality.TEST)):
+    arrays = results.in_model_space(data.spec, data.arrays(split, num))
+    pairs.append((quality.scaled(data.spec, arrays['x']), arrays['label']))
+  return features.cached_classifier(
+    jax.random.key(INDEPENDENT), data.name, *pairs, num_classes=data.spec.num_classes
+  )
+
+
+def images_of_classes(config, data) -> Evaluation:
+  """Distances of samples, their agreement with their class, diversity within it."""
+  splits, found = splits_of(data, {'test': quality.TEST}), independent_classifier(data)
+  agreement = bound(
+    classes.agreement,
+    data,
+    splits,
+    classify=functools.partial(found.logits, found.params),
+    accuracy=float(found.accuracy),
+  )
+  return merged(images(config, data), agreement)
+
+
+def images_of_codes(config, data) -> Evaluation:
+  """Distances of samples, and what their categorical code of `num_classes` tells."""
+  splits = splits_of(data, {'test': quality.TEST, 'train': quality.TRAIN})
+  code = bound(classes.categorical_code, data, splits, num_classes=config.num_classes)
+  return merged(images(config, data), code)
 
 
 def reconstructed_images(config, data) -> Evaluation:
