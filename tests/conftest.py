@@ -48,9 +48,10 @@ def pytest_configure(config):
 
 
 def group_of(nodeid):
-  """A file; of the table of laws a row."""
+  """A file; of the table of laws a row, of what is tried on every config a config."""
   file, _, test = nodeid.partition('::')
-  row = re.search(r'\[(\w+)', test) if file.endswith('methods_test.py') else None
+  by_row = file.endswith(('methods_test.py', 'strict_test.py'))
+  row = re.search(r'\[(\w+)', test) if by_row else None
   return f'{file} -k {row[1]}' if row else file
 
 
