@@ -29,6 +29,7 @@ def test_metrics_of_a_run(tmp_path, capsys):
   from experiments.configs import kde_digits
 
   config = kde_digits.get_config()
+  config.batch_size = 420  # which four devices divide
   launch.train(kde_digits, config, tmp_path)
   capsys.readouterr()
   drawing = launch.PLAIN.drawing._replace(options={'num': '200', 'k': '3'})
