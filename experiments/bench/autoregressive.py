@@ -22,7 +22,6 @@ from gm_jax.methods import autoregressive, made
 from gm_jax.models import made as made_network
 from gm_jax.models import nade, pixelcnn, transformer
 from gm_jax.samplers import autoregressive as sampler
-from gm_jax.training import report
 from gm_jax.training import step as step_lib
 
 if timing.eager:
@@ -261,19 +260,6 @@ def run(*, repeats: int, quick: bool = False) -> dict:
   rows = nade_rows(where, repeats, scale)
   rows.append(pixelcnn_row(min(repeats, 5), 28 // (2 if quick else 1)))
   rows += step_rows(where, repeats, scale)
-  cells = [goals.cells(row, COLUMNS.values()) for row in rows]
-  found, table = verdicts(rows), report.Table(list(COLUMNS), cells)
-  numbers = {
-    'tables': {'times': table, 'goals': goals.table(found)},
-    'rows': rows,
-    'conditions': timing.conditions(where),
-    'goals': found,
-  }
-  print(report.text_table(*table) + '\n')
-  for row in rows:
-    if row.get('difference', 0.0) >= AGREEMENT:
-      print(f'{row["name"]}: values differ by {row["difference"]:.2g}')
-    if goals.noisy(row, 'ours', 'peer'):
-      print(f'{row["name"]}: noisy, see the best times')
-  timing.show_end(numbers)
-  return numbers
+  return timing.finish(
+    rows, COLUMNS, verdicts(rows), timing.conditions(where), AGREEMENT
+  )

@@ -107,6 +107,22 @@ def judge(what, sign, bound, value, why: str | None) -> dict:
   return {'goal': f'{what} {sign} {bound:g}', 'value': value, 'verdict': verdict}
 
 
+def faster(rows: Sequence[dict], wanted: dict[str, str], bound: float) -> list[dict]:
+  """Judges how many times faster than its peer each row is, of these goals.
+
+  Args:
+    rows: of `timing.beside`.
+    wanted: the beginning of a row's name by what is wanted of it.
+    bound: the least `times_faster`.
+  """
+  found = []
+  for what, word in wanted.items():
+    row = next((r for r in rows if r['name'].startswith(word)), {})
+    why = spoiled([row], 'ours', 'peer')
+    found.append(judge(what, '>=', bound, row.get('times_faster'), why))
+  return found
+
+
 def table(found: Sequence[dict]) -> report.Table:
   """Builds the table of goals, a row for each result of `judge`."""
 

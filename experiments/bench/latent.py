@@ -19,7 +19,6 @@ from gm_jax.methods import vae
 from gm_jax.metrics import importance
 from gm_jax.models import latent, mlp
 from gm_jax.samplers import mcmc
-from gm_jax.training import report
 
 if timing.eager:
   import torch
@@ -237,12 +236,7 @@ FASTER = {
 
 def verdicts(rows) -> list[dict]:
   """The goals, each with its number and verdict."""
-  found = []
-  for what, word in FASTER.items():
-    row = next((r for r in rows if r['name'].startswith(word)), {})
-    why = goals.spoiled([row], 'ours', 'peer')
-    found.append(goals.judge(what, '>=', 1.0, row.get('times_faster'), why))
-  return found
+  return goals.faster(rows, FASTER, 1.0)
 
 
 def run(*, repeats: int, quick: bool = False) -> dict:
@@ -250,19 +244,6 @@ def run(*, repeats: int, quick: bool = False) -> dict:
   where, scale = timing.prepare(), 4 if quick else 1
   timing.compiled(jnp.sin, (jnp.ones(3),))  # the first one loads the compiler
   rows = [row(where, repeats, scale) for row in ROWS]
-  cells = [goals.cells(row, COLUMNS.values()) for row in rows]
-  found, table = verdicts(rows), report.Table(list(COLUMNS), cells)
-  numbers = {
-    'tables': {'times': table, 'goals': goals.table(found)},
-    'rows': rows,
-    'conditions': timing.conditions(where),
-    'goals': found,
-  }
-  print(report.text_table(*table) + '\n')
-  for row in rows:
-    if row.get('difference', 0.0) >= AGREEMENT:
-      print(f'{row["name"]}: values differ by {row["difference"]:.2g}')
-    if goals.noisy(row, 'ours', 'peer'):
-      print(f'{row["name"]}: noisy, see the best times')
-  timing.show_end(numbers)
-  return numbers
+  return timing.finish(
+    rows, COLUMNS, verdicts(rows), timing.conditions(where), AGREEMENT
+  )

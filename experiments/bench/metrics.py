@@ -17,7 +17,6 @@ import numpy as np
 
 from experiments.bench import goals, timing
 from gm_jax.metrics import frechet, kernel_distance, prdc
-from gm_jax.training import report
 
 NUM, SIZE = 10_000, 2_048  # of features, as Inception's
 INTRINSIC = 64  # dimensions of which features are functions, but for some noise
@@ -203,12 +202,7 @@ GOALS = {
 
 def verdicts(rows) -> list[dict]:
   """The goals, each with its number and verdict."""
-  found = []
-  for what, word in GOALS.items():
-    row = next((r for r in rows if r['name'].startswith(word)), {})
-    why = goals.spoiled([row], 'ours', 'peer')
-    found.append(goals.judge(what, '>=', FASTER, row.get('times_faster'), why))
-  return found
+  return goals.faster(rows, GOALS, FASTER)
 
 
 def conditions(where) -> dict[str, str]:
@@ -227,19 +221,4 @@ def run(*, repeats: int, quick: bool = False) -> dict:
   where, scale = timing.prepare(), 8 if quick else 1
   timing.compiled(jnp.sin, (jnp.ones(3),))  # the first one loads the compiler
   rows = [row(repeats, scale) for row in ROWS]
-  cells = [goals.cells(row, COLUMNS.values()) for row in rows]
-  found, table = verdicts(rows), report.Table(list(COLUMNS), cells)
-  numbers = {
-    'tables': {'times': table, 'goals': goals.table(found)},
-    'rows': rows,
-    'conditions': conditions(where),
-    'goals': found,
-  }
-  print(report.text_table(*table) + '\n')
-  for row in rows:
-    if row.get('difference', 0.0) >= AGREEMENT:
-      print(f'{row["name"]}: values differ by {row["difference"]:.2g}')
-    if goals.noisy(row, 'ours', 'peer'):
-      print(f'{row["name"]}: noisy, see the best times')
-  timing.show_end(numbers)
-  return numbers
+  return timing.finish(rows, COLUMNS, verdicts(rows), conditions(where), AGREEMENT)

@@ -218,6 +218,43 @@ def show_rates(rates: Sequence[float], what: str = '') -> None:
     print(f'product {what}[{a}, {b}] x [{b}, {c}]: {rate / 1e9:.0f} Gflop/s')
 
 
+def finish(
+  rows: list[dict],
+  columns: dict[str, str],
+  found: list[dict],
+  conditions: dict[str, str],
+  agreement: float,
+) -> dict:
+  """Prints what was measured beside peers, and what spoils it; returns all of it.
+
+  Args:
+    rows: as `beside` makes them.
+    columns: names of a row's numbers, by the table's headers.
+    found: results of `goals.judge`.
+    conditions: printed beneath.
+    agreement: relative difference of values, from which a row is named.
+
+  Returns:
+    Numbers, and the tables `times` and `goals`.
+  """
+  cells = [goals.cells(row, columns.values()) for row in rows]
+  table = report.Table(list(columns), cells)
+  numbers = {
+    'tables': {'times': table, 'goals': goals.table(found)},
+    'rows': rows,
+    'conditions': conditions,
+    'goals': found,
+  }
+  print(report.text_table(*table) + '\n')
+  for row in rows:
+    if row.get('difference', 0.0) >= agreement:
+      print(f'{row["name"]}: values differ by {row["difference"]:.2g}')
+    if goals.noisy(row, 'ours', 'peer'):
+      print(f'{row["name"]}: noisy, see the best times')
+  show_end(numbers)
+  return numbers
+
+
 def show_end(numbers: dict) -> None:
   """Prints the conditions and the goals."""
   if eager is None:
