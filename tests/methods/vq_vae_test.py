@@ -183,6 +183,7 @@ def log_probs(prior_model, vq_model):
   return of_codes, jax.nn.log_sigmoid(each).sum(-1)
 
 
+@pytest.mark.slow
 def test_the_bound_is_that_of_the_one_code_and_below_the_sum_over_all():
   vq_state, second, _, after, _ = fitted()
   model = base.Model(after.params, after.extra)

@@ -161,6 +161,7 @@ def test_a_residual_critic_s_features_are_homogeneous():
   np.testing.assert_allclose(module.apply(variables, x[1:]), once[1:], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_ac_gan_s_critic_has_the_papers_layers_and_drops_out_in_training_alone():
   module, x = ac_gan.Discriminator(11), jnp.ones((2, 32, 32, 3))
   variables = jax.eval_shape(module.init, KEY, x)

@@ -63,6 +63,7 @@ def of_class(split):
   return sample
 
 
+@pytest.mark.slow
 def test_images_of_the_class_agree_as_often_as_the_classifier_is_right():
   test = images('test')
 
