@@ -15,6 +15,7 @@ from gm_jax.training import experiment, launch, parallel, setup
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / 'experiments' / 'configs'
 EVERY = {'log_every': 2, 'evaluate_every': 4, 'sample_every': 4, 'checkpoint_every': 4}
+PHASES = ('autoencoder_steps', 'encoder_steps', 'stage_steps')
 
 pytestmark = pytest.mark.slow
 
@@ -31,26 +32,29 @@ def flag(request, monkeypatch):
 
 
 def small(name):
-  """The experiment and its config, of four steps; every phase has some of them."""
+  """The experiment and its config, of a few steps; every phase has two."""
   found = experiment.module(CONFIGS / f'{name}.py')
   config = found.get_config()
-  config.update(EVERY | {'steps': 4, 'steps_per_dispatch': 2, 'best': ''})
-  if 'autoencoder_steps' in config:
-    config.autoencoder_steps = 2
+  phases = {leaf: 2 for leaf in PHASES if leaf in config}
+  steps = max(4, 2 * (len(phases) + 1))
+  config.update(EVERY | phases | {'steps': steps, 'steps_per_dispatch': 2, 'best': ''})
   return found, config
 
 
 @pytest.mark.parametrize('flag', ['jax_debug_nans'], indirect=True)
 @pytest.mark.parametrize('name', experiment.names(CONFIGS))
 def test_no_config_has_nan_on_a_device(name, flag, tmp_path):
-  assert launch.train(*small(name), tmp_path / 'run').step == 4
+  found, config = small(name)
+  assert launch.train(found, config, tmp_path / 'run').step == config.steps
 
 
 @pytest.mark.parametrize('flag', ['jax_enable_x64'], indirect=True)
 @pytest.mark.parametrize('name', experiment.names(CONFIGS))
 def test_in_64_bits_a_config_trains_or_one_line_says_why_not(name, flag, tmp_path):
   found, config = small(name)
+  config.evaluate_every = 0  # an evaluation is traced, by the dtypes of its arrays
   try:
-    assert launch.train(found, config, tmp_path / 'run').step == 4
+    setup.prepare(found, config, evaluates=True)
+    assert launch.train(found, config, tmp_path / 'run').step == config.steps
   except setup.UsageError as error:
     assert 'run without JAX_ENABLE_X64' in str(error) and '\n' not in str(error)
