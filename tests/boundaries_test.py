@@ -63,7 +63,7 @@ LOSSES_IMPORT = {'jax', 'chex', 'gm_jax', 'typing', 'collections', 'functools', 
 LOSSES_IMPORT |= {'itertools'}
 HEAVY = {
   'tensorflow_datasets', 'orbax', 'grain', 'matplotlib', 'sklearn', 'scipy', 'torch',
-  'PIL', 'tensorboardX', 'tqdm',
+  'PIL', 'tensorboardX', 'tqdm', 'tokenizers', 'safetensors',
 }  # fmt: skip
 FILES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob('*.py'))
 every_file = pytest.mark.parametrize('file', FILES, ids=str)
