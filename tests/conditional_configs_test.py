@@ -20,6 +20,7 @@ from gm_jax.training import conditioning, launch, setup  # noqa: E402
 PAPERS = {
   'conditional_gan_digits': (32, 32, 3),
   'ac_gan_digits': (32, 32, 3),
+  'infogan_images': (28, 28, 1),
 }
 
 
@@ -49,6 +50,10 @@ WEIGHTS = {
   'ac_gan_digits': (
     100,
     110 * 16 * 384 + 16 * (384 * 192 + 192 * 96 + 96 * 3) + 2 * (384 + 192 + 96) + 3,
+  ),
+  'infogan_images': (
+    128,
+    74 * 1024 + 1024 * 49 * 128 + 16 * (128 * 64 + 64) + 2 * (1024 + 128 + 64) + 1,
   ),
 }
 
@@ -117,7 +122,7 @@ def test_a_class_out_of_range_or_of_another_set_is_one_line(word):
 @pytest.mark.slow
 @pytest.mark.parametrize(
   'name',
-  ['conditional_gan_digits:projection', 'ac_gan_digits'],
+  ['conditional_gan_digits:projection', 'ac_gan_digits', 'infogan_images:digits'],
 )
 def test_the_launcher_trains_samples_by_class_and_traverses(name, tmp_path):
   name, _, arg = name.partition(':')

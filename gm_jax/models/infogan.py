@@ -67,3 +67,24 @@ class Reader(nn.Module):
       h = nn.leaky_relu(_batch_norm(h, train), 0.2)
     out = nn.Dense(self.num_outputs, kernel_init=_INIT)(h)
     return layers.at_least_float32(out)
+
+
+class Coarse(nn.Module):
+  """A network that sees means of squares of pixels, and no pixel.
+
+  A Q that sees every pixel reads codes that the generator hides in some: its bound is
+  at its most, and eyes see none of it.
+
+  Attributes:
+    body: called with images `[B, H / side, W / side, C]`.
+    side: of a square, in pixels.
+  """
+
+  body: nn.Module
+  side: int
+
+  @nn.compact
+  def __call__(self, x: base.Array, *, train: bool = False) -> base.Array:
+    """Applies the body to the means of images `[B, H, W, C]`."""
+    window = self.side, self.side
+    return self.body(nn.avg_pool(x, window, window), train=train)
