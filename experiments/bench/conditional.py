@@ -1,4 +1,4 @@
-"""GANs of classes and of codes at 28 pixels, as `bench.steps` measures them.
+"""GANs of classes, codes and texts, as `bench.steps` measures them.
 
 The networks are those of `gan_dcgan_28` there, with what each method adds. Operations
 are counted as in `bench.flops`.
@@ -7,15 +7,20 @@ are counted as in `bench.flops`.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from experiments.bench import flops
 from gm_jax import base, conditions, priors
-from gm_jax.methods import ac_gan, gan, infogan
+from gm_jax.methods import ac_gan, contrastive, gan, gan_cls, infogan, stack_gan
 from gm_jax.models import dcgan, joint
+from gm_jax.models import text as text_lib
 
 SIZE, FEATURES, LATENT, CLASSES, BATCH = 28, 64, 100, 10, 64
+LARGE = 32  # pixels, of StackGAN's second stage
 BODY = 128  # features of the projection critic
+TEXT, DRAWN = 128, 32  # features of a text, and of StackGAN's drawn condition
 Wrap = Callable[[optax.GradientTransformation], optax.GradientTransformation]
 
 
@@ -24,6 +29,7 @@ class Case(NamedTuple):
 
   make: Callable[[Wrap], base.Method]
   operations: int
+  size: int = SIZE
 
 
 def _txs(wrap: Wrap, players: str = 'gd') -> dict:
@@ -70,6 +76,39 @@ def _codes(wrap: Wrap) -> base.Method:
   )  # fmt: skip
 
 
+def _text_players(generator) -> dict:
+  critic = joint.Projection(_critic(BODY))
+  return {'generator': generator, 'discriminator': critic}
+
+
+def _texts(wrap: Wrap) -> base.Method:
+  generator = joint.Conditioned(dcgan.Generator(SIZE, 1, FEATURES))
+  return gan_cls.gan_cls(
+    **_text_players(generator), **_txs(wrap), prior=priors.normal(LATENT),
+    source=contrastive.embeddings(TEXT),
+  )  # fmt: skip
+
+
+def _stacked(wrap: Wrap) -> base.Method:
+  """Stage II: 16 pixels, which stage I draws, to 32."""
+  options = {'latent_size': LATENT, 'source': contrastive.embeddings(TEXT)}
+  small = joint.Conditioned(dcgan.Generator(LARGE // 2, 1, FEATURES))
+  small = text_lib.Augmented(small, DRAWN)
+  refiner = text_lib.Refiner(LARGE, 1, FEATURES, num_blocks=1)
+  return stack_gan.stage_two(
+    **_text_players(text_lib.Augmented(refiner, DRAWN)), **_txs(wrap),
+    first=stack_gan.stage_one(**_text_players(small), **_txs(wrap), **options),
+    first_generator=small, **options,
+  )  # fmt: skip
+
+
+def conditioned(card: base.Card, num: int) -> base.Array | None:
+  """Conditions for samples, of the kind that a method takes."""
+  if 'condition' in card.condition:
+    return jax.random.normal(jax.random.key(4), (num, TEXT))
+  return jnp.arange(num) % CLASSES if card.condition else None
+
+
 def _gan(g: Sequence[int], d: Sequence[int]) -> int:
   return flops.gan(g, d, BATCH)
 
@@ -88,10 +127,37 @@ def _modulated() -> int:
   return _gan([*g, 2 * CLASSES * (2 * FEATURES + FEATURES)], d)
 
 
+def _matching(g: Sequence[int], d: Sequence[int]) -> int:
+  """A GAN's whose critic sees a third batch, of mismatched texts."""
+  d = [*d, BODY * (1 + TEXT)]
+  return _gan(g, d) + 2 * BATCH * (2 * sum(d) + sum(d[1:]))
+
+
+def _two_stages() -> int:
+  """Stage II's, and two batches that stage I draws for it."""
+  half, quarter, near, wide = LARGE // 2, LARGE // 4, 9, 2 * FEATURES
+  moments, least = TEXT * 2 * DRAWN, 4  # pixels of the smallest map
+  first = [moments, (LATENT + DRAWN) * least**2 * wide]
+  first += flops.convolutions((least, quarter, half), (wide, FEATURES, 1))
+  second = [
+    moments,
+    half**2 * near * FEATURES,
+    *flops.convolutions((half, quarter), (FEATURES, wide)),
+    *(quarter**2 * near * i * wide for i in (wide + DRAWN, wide, wide)),
+    *flops.convolutions((quarter, half, LARGE), (wide, FEATURES, 1)),
+  ]
+  channels = (1, FEATURES, wide, 2 * wide)
+  critic = flops.convolutions((LARGE, half, quarter, least), channels)
+  critic.append(least**2 * channels[-1] * BODY)
+  return _matching(second, critic) + 2 * 2 * BATCH * sum(first)
+
+
 CASES = {
   'ac_gan_28': Case(
     _auxiliary, _gan(*_products(LATENT + CLASSES, _vector() * (1 + CLASSES)))
   ),
   'projection_gan_28': Case(_projection, _modulated()),
   'infogan_28': Case(_codes, _infogan()),
+  'gan_cls_28': Case(_texts, _matching(*_products(LATENT + TEXT, _vector() * BODY))),
+  'stack_gan_32': Case(_stacked, _two_stages(), LARGE),
 }

@@ -130,8 +130,9 @@ def images(
 
 
 def of_classes(case: conditional.Case) -> Setting:
-  """A GAN of classes or codes at 28 pixels, of the networks of `gan_dcgan_28`."""
-  return images(conditional.SIZE, conditional.FEATURES)._replace(peer=None, case=case)
+  """A GAN of classes, codes or texts, of networks like those of `gan_dcgan_28`."""
+  setting = images(conditional.SIZE, conditional.FEATURES)
+  return setting._replace(shape=(case.size, case.size, 1), peer=None, case=case)
 
 
 SETTINGS = {
@@ -170,6 +171,8 @@ def example(setting: Setting) -> tuple[base.State, base.Array, base.Batch]:
   batch = {'x': jax.random.uniform(jax.random.key(0), shape, minval=-1.0)}
   if setting.case is not None:
     batch['label'] = jnp.arange(setting.batch_size) % conditional.CLASSES
+    shape = setting.batch_size, conditional.TEXT
+    batch['condition'] = jax.random.normal(jax.random.key(4), shape)
   state = jax.jit(make_method(setting).init)(jax.random.key(1), batch)
   return state, jax.random.key(2), batch
 
@@ -274,9 +277,11 @@ def sampling(method: base.Method, args: tuple, peer, repeats: int) -> dict:
   """Times of drawing samples, ours and the peer's in turn."""
   row, model = {}, step_lib.model(args[0])
   for num in SAMPLES:
-    label = jnp.arange(num) % conditional.CLASSES if method.card.condition else None
+    condition = conditional.conditioned(method.card, num)
     draw = jax.jit(
-      lambda model, key, num=num, c=label: method.sample(model, key, num, condition=c)
+      lambda model, key, num=num, c=condition: method.sample(
+        model, key, num, condition=c
+      )
     )
     theirs = peer and (lambda num=num: peer.sample(num))
     times = timing.in_turn(lambda: draw(model, args[1]), theirs, repeats)  # noqa: B023
