@@ -26,10 +26,8 @@ test-slow: $(VENV)/.test
 	$(TEST) -m slow $(COMPILED)
 	$(PY) -m pytest -n 2 --dist loadscope -m slow $(COMPILED:%=--ignore=%)
 
-# Wrong commands have a time of their own: nothing runs beside them.
 drills: $(VENV)/.test
-	$(PY) -m pytest -n 2 --dist loadscope -m drill --ignore=tests/wrong_test.py
-	$(PY) -m pytest -m drill tests/wrong_test.py
+	$(PY) -m pytest -m drill
 
 lint: $(VENV)/.test
 	$(PY) -m ruff check .

@@ -125,16 +125,19 @@ def _imported(path: pathlib.Path) -> set[str]:
 def _file_of(method: base.Method, imported: set[str]) -> str:
   """The file that makes a method: where its functions stand, or what is imported.
 
-  A method that only chooses a game for another, as the f-GAN, has functions of the
-  other's file; its config imports the one and not the other.
+  A method that is built of another, as the f-GAN and StackGAN, has functions of the
+  other's file; its config imports the one, which imports the other.
   """
   functions: list[Any] = [method.step, method.sample, method.log_prob]
   functions += list(method.queries.values())
   modules = [getattr(fn, '__module__', '') for fn in functions if fn]
   files = [m.split('.')[-1] for m in modules if m.startswith('gm_jax.methods.')]
-  if files and (files[0] in imported or len(imported) != 1):
-    return files[0]
-  return next(iter(imported))
+  if not files or files[0] in imported:
+    return files[0] if files else next(iter(imported))
+  builders = [m for m in sorted(imported) if files[0] in _imported(METHODS / f'{m}.py')]
+  if builders or len(imported) == 1:
+    return (builders or list(imported))[0]
+  return files[0]
 
 
 def _measured() -> dict[str, str]:

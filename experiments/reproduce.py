@@ -15,6 +15,9 @@
                    with --data_dir), many seeds at once, beside the papers' rows
   infogan_mi       how much samples tell of InfoGAN's code and of a plain GAN's, and how
                    well codes match classes; `full` also on MNIST and Fashion-MNIST
+  conditional_gans how a class enters a GAN, by concatenation, projection or an
+                   auxiliary classifier: agreement with the class, diversity within it,
+                   on digits and on Gaussians that overlap
   likelihoods      nats and bits of every explicit model on digits, text and melodies;
                    with --data_dir on dynamic and 8-bit MNIST and Fashion-MNIST
   parzen_pitfall   training images and k-means centroids as "samples", whose Parzen
@@ -29,6 +32,8 @@
   variational      bounds, active units and Frechet distances of variational models of
                    digits, stopped by the validation split's bound; with --data_dir also
                    on dynamically binarized MNIST and Fashion-MNIST
+  text_to_image    what a picture shows of its sentence, by attribute, of combinations
+                   in training and held out: GAN-CLS, GAN-INT-CLS, StackGAN on glyphs
   variational_inference
                    evidence, bounds and mean fields of models where all is known, and
                    the gaps of encoders
@@ -106,6 +111,12 @@ def _infogan_mi() -> dict:
   return infogan_mi.run(_BUDGET.value, data_dir=_DATA_DIR.value, out=out)
 
 
+def _conditional_gans() -> dict:
+  from experiments.ledger import conditional_gans
+
+  return conditional_gans.run(_BUDGET.value, out=pathlib.Path(_OUT.value))
+
+
 def _likelihoods() -> dict:
   from experiments.ledger import likelihoods
 
@@ -150,6 +161,12 @@ def _aae_against_vae() -> dict:
   return aae_against_vae.run(_BUDGET.value, out=pathlib.Path(_OUT.value))
 
 
+def _text_to_image() -> dict:
+  from experiments.ledger import text_to_image
+
+  return text_to_image.run(_BUDGET.value, out=pathlib.Path(_OUT.value))
+
+
 def _variational_inference() -> dict:
   from experiments.ledger import variational_inference
 
@@ -163,6 +180,7 @@ COMMANDS = {
   'f_gan_gaussian': _f_gan_gaussian,
   'mode_collapse': _mode_collapse,
   'infogan_mi': _infogan_mi,
+  'conditional_gans': _conditional_gans,
   'likelihoods': _likelihoods,
   'parzen_pitfall': _parzen_pitfall,
   'parzen_against_ais': _parzen_against_ais,
@@ -170,6 +188,7 @@ COMMANDS = {
   'theory': _theory,
   'aae_against_vae': _aae_against_vae,
   'variational': _variational,
+  'text_to_image': _text_to_image,
   'variational_inference': _variational_inference,
 }
 

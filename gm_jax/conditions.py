@@ -150,10 +150,17 @@ def training_embedding(
   Raises:
     ValueError: the batch lacks the condition.
   """
+  return embedded(condition, training_value(condition, key, batch))
+
+
+def training_value(
+  condition: Condition | None, key: base.Array, batch: base.Batch
+) -> Any:
+  """Reads a batch's condition for a training step, some of it dropped; not embedded."""
   value = from_batch(condition, batch)
   if condition is not None and condition.rate:
     value = dropped(condition, jax.random.fold_in(key, _DROP), value)
-  return embedded(condition, value)
+  return value
 
 
 def embedded(condition: Condition | None, value: Any, num: int | None = None) -> Any:
@@ -208,6 +215,45 @@ def dropped(condition: Condition | None, key: base.Array, value: Any) -> Any:
     return jnp.where(mask, null, leaf)
 
   return jax.tree.map(replace, jax.tree.map(jnp.asarray, value), condition.null)
+
+
+def check_word_dropout(rate: float) -> None:
+  """Raises ValueError unless a rate of dropping words is in [0, 1)."""
+  if not 0 <= rate < 1:
+    raise ValueError(f'word_dropout must be in [0, 1), got {rate}')
+
+
+def without_words(key: base.Array, value: base.Array, rate: float) -> base.Array:
+  """Leaves words out of texts: tokens become padding, 0, each with this probability.
+
+  Args:
+    key: of which.
+    value: `[B, T]` tokens; anything else, as embeddings, is returned as it is.
+    rate: in [0, 1).
+  """
+  if not rate or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+    return value
+  return jnp.where(jax.random.bernoulli(key, rate, value.shape), 0, value)
+
+
+def mismatched(value: base.Array) -> tuple[base.Array, base.Array]:
+  """Finds for every example another of the batch whose condition differs.
+
+  The next that differs, cyclically: a roll by one would find the same condition where
+  conditions repeat. Batch-coupled.
+
+  Args:
+    value: `[B, ...]` conditions, as tokens.
+
+  Returns:
+    `[B]` indices, and `[B]` whether there is any: the index is else the example's own.
+  """
+  flat = value.reshape(len(value), -1)
+  differ = (flat[:, None] != flat[None]).any(axis=2)  # [B, B]
+  index = jnp.arange(len(flat))
+  ahead = (index[:, None] + index) % len(flat)  # [B, B]: own, next, next but one ...
+  first = jnp.take_along_axis(differ, ahead, axis=1).argmax(axis=1)
+  return (index + first) % len(flat), differ.any(axis=1)
 
 
 def guided(conditional: Any, unconditional: Any, scale: float) -> Any:

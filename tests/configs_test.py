@@ -246,16 +246,22 @@ def test_config_makes_a_method_that_fits_its_data(name, arg):
   batch = {'x': jax.ShapeDtypeStruct((num, *spec.shape), spec.dtype)}
   if spec.num_classes:
     batch['label'] = jax.ShapeDtypeStruct((num,), jnp.int32)
+  for part_name, part in spec.parts.items():
+    batch[part_name] = jax.ShapeDtypeStruct((num, *part.shape), part.dtype)
   key = jax.random.key(0)
   state = jax.eval_shape(phases[0].method.init, key, batch)
   for phase in phases:
     method = phase.method
+    shape = num, *phase.spec.shape  # a phase may have smaller images
+    batch['x'] = jax.ShapeDtypeStruct(shape, phase.spec.dtype)
     if phase.enter:
       state = jax.eval_shape(phase.enter, key, state, batch)
     after, _ = jax.eval_shape(method.step, state, key, batch)
     assert jax.tree.structure(after) == jax.tree.structure(state)
   model = base.Model(state.params, state.extra)
   condition = jnp.zeros(3, jnp.int32) if method.card.condition else None
+  if 'text' in method.card.condition:
+    condition = jnp.ones((3, *spec.parts['text'].shape), jnp.int32)
   samples = jax.eval_shape(
     lambda m, k: method.sample(m, k, num=3, condition=condition), model, key
   )
@@ -344,6 +350,15 @@ def test_wrong_leaves_of_a_dcgan_are_one_line(changes, word):
     ('packed_gan_ring', {'num_packed': 0}, 'num_packed must be >= 1'),
     ('conditional_gan_glyphs', {'d_features': 0}, 'd_features must be >= 1'),
     ('conditional_gan_glyphs', {'data': 'toy:ring'}, 'images'),
+    ('gan_cls_glyphs', {'generator': 'out'}, 'one of cls, int'),
+    ('gan_cls_glyphs', {'mismatch': 1.5}, r'mismatch must be in'),
+    ('gan_cls_glyphs', {'word_dropout': 1.0}, r'word_dropout must be in'),
+    ('gan_cls_glyphs', {'critic': 'deep'}, 'one of projection, spatial'),
+    ('gan_cls_glyphs', {'encoder_steps': 0}, r'encoder_steps must be in \(0, steps\)'),
+    ('gan_cls_glyphs', {'data': 'digits'}, "has no 'text'"),
+    ('stack_gan_glyphs', {'ratio': 3}, 'ratio must be 2 or 4'),
+    ('stack_gan_glyphs', {'stage_steps': 5000}, 'leave stage II none'),
+    ('stack_gan_glyphs', {'kl_weight': -1.0}, 'weight of the KL must be >= 0'),
     ('d2gan_ring', {'alpha': 0.0}, r'alpha must be in \(0, 1\]'),
     ('gman_ring', {'combine': 'min'}, 'one of max, mean, softmax'),
     ('gman_ring', {'num_discriminators': 0}, 'num_discriminators must be >= 1'),
@@ -357,6 +372,7 @@ def test_wrong_leaves_of_a_dcgan_are_one_line(changes, word):
     ('conditional_gan_digits', {'d_features': 0}, 'd_features must be >= 1'),
     ('ac_gan_digits', {'class_weight': -1.0}, 'class_weight >= 0'),
     ('ac_gan_digits', {'kind': 'large'}, 'one of paper, small'),
+    ('infogan_images', {'hidden': -1}, 'hidden must be >= 0'),
     ('infogan_digits', {'information_weight': -1.0}, 'information must be >= 0'),
     ('infogan_digits', {'num_classes': 1}, 'num_classes >= 2'),
     ('bigan_digits', {'latent_size': 0}, 'latent_size must be >= 1'),

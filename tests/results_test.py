@@ -24,6 +24,7 @@ from experiments.bench import (  # noqa: E402
 )
 from experiments.ledger import (  # noqa: E402
   aae_against_vae,
+  conditional_gans,
   decoders,
   f_gan_gaussian,
   infogan_mi,
@@ -31,6 +32,7 @@ from experiments.ledger import (  # noqa: E402
   likelihoods,
   mode_collapse,
   stacked,
+  text_to_image,
   theory,
   unrolling,
   variational,
@@ -114,7 +116,9 @@ def test_every_config_is_in_the_gallery_or_says_why_not():
   # A config of several data sets has a row for each, NAME:DATA.
   assert {name.partition(':')[0] for name in listed} == set(wanted)
   for name, samples, *_ in tables['gallery']['rows']:
-    assert samples == f'![{name.strip("`")}](samples/{name.strip("`")}.png)'
+    name = name.strip('`')
+    picture = name.replace(':', '_')
+    assert samples == f'![{name}](samples/{picture}.png)'
   assert all(row[-1] for row in tables['without a picture']['rows'])
 
 
@@ -129,6 +133,9 @@ def test_every_config_is_in_the_gallery_or_says_why_not():
       'stacked:digits': [h for h in mode_collapse.HEADER if h != 'high quality'],
     }),
     ('infogan_mi', {'bounds': infogan_mi.HEADER}),
+    ('conditional_gans', {
+      'digits': conditional_gans.HEADER, 'line': conditional_gans.LINE_HEADER,
+    }),
     ('likelihoods', {t.data: likelihoods.HEADER for t in likelihoods.tasks('a')}),
     ('parzen_pitfall', {'windows': kernels.WINDOWS_HEADER}),
     ('parzen_against_ais', {
@@ -143,6 +150,9 @@ def test_every_config_is_in_the_gallery_or_says_why_not():
       'models': variational.HEADER, 'curve': variational.CURVE_HEADER,
       'bars': variational.BARS_HEADER, 'mnist': variational.LARGE_HEADER,
       'fashion_mnist': variational.LARGE_HEADER,
+    }),
+    ('text_to_image', {
+      'agreement': text_to_image.HEADER, 'scores': text_to_image.SCORES,
     }),
     ('variational_inference', {
       'identity': variational_inference.IDENTITY_HEADER,

@@ -10,13 +10,12 @@ Source: Parallel Random Numbers: As Easy as 1, 2, 3, Salmon et al., 2011, SC11,
 doi:10.1145/2063384.2063405, section 3.3, of the generator.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from gm_jax.data import glyph_drawing, words
+from gm_jax.data import dataset, glyph_drawing, words
 
 # By mode: inks and grounds, each ink apart from each ground.
 PALETTES: Mapping[str, tuple[dict, dict]] = {
@@ -57,6 +56,7 @@ def _vocabulary() -> tuple[str, ...]:
   return ('', *dict.fromkeys(known))
 
 
+_PUNCTUATION = '.!?;:"\'()'
 VOCABULARY = _vocabulary()  # token 0 is padding
 
 
@@ -156,15 +156,35 @@ def caption(tokens: np.ndarray) -> str:
 
 
 def tokenize(text: str) -> np.ndarray:
-  """Tokenizes a caption, `[T]` int32, with or without commas.
+  """Tokenizes any sentence, `[T]` int32; punctuation at a word's ends is nothing.
 
-  'A' is the letter but before a size, as in 'A small red serif A'.
-
-  Raises:
-    ValueError: a word is not in VOCABULARY; the nearest is named.
+  An 'A' that begins is the letter, but before a size, or where another character
+  follows: 'A small red serif', 'A red 7'. 'bold' and 'italic' may stand apart from
+  their face, as in 'a bold red serif A'. A word that is not in VOCABULARY is left out,
+  and a line says so and names the nearest.
   """
-  text = re.sub(f'^ *A (?= *({"|".join(THIRDS["size"])}))', 'a ', text)
-  return words.tokenize_words(text.replace(',', ' '), VOCABULARY)
+  found = [word.strip(_PUNCTUATION) for word in text.replace(',', ' ').split()]
+  found = [word for word in found if word]
+  if found[:1] == ['A']:
+    size = found[1:2] and found[1].casefold() in THIRDS['size']
+    if size or set(found[1:]) & set(glyph_drawing.CHARACTERS) - {'a'}:
+      found[0] = 'a'
+  known = ' '.join(_with_cuts(found))
+  return words.tokenize_words(known, VOCABULARY, warn=dataset.warn)
+
+
+def _with_cuts(words_of_text: list[str]) -> list[str]:
+  """Joins a cut of its own, 'bold', to the first face that has it, 'serif-bold'."""
+  found = list(words_of_text)
+  for cut in ('bold', 'italic'):
+    places = [i for i, word in enumerate(found) if word.casefold() == cut]
+    for i, word in enumerate(found):
+      joined = f'{word.casefold()}-{cut}'
+      if places and joined in glyph_drawing.FACES:
+        found[i] = joined
+        del found[places[0]]
+        break
+  return found
 
 
 def held_out(kind: Kind, known: Factors, pairs: str) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 A class or a domain is named, or numbered from 0; a name goes before a number, so that a
 class called 2 is that class wherever it stands. Numbers have commas between. A text is
-tokenized as the data set's own texts are, then cut or padded by zeros to their length.
+tokenized as the data set's own texts are, then cut or padded by zeros to their length;
+a text of no word at all is refused.
 """
 
 import difflib
@@ -72,7 +73,12 @@ def tokenize_characters(string: str, vocabulary: Sequence[str]) -> np.ndarray:
   return np.array([tokens[character] for character in string], np.int32)
 
 
-def tokenize_words(string: str, vocabulary: Sequence[str]) -> np.ndarray:
+def tokenize_words(
+  string: str,
+  vocabulary: Sequence[str],
+  *,
+  warn: Callable[[str], None] | None = None,
+) -> np.ndarray:
   """Tokenizes a string by its words, between spaces.
 
   A word that stands in the vocabulary as it is, is that one; else case does not matter.
@@ -81,12 +87,14 @@ def tokenize_words(string: str, vocabulary: Sequence[str]) -> np.ndarray:
     string: of T words.
     vocabulary: the word of each token; the first, of token 0, stands for padding and
       is not looked for.
+    warn: told of every word that is not in the vocabulary, which is left out.
 
   Returns:
     [T] int32.
 
   Raises:
-    ValueError: a word is not in the vocabulary; the first is named.
+    ValueError: a word is not in the vocabulary, and there is no `warn`; the first is
+      named.
   """
   exact = {word: i for i, word in enumerate(vocabulary) if i}
   folded = {word.casefold(): i for word, i in exact.items()}
@@ -94,10 +102,14 @@ def tokenize_words(string: str, vocabulary: Sequence[str]) -> np.ndarray:
   def token(word):
     found = exact.get(word, folded.get(word.casefold()))
     if found is None:
-      raise ValueError(f'no word {word!r}; {_suggest(word, vocabulary[1:])}')
+      problem = f'no word {word!r}; {_suggest(word, vocabulary[1:])}'
+      if warn is None:
+        raise ValueError(problem)
+      warn(f'{problem}; it is left out')
     return found
 
-  return np.array([token(word) for word in string.split()], np.int32)
+  tokens = [token(word) for word in string.split()]
+  return np.array([t for t in tokens if t is not None], np.int32)
 
 
 def tokenize_bytes(string: str) -> np.ndarray:
@@ -150,6 +162,8 @@ def _numbers(key: str, words: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _tokens(data: Any, words: str) -> np.ndarray:
+  if not words.strip():
+    raise ValueError('text must have at least one word, got none')
   part: base.Part | base.DataSpec = data.spec.parts.get('text', data.spec)
   tokenize = data.tokenize or _token_numbers(part.num_levels)
   (length,) = part.shape

@@ -250,6 +250,7 @@ def cached_classifier(
   *,
   num_classes: int,
   steps: int = 1500,
+  shift: int | None = None,
 ) -> Classifier:
   """Trains a convolutional classifier, or reads the one trained before.
 
@@ -267,13 +268,14 @@ def cached_classifier(
     test: held-out images `[M, H, W, C]` and labels `[M]`.
     num_classes: K.
     steps: of the optimizer.
+    shift: pixels that images are shifted by at most, 0 where the place is the class;
+      two of MNIST's 28, and in proportion, if None.
 
   Returns:
     The classifier.
   """
   network = ConvNet(num_classes)
-  # Shifts of two pixels for MNIST's 28, fewer in proportion.
-  pixels = max(1, train[0].shape[1] // 14)
+  pixels = max(1, train[0].shape[1] // 14) if shift is None else shift
   settings = f'{network} shifted {pixels} steps {steps}'
   path = _cache_file(name, settings, [jax.random.key_data(key), *train, *test])
   like = jax.eval_shape(network.init, key, train[0][:1])
@@ -284,7 +286,7 @@ def cached_classifier(
       *train,
       network=network,
       test=test,
-      augment=lambda key, x: random_shift(key, x, pixels=pixels),
+      augment=(lambda key, x: random_shift(key, x, pixels=pixels)) if pixels else None,
       steps=steps,
       batch_size=64,
     )

@@ -1,4 +1,4 @@
-"""The deep convolutional GAN's two networks, for images of five sizes.
+"""The deep convolutional GAN's two networks, for images of seven sizes.
 
 Strided convolutions in place of pooling, batch normalization, kernels from
 N(0, 0.02^2). Images are [B, H, W, C] in [-1, 1]. Batch-coupled while training:
@@ -20,7 +20,7 @@ from gm_jax import base
 from gm_jax.models import layers
 
 _INIT = nn.initializers.normal(0.02)
-_DOUBLINGS = {8: 1, 16: 2, 28: 2, 32: 3, 64: 4}
+_DOUBLINGS = {8: 1, 16: 2, 28: 2, 32: 3, 64: 4, 128: 5, 256: 6}
 
 
 def _num_doublings(size: int) -> int:
@@ -50,7 +50,7 @@ class Generator(nn.Module):
   takes its gains and shifts (`layers.ConditionalBatchNorm`).
 
   Attributes:
-    size: height and width: 8, 16, 28, 32 or 64.
+    size: height and width: 8, 16, 28, 32, 64, 128 or 256.
     channels: of the image.
     base_features: channels before the last doubling.
     normalize: whether hidden layers have batch normalization.

@@ -285,8 +285,26 @@ def test_captions_are_tokenized_as_the_sets_own():
   assert data.encode('label', 'a') == 26 and data.encode('label', 'A') == 0
   assert data.encode('domain', 'serif') == 2
   assert len(set(glyph_factors.VOCABULARY)) == len(glyph_factors.VOCABULARY)
-  with pytest.raises(ValueError, match="no word 'gren'; did you mean 'green'"):
-    data.encode('text', 'a small gren serif A')
+
+
+def test_any_sentence_is_tokenized_and_words_that_are_unknown_are_left_out(capfd):
+  def words_of(text):
+    tokens = registry.load('glyphs?num=9').encode('text', text)
+    return ' '.join(glyph_factors.VOCABULARY[token] for token in tokens).strip()
+
+  assert words_of('a small gren serif A') == 'a small serif A'
+  line = capfd.readouterr().err
+  assert line.startswith("warning: no word 'gren'; did you mean 'green'?")
+  assert line.count('\n') == 1 and line.endswith('it is left out\n')
+  assert words_of('a bold red serif A, upper left') == 'a red serif-bold A upper left'
+  assert words_of('A Bold red serif A.') == 'a red serif-bold A'
+  assert words_of('A red serif "7"!') == 'a red serif 7'
+  assert words_of('A red, upper left') == 'A red upper left'  # the letter: no other
+  assert words_of('A small red serif') == 'a small red serif'
+  assert words_of('an italic 7') == '7'  # of no face
+  assert words_of('nonsense') == ''
+  with pytest.raises(ValueError, match='at least one word'):
+    words_of(' ')
 
 
 def test_held_out_combinations_are_a_split_and_nowhere_else():

@@ -56,7 +56,6 @@ def message(source, key, string):
     ('condition', ' 1, 2 ,3', [1, 2, 3]),
     ('text', 'a Red circle', [1, 2, 4, 0]),
     ('text', 'red red green a circle', [2, 2, 3, 1]),  # cut
-    ('text', '', [0, 0, 0, 0]),
   ],
 )
 def test_words_are_one_example(key, string, expected):
@@ -88,6 +87,9 @@ def test_what_makes_no_sense_is_said():
   assert message(data(), 'text', 'a gren circle') == (
     "no word 'gren'; did you mean 'green'? There are: a, red, green, circle"
   )
+  for empty in ('', '  '):
+    expected = 'text must have at least one word, got none'
+    assert message(data(), 'text', empty) == expected
   assert message(data(), 'y', 'x') == (
     "data has no 'y' that words could say: only label, domain, condition, text"
   )

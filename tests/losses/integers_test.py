@@ -14,6 +14,7 @@ from gm_jax.losses import (
   divergence,
   f_divergence,
   likelihood,
+  matching,
   penalties,
   quantization,
   regularizers,
@@ -206,6 +207,9 @@ NUMBERS = {
     lambda z, codes: quantization.restarted(
       quantization.codebook(codes), KEY, z, least=1.0).codes, PIXELS),
   'perplexity': (quantization.perplexity, PIXELS[:1]),
+  'matching': (lambda r, f: matching.discriminator(r, f, r), COLUMN),
+  'matching_generator': (matching.generator, COLUMN),
+  'conditioning_kl': (lambda m, s: matching.conditioning_kl(m, s // 10), WIDTHS),
   # Metrics.
   'frechet': (frechet.frechet, PIXELS),
   'moments': (lambda x: jnp.concatenate([m.ravel() for m in frechet.moments(x)]),
