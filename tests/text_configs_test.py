@@ -37,8 +37,8 @@ def batch_of(phase, spec, num):
   return {'x': x, 'text': jnp.ones((num, *length), jnp.int32).at[0].set(2)}
 
 
-# A step of StackGAN's second stage, 77 million weights at 256 pixels, takes 6 GiB: it is
-# made where these sizes change, by its name in this list.
+# A step of StackGAN's second stage, 77 million weights at 256 pixels, takes 6 GiB: it
+# is made where these sizes change, by its name in this list.
 STEPPED = ('gan_cls_glyphs',)
 
 
