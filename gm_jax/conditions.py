@@ -226,6 +226,9 @@ def check_word_dropout(rate: float) -> None:
 def without_words(key: base.Array, value: base.Array, rate: float) -> base.Array:
   """Leaves words out of texts: tokens become padding, 0, each with this probability.
 
+  A text that would lose all its words keeps them: of no word an encoder's features may
+  be zero, which have no direction.
+
   Args:
     key: of which.
     value: `[B, T]` tokens; anything else, as embeddings, is returned as it is.
@@ -233,7 +236,8 @@ def without_words(key: base.Array, value: base.Array, rate: float) -> base.Array
   """
   if not rate or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
     return value
-  return jnp.where(jax.random.bernoulli(key, rate, value.shape), 0, value)
+  kept = jnp.where(jax.random.bernoulli(key, rate, value.shape), 0, value)
+  return jnp.where((kept != 0).any(axis=-1, keepdims=True), kept, value)
 
 
 def mismatched(value: base.Array) -> tuple[base.Array, base.Array]:

@@ -160,6 +160,8 @@ def test_words_are_left_out_at_their_rate_and_embeddings_are_not():
   found = conditions.without_words(KEY, tokens, 0.2)
   assert abs(float((found == 0).mean()) - 0.2) < 5 * np.sqrt(0.16 / 10_000)
   assert conditions.without_words(KEY, tokens, 0.0) is tokens
+  short = conditions.without_words(KEY, tokens[:, :2], 0.6)
+  assert (short == 0).any() and (short != 0).any(axis=1).all()  # a word stays
   numbers = jnp.ones((2, 3))
   assert conditions.without_words(KEY, numbers, 0.2) is numbers
   with pytest.raises(ValueError, match=r'word_dropout must be in \[0, 1\)'):
