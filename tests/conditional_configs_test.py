@@ -79,7 +79,7 @@ def test_a_papers_sizes_lower_at_its_batch(name):
 # Residual networks take minutes to compile for two cores: their step is made at their
 # own sizes only where they change, by their name in this list.
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['ac_gan_digits'])
+@pytest.mark.parametrize('name', ['ac_gan_digits', 'infogan_images'])
 def test_a_papers_sizes_step_at_two(name):
   config, method, _ = of_the_paper(name)
   small = batch_of(name, 2 * config.get('num_critic', 1))
