@@ -3,10 +3,10 @@
   python experiments/main.py --config=experiments/configs/gan_cls_glyphs.py \
       --workdir=runs/gan_cls_glyphs
 
-About 420 s on two CPU cores (850 CPU seconds; other processes ran beside). The argument
-is 'cls', 'int' (GAN-INT-CLS) or 'paper', the paper's sizes at 64 pixels. --mode=sample
---condition="a bold red serif 7, upper left" draws any sentence; words may be left out.
---config.condition=condition takes embeddings that the data hold.
+About 420 s on two CPU cores (half of its 850 CPU seconds; others ran beside). The
+argument is 'cls', 'int' (GAN-INT-CLS) or 'paper', the paper's sizes at 64 pixels.
+--mode=sample --condition="a bold red serif 7, upper left" draws any sentence; words may
+be left out. --config.condition=condition takes embeddings that the data hold.
 
 Most samples are what the caption says, clean where bold; thin italic digits are pale,
 and some grounds are mottled. Of 1,855 samples for captions of the test split

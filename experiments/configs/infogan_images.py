@@ -3,7 +3,7 @@
   python experiments/main.py --workdir=runs/infogan_images \
       --config=experiments/configs/infogan_images.py[:tfds:mnist|:paper]
 
-About 300 s on two CPU cores (500 CPU seconds; other processes ran beside). The
+About 350 s on two CPU cores, of which it had a part of one, beside others. The
 argument is the data, 'paper' the paper's sizes on MNIST. --mode=traverse
 --options=examples=3 draws what each code does. Evaluation adds `information`, the bound
 of the class in nats, at most log 10 = 2.3026, and `class_error`, of real test images

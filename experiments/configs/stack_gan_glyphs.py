@@ -3,8 +3,8 @@
   python experiments/main.py --config=experiments/configs/stack_gan_glyphs.py \
       --workdir=runs/stack_gan_glyphs
 
-About 1000 s on two CPU cores (1,950 CPU seconds; other processes ran beside), most of
-it stage II. The argument is 'paper' for its sizes, 64 and then 256 pixels.
+About 1000 s on two CPU cores (half of its 1,950 CPU seconds; others ran beside), most
+of it stage II. The argument is 'paper' for its sizes, 64 and then 256 pixels.
 
 Colors and grounds are those of the caption, strokes are soft, and many a digit is
 another one: of 1,855 samples for captions of the test split classifiers of real images

@@ -70,8 +70,8 @@ def gan_cls(
     raise ValueError(f'mismatch must be in [0, 1], got {mismatch}')
   conditions.check_word_dropout(word_dropout)
 
-  def text_of(frozen, value):
-    return source.text(frozen, conditions.embedded(source.condition, value))
+  def text_of(frozen, value, num=None):
+    return source.text(frozen, conditions.embedded(source.condition, value, num))
 
   def logits_of(params, model_state, key, x, text):
     return players.logits(discriminator, params, model_state, x, text, key=key)
@@ -155,14 +155,11 @@ def gan_cls(
     state = players.after_step(state, {GENERATOR: g, DISCRIMINATOR: d})
     return state, {'discriminator_loss': loss, **metrics, **found}
 
-  def read(model, condition, num):
-    value = conditions.embedded(source.condition, condition, num)
-    return source.text(model.extra.get(base.FROZEN, {}), value)
-
   def decode(model, key, z, *, condition=None):
     del key
-    text = read(model, condition, len(z))
-    inputs = source.inputs(model.extra.get(base.FROZEN, {}), z, text)
+    frozen = model.extra.get(base.FROZEN, {})
+    text = text_of(frozen, condition, len(z))
+    inputs = source.inputs(frozen, z, text)
     return players.apply_trained(generator, GENERATOR, model, inputs, text)
 
   def sample(model, key, num, *, condition=None):
@@ -170,7 +167,7 @@ def gan_cls(
 
   def critic(model, key, x, *, condition=None):
     del key
-    text = read(model, condition, len(x))
+    text = text_of(model.extra.get(base.FROZEN, {}), condition, len(x))
     model_state = players.collections(model.extra, DISCRIMINATOR)
     params = model.params[DISCRIMINATOR]
     return players.logits(discriminator, params, model_state, x, text, train=False)[0]
