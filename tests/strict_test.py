@@ -1,19 +1,26 @@
 """Every config where JAX is told to look for NaN, or to compute in 64 bits.
 
 Nothing uses NaN on a device to say that a number is missing, so JAX_DEBUG_NANS finds
-what went wrong and nothing else. With JAX_ENABLE_X64 a config trains, or one line says
-why it cannot.
+what went wrong and nothing else. With JAX_ENABLE_X64 what a config compiles is traced,
+or one line says why it cannot be.
 """
 
 import functools
+import os
 import pathlib
+import subprocess
+import sys
 
+import chex
 import jax
+import numpy as np
 import pytest
 
-from gm_jax.training import experiment, launch, parallel, setup
+from gm_jax.training import experiment, launch, loop, parallel, setup
+from gm_jax.training import step as step_lib
 
-CONFIGS = pathlib.Path(__file__).resolve().parents[1] / 'experiments' / 'configs'
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+MAIN, CONFIGS = ROOT / 'experiments' / 'main.py', ROOT / 'experiments' / 'configs'
 EVERY = {'log_every': 2, 'evaluate_every': 4, 'sample_every': 4, 'checkpoint_every': 4}
 PHASES = ('autoencoder_steps', 'encoder_steps', 'stage_steps')
 
@@ -50,11 +57,32 @@ def test_no_config_has_nan_on_a_device(name, flag, tmp_path):
 
 @pytest.mark.parametrize('flag', ['jax_enable_x64'], indirect=True)
 @pytest.mark.parametrize('name', experiment.names(CONFIGS))
-def test_in_64_bits_a_config_trains_or_one_line_says_why_not(name, flag, tmp_path):
+def test_in_64_bits_a_config_is_traced_or_one_line_says_why_not(name, flag):
+  # By the dtypes of its arrays, whose disagreement is all that 64 bits can bring.
   found, config = small(name)
-  config.evaluate_every = 0  # an evaluation is traced, by the dtypes of its arrays
   try:
-    setup.prepare(found, config, evaluates=True)
-    assert launch.train(found, config, tmp_path / 'run').step == config.steps
+    made = setup.prepare(found, config, evaluates=True)
   except setup.UsageError as error:
     assert 'run without JAX_ENABLE_X64' in str(error) and '\n' not in str(error)
+    return
+  phases, batches = made.make_phases(0), setup.batches(made)
+  settings, key = made.settings, jax.random.key(0)
+  for phase in phases:
+    state = loop.template(phases, batches, settings, phase.until)
+    batch = next(batches(phase, 0, 0))
+    batch = jax.tree.map(lambda x: np.stack([x, x]), dict(batch))
+    steps = step_lib.train_step(
+      phase.method, spec=phase.spec, ema_decay=settings.ema_decay
+    )
+    after, _ = jax.eval_shape(steps, state, key, batch)
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+
+
+def test_in_64_bits_a_run_trains(tmp_path):
+  """As a process, whose JAX begins in 64 bits."""
+  found = 'unrolled_gan_ring'
+  command = [sys.executable, MAIN, f'--config={found}', f'--workdir={tmp_path / "run"}']
+  _, config = small(found)
+  leaves = [f'--config.{n}={config[n]}' for n in ('steps', 'steps_per_dispatch', *EVERY)]
+  environment = os.environ | {'JAX_ENABLE_X64': '1'}
+  subprocess.run([*command, *leaves], env=environment, check=True, timeout=300)
