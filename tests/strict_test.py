@@ -83,6 +83,8 @@ def test_in_64_bits_a_run_trains(tmp_path):
   found = 'unrolled_gan_ring'
   command = [sys.executable, MAIN, f'--config={found}', f'--workdir={tmp_path / "run"}']
   _, config = small(found)
-  leaves = [f'--config.{n}={config[n]}' for n in ('steps', 'steps_per_dispatch', *EVERY)]
+  leaves = [
+    f'--config.{n}={config[n]}' for n in ('steps', 'steps_per_dispatch', *EVERY)
+  ]
   environment = os.environ | {'JAX_ENABLE_X64': '1'}
   subprocess.run([*command, *leaves], env=environment, check=True, timeout=300)

@@ -34,7 +34,7 @@ class Discriminator(nn.Module):
     for i in range(6):
       features = self.base_features * 2**i
       if i % 2:
-        x = nn.Conv(features, (3, 3), use_bias=False, kernel_init=_INIT)(x)
+        x = layers.SameConv(features, use_bias=False, kernel_init=_INIT)(x)
       else:
         x = layers.DownConv(features, use_bias=not i, kernel_init=_INIT)(x)
       if i:

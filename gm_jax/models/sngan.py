@@ -70,11 +70,11 @@ class Generator(nn.Module):
     x = x.reshape(len(z), START, START, self.features)
     for _ in range(doublings):
       y = _doubled(nn.relu(normalized(x)))
-      y = nn.Conv(self.features, (3, 3), kernel_init=_RELU)(y)
-      y = nn.Conv(self.features, (3, 3), kernel_init=_RELU)(nn.relu(normalized(y)))
-      x = y + nn.Conv(self.features, (1, 1), kernel_init=_PLAIN)(_doubled(x))
+      y = layers.SameConv(self.features, kernel_init=_RELU)(y)
+      y = layers.SameConv(self.features, kernel_init=_RELU)(nn.relu(normalized(y)))
+      x = y + layers.SameConv(self.features, 1, kernel_init=_PLAIN)(_doubled(x))
     x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
-    x = nn.Conv(self.channels, (3, 3), kernel_init=_PLAIN)(x)
+    x = layers.SameConv(self.channels, kernel_init=_PLAIN)(x)
     return jnp.tanh(layers.at_least_float32(x))
 
 
@@ -97,7 +97,7 @@ class Discriminator(nn.Module):
     wrap = functools.partial(layers.normalize, spectral_norm=True, train=train)
 
     def conv(x, size, init):
-      return wrap(nn.Conv(self.features, (size, size), kernel_init=init))(x)
+      return wrap(layers.SameConv(self.features, size, kernel_init=init))(x)
 
     # The first block has no activation before it: x is an image.
     y = conv(nn.relu(conv(x, 3, _RELU)), 3, _RELU)

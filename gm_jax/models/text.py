@@ -223,12 +223,10 @@ class Refiner(nn.Module):
     def normalized(x):
       return nn.BatchNorm(not train, momentum=0.9)(x) if self.normalize else x
 
-    def conv(x, features):  # 3x3 of stride 1, as one product
-      kernel = self.param(f'kernel_{len(kernels)}', _INIT, (3, 3, x.shape[3], features))
-      kernels.append(kernel)
-      return normalized(layers.conv_grouped(x, kernel, 1))
+    def conv(x, features):
+      conv = layers.SameConv(features, use_bias=False, kernel_init=_INIT)
+      return normalized(conv(x))
 
-    kernels: list = []
     width = self.base_features
     x = nn.relu(conv(x, width))
     for _ in range(self.halvings):

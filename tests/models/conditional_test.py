@@ -135,15 +135,15 @@ def test_a_residual_generator_without_its_branches_enlarges_pixels():
   module, z = sngan.Generator(16, 1, 3), jax.random.normal(KEY, (5, 2))
   variables = jax.jit(module.init)(KEY, z, CONDITION)
   params = jax.tree.map(lambda a: a, variables['params'])
-  for name in ('Conv_1', 'Conv_4'):  # the last of each branch
+  for name in ('SameConv_1', 'SameConv_4'):  # the last of each branch
     params[name] = jax.tree.map(jnp.zeros_like, params[name])
   x = (z @ params['Dense_0']['kernel']).reshape(5, 4, 4, 3)
-  for name in ('Conv_2', 'Conv_5'):
+  for name in ('SameConv_2', 'SameConv_5'):
     x = x @ params[name]['kernel'][0, 0]
   x = np.kron(x, np.ones((1, 4, 4, 1)))
   x = nn.relu(x / np.sqrt(1 + 1e-5))  # of statistics 0 and 1, not yet moved
   x = jax.lax.conv_general_dilated(
-    x, params['Conv_6']['kernel'], (1, 1), 'SAME',
+    x, params['SameConv_6']['kernel'], (1, 1), 'SAME',
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
   )  # fmt: skip
   found = module.apply({**variables, 'params': params}, z, CONDITION)

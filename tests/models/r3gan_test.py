@@ -8,32 +8,7 @@ import numpy as np
 import pytest
 import weights
 
-from gm_jax.models import layers, r3gan
-
-
-@pytest.mark.parametrize(('groups', 'size'), [(1, 3), (3, 3), (6, 1), (2, 5)])
-def test_grouped_convolution_and_its_gradients_equal_lax(groups, size):
-  x = jax.random.normal(jax.random.key(0), (2, 4, 5, 6))
-  kernel = jax.random.normal(jax.random.key(1), (size, size, 6 // groups, 12))
-
-  def expected(x, kernel):
-    return jax.lax.conv_general_dilated(
-      x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-      feature_group_count=groups,
-    )  # fmt: skip
-
-  def ours(x, kernel):
-    return layers.conv_grouped(x, kernel, groups)
-
-  cotangent = jax.random.normal(jax.random.key(2), (2, 4, 5, 12))
-
-  @functools.partial(jax.jit, static_argnums=0)
-  def with_gradients(f):
-    y, pull = jax.vjp(f, x, kernel)
-    return y, *pull(cotangent)
-
-  for a, b in zip(with_gradients(ours), with_gradients(expected), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+from gm_jax.models import r3gan
 
 
 def test_resampling_keeps_constants_means_and_straight_lines():
@@ -131,8 +106,3 @@ def test_every_size_has_its_depth(size):
 def test_wrong_shapes_are_refused(network, shape, words):
   with pytest.raises(ValueError, match=words):
     network.init(jax.random.key(0), jnp.zeros(shape))
-
-
-def test_kernel_of_other_groups_is_refused():
-  with pytest.raises(ValueError, match='do not fit 2 groups'):
-    layers.conv_grouped(jnp.zeros((1, 4, 4, 6)), jnp.zeros((3, 3, 2, 6)), 2)
