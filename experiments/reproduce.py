@@ -34,6 +34,8 @@
                    on dynamically binarized MNIST and Fashion-MNIST
   text_to_image    what a picture shows of its sentence, by attribute, of combinations
                    in training and held out: GAN-CLS, GAN-INT-CLS, StackGAN on glyphs
+  dcgan_features   classes read from the maps of a DCGAN's critic by a linear machine,
+                   beside an untrained critic's maps and pixels
   variational_inference
                    evidence, bounds and mean fields of models where all is known, and
                    the gaps of encoders
@@ -167,6 +169,12 @@ def _text_to_image() -> dict:
   return text_to_image.run(_BUDGET.value, out=pathlib.Path(_OUT.value))
 
 
+def _dcgan_features() -> dict:
+  from experiments.ledger import dcgan_features
+
+  return dcgan_features.run(_BUDGET.value, data_dir=_DATA_DIR.value)
+
+
 def _variational_inference() -> dict:
   from experiments.ledger import variational_inference
 
@@ -189,6 +197,7 @@ COMMANDS = {
   'aae_against_vae': _aae_against_vae,
   'variational': _variational,
   'text_to_image': _text_to_image,
+  'dcgan_features': _dcgan_features,
   'variational_inference': _variational_inference,
 }
 

@@ -10,10 +10,11 @@ Adversarial Networks, Radford et al., 2016, arXiv:1511.06434.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from gm_jax import base
@@ -119,7 +120,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
   """Maps images to a logit: halvings by strided convolution, then a linear layer.
 
-  Leaky relu of slope 0.2; batch normalization except in the first layer.
+  Leaky relu of slope 0.2; batch normalization except in the first layer. What each
+  halving gives is sown in 'intermediates' as 'maps'; see `pooled_maps`.
 
   Attributes:
     base_features: channels after the first halving; they double with each.
@@ -176,5 +178,35 @@ class Discriminator(nn.Module):
     block = _block(halving_block, self.remat)
     for i in range(_num_doublings(x.shape[1])):
       x = block(self, x, i)
+      self.sow('intermediates', 'maps', x)
     x = x.reshape(x.shape[0], -1)
     return layers.at_least_float32(wrap(nn.Dense(self.num_outputs, **options))(x))
+
+
+def pooled_maps(maps: Sequence[base.Array], size: int = 4) -> base.Array:
+  """Features of images: the maps of all convolutions, each max-pooled, flattened.
+
+  Cell i of a map of height h is the maximum over rows floor(i h / size) to
+  ceil((i + 1) h / size); maps that are not larger stay as they are.
+
+  Source: Unsupervised Representation Learning with Deep Convolutional Generative
+  Adversarial Networks, Radford et al., 2016, arXiv:1511.06434, section 5.1.
+
+  Args:
+    maps: `[B, h, h, C]` each, as a `Discriminator` sows them.
+    size: of what a map is pooled to.
+
+  Returns:
+    `[B, F]`.
+  """
+
+  def pooled(x, axis):
+    num = x.shape[axis]
+    if num <= size:
+      return x
+    cells = [(i * num // size, -(-(i + 1) * num // size)) for i in range(size)]
+    parts = [jax.lax.slice_in_dim(x, *cell, axis=axis) for cell in cells]
+    return jnp.stack([part.max(axis=axis) for part in parts], axis)
+
+  flat = [pooled(pooled(x, 1), 2).reshape(len(x), -1) for x in maps]
+  return jnp.concatenate(flat, axis=1)

@@ -172,6 +172,37 @@ def test_discriminator_against_numpy():
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_maps_are_what_each_convolution_gives_and_cost_no_collection():
+  critic = dcgan.Discriminator(base_features=3)
+  x = jax.random.normal(jax.random.key(0), (5, 16, 16, 2))
+  variables = jax.jit(critic.init)(jax.random.key(1), x)
+  assert set(variables) == {'params', 'batch_stats'}
+  _, sown = critic.apply(variables, x, mutable=['intermediates'])
+  first, last = sown['intermediates']['maps']
+  alone = layers.DownConv(3).apply({'params': variables['params']['Conv_0']}, x)
+  np.testing.assert_allclose(first, np.where(alone > 0, alone, 0.2 * alone), rtol=1e-6)
+  assert last.shape == (5, 4, 4, 6)
+  dense = variables['params']['Dense_0']
+  expected = last.reshape(5, -1) @ dense['kernel'] + dense['bias']
+  np.testing.assert_allclose(critic.apply(variables, x), expected, rtol=1e-5)
+
+
+def test_maps_are_pooled_by_cells_that_cover_them():
+  x = np.random.default_rng(0).normal(size=(2, 14, 14, 3)).astype('f4')
+  small = x[:, :2, :2]
+  found = dcgan.pooled_maps([x, small])
+  bounds = [(0, 4), (3, 7), (7, 11), (10, 14)]  # of 14 rows in 4 cells
+  cells = [x[:, a:b, c:d].max((1, 2)) for a, b in bounds for c, d in bounds]
+  expected = np.concatenate(
+    [np.stack(cells, 1).reshape(2, -1), small.reshape(2, -1)], 1
+  )
+  np.testing.assert_array_equal(found, expected)
+  by_halves = x[:, :8, :8].reshape(2, 4, 2, 4, 2, 3).max((2, 4))  # no cells in common
+  np.testing.assert_array_equal(
+    dcgan.pooled_maps([x[:, :8, :8]]), by_halves.reshape(2, -1)
+  )
+
+
 def test_spectral_norm_of_convolutions():
   critic = dcgan.Discriminator(base_features=4, spectral_norm=True)
   x = jnp.ones((1, 8, 8, 1))
