@@ -27,7 +27,7 @@ test-slow: $(VENV)/.test
 	$(PY) -m pytest -n 2 --dist loadscope -m slow $(COMPILED:%=--ignore=%)
 
 drills: $(VENV)/.test
-	$(PY) -m pytest -m drill
+	$(PY) -m pytest -n 2 --dist loadscope -m drill
 
 lint: $(VENV)/.test
 	$(PY) -m ruff check .

@@ -17,7 +17,7 @@ import warnings
 
 warnings.simplefilter('ignore')  # of forks: jax cannot know that there are no threads
 MAIN = pathlib.Path(__file__).resolve().parents[1] / 'experiments' / 'main.py'
-LIMIT = 120  # seconds until a child is ended, however busy the machine is
+LIMIT = 300  # seconds until a child is ended, however busy the machine is
 
 
 def child(job):
