@@ -23,6 +23,7 @@ ALLOWED = {
   'models': {'base', 'augmentation'},
   'unroll': {'base', 'gradient'},
   'players': {'base', 'conditions', 'gradient', 'priors'},
+  'text_features': {'base', 'conditions'},
   'latent_priors': {'base', 'losses'},
   'observations': {'base', 'losses', 'samplers'},
   'amortized': {
@@ -48,6 +49,7 @@ ALLOWED = {
     'amortized',
     'latent_priors',
     'observations',
+    'text_features',
   },
   'tasks': {'base', *FOUNDATION, 'players', 'adversaries', 'samplers', 'metrics'},
   'data': {'base', 'caches', 'model_space'},

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import optax
 
 from experiments.bench import flops
-from gm_jax import base, conditions, priors
-from gm_jax.methods import ac_gan, contrastive, gan, gan_cls, infogan, stack_gan
+from gm_jax import base, conditions, priors, text_features
+from gm_jax.methods import ac_gan, gan, gan_cls, infogan, stack_gan
 from gm_jax.models import dcgan, joint
 from gm_jax.models import text as text_lib
 
@@ -85,13 +85,13 @@ def _texts(wrap: Wrap) -> base.Method:
   generator = joint.Conditioned(dcgan.Generator(SIZE, 1, FEATURES))
   return gan_cls.gan_cls(
     **_text_players(generator), **_txs(wrap), prior=priors.normal(LATENT),
-    source=contrastive.embeddings(TEXT),
+    source=text_features.embeddings(TEXT),
   )  # fmt: skip
 
 
 def _stacked(wrap: Wrap) -> base.Method:
   """Stage II: 16 pixels, which stage I draws, to 32."""
-  options = {'latent_size': LATENT, 'source': contrastive.embeddings(TEXT)}
+  options = {'latent_size': LATENT, 'source': text_features.embeddings(TEXT)}
   small = joint.Conditioned(dcgan.Generator(LARGE // 2, 1, FEATURES))
   small = text_lib.Augmented(small, DRAWN)
   refiner = text_lib.Refiner(LARGE, 1, FEATURES, num_blocks=1)

@@ -21,8 +21,8 @@ digits.
 """
 
 from experiments.configs.parts import evaluations, games, optimizers, runs
-from gm_jax import conditions, priors
-from gm_jax.methods import contrastive, gan_cls
+from gm_jax import conditions, priors, text_features
+from gm_jax.methods import gan_cls
 from gm_jax.models import dcgan, joint
 
 ANOTHER = 'glyphs?alphabet=capitals'  # argument that tests try
@@ -54,7 +54,7 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
     joint.Projection(body),
     **optimizers.adams(config, wrap),
     prior=priors.normal(config.latent_size),
-    source=contrastive.by_condition(conditions.by_class(spec.num_classes)),
+    source=text_features.by_condition(conditions.by_class(spec.num_classes)),
     mismatch=config.mismatch,
     penalty=games.r1(config.r1_gamma),
   )

@@ -14,7 +14,7 @@ arXiv:2103.00020, for the trained l, which begins at ln(1 / 0.07) and is at most
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gm_jax import base, conditions, gradient, players
+from gm_jax import base, conditions, gradient, players, text_features
 from gm_jax.losses import mutual_information
 from gm_jax.models import text as text_lib
 
@@ -127,28 +127,7 @@ def encoder(net: Networks, condition: conditions.Condition, model_of=lambda m: m
   return encode
 
 
-class Source(NamedTuple):
-  """The way from a batch's texts to features, and from z to a generator's input."""
-
-  condition: conditions.Condition
-  init: Callable  # (key, batch) -> frozen networks, {name: Model}
-  text: Callable  # ({name: Model}, the condition, embedded [B, ...]) -> [B, F]
-  # ({name: Model}, z [B, Z], text [B, F]) -> the generator's input
-  inputs: Callable = lambda frozen, z, text: z
-  queries: Mapping[str, Callable] = base.NOTHING
-
-
-def by_condition(condition: conditions.Condition) -> Source:
-  """Conditions as the data hold them: classes, or embeddings by another program."""
-  return Source(condition, lambda key, batch: {}, lambda frozen, value: value)
-
-
-def embeddings(size: int, *, name: str = 'condition') -> Source:
-  """Texts that the data hold as embeddings `[B, size]`, made by any other program."""
-  return by_condition(conditions.by_value(size, name=name))
-
-
-def by_encoder(net: Networks, condition: conditions.Condition) -> Source:
+def by_encoder(net: Networks, condition: conditions.Condition) -> text_features.Source:
   """Texts as tokens, which frozen encoders read: random until `after_encoder`."""
 
   def init(key, batch):
@@ -164,7 +143,7 @@ def by_encoder(net: Networks, condition: conditions.Condition) -> Source:
     return model.extra[base.FROZEN][ENCODERS]
 
   queries = {'encode': encoder(net, condition, encoders)}
-  return Source(condition, init, text, queries=queries)
+  return text_features.Source(condition, init, text, queries=queries)
 
 
 def after_encoder(method: base.Method) -> Callable[[Any, Any, Any], base.State]:

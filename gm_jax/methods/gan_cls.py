@@ -9,7 +9,8 @@ interpolation, texts between those of pairs (i, i + B / 2) teach the generator w
 image is: the loss is a mean over 1.5 B.
 
 Texts are features `[B, F]`: of tokens by an encoder trained before and frozen here
-(`contrastive.by_encoder`), or embeddings that the data hold (`contrastive.embeddings`).
+(`contrastive.by_encoder`), or embeddings that the data hold
+(`text_features.embeddings`).
 
 Source: Generative Adversarial Text to Image Synthesis, Reed et al., 2016,
 arXiv:1605.05396, algorithm 1 and equation 5. The authors' code draws another image for
@@ -23,9 +24,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gm_jax import base, conditions, players, priors
+from gm_jax import base, conditions, players, priors, text_features
 from gm_jax.losses import matching
-from gm_jax.methods import contrastive, gan
+from gm_jax.methods import gan
 from gm_jax.players import DISCRIMINATOR, GENERATOR
 
 
@@ -36,7 +37,7 @@ def gan_cls(
   d_tx: optax.GradientTransformation,
   *,
   prior: priors.Prior,
-  source: contrastive.Source,
+  source: text_features.Source,
   mismatch: float = 0.5,
   interpolate: bool = False,
   word_dropout: float = 0.0,

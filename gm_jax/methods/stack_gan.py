@@ -20,9 +20,9 @@ from typing import Any
 import jax
 import optax
 
-from gm_jax import base, players, priors
+from gm_jax import base, players, priors, text_features
 from gm_jax.losses import matching
-from gm_jax.methods import contrastive, gan_cls
+from gm_jax.methods import gan_cls
 from gm_jax.models import text as text_lib
 from gm_jax.players import GENERATOR
 
@@ -55,7 +55,7 @@ def stage_one(
   d_tx: optax.GradientTransformation,
   *,
   latent_size: int,
-  source: contrastive.Source,
+  source: text_features.Source,
   weight: float = WEIGHT,
   **options: Any,
 ) -> base.Method:
@@ -87,7 +87,7 @@ def stage_two(
   first: base.Method,
   first_generator: text_lib.Augmented,
   latent_size: int,
-  source: contrastive.Source,
+  source: text_features.Source,
   weight: float = WEIGHT,
   **options: Any,
 ) -> base.Method:
@@ -128,7 +128,7 @@ def stage_two(
       model.extra[base.FROZEN][STAGE_ONE], *args, **more
     )
 
-  stacked = contrastive.Source(
+  stacked = text_features.Source(
     source.condition,
     init,
     lambda frozen, value: source.text(of_first(frozen), value),

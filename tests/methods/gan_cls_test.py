@@ -10,7 +10,7 @@ import pytest
 from rows import texts as rows
 from scipy import special
 
-from gm_jax import base, conditions, players, priors
+from gm_jax import base, conditions, players, priors, text_features
 from gm_jax.methods import contrastive, gan_cls, stack_gan
 from gm_jax.models import text as text_lib
 
@@ -48,7 +48,7 @@ OTHER = [2, 2, 3, 0]  # the next text that differs: not a roll by one
 def by_hand(method_options, w):
   method = gan_cls.gan_cls(
     Line(), Product(), optax.sgd(0.1), optax.sgd(0.1), prior=fixed,
-    source=contrastive.embeddings(1), mismatch=w, **method_options,
+    source=text_features.embeddings(1), mismatch=w, **method_options,
   )  # fmt: skip
   batch = {'x': jnp.asarray(X), 'condition': jnp.asarray(T)}
   state = method.init(KEY, batch)
@@ -128,7 +128,7 @@ def test_a_text_that_is_left_out_is_never_a_wrong_one():
   condition = conditions.optional(conditions.by_value(1), 0.5)
   method = gan_cls.gan_cls(
     Line(), Blank(), optax.sgd(0.0), optax.sgd(0.0), prior=fixed,
-    source=contrastive.by_condition(condition),
+    source=text_features.by_condition(condition),
   )  # fmt: skip
   batch = {'x': jnp.ones((64, 1)), 'condition': 1.0 + jnp.arange(64.0)[:, None]}
   _, metrics = jax.jit(method.step)(method.init(KEY, batch), KEY, batch)
@@ -137,7 +137,7 @@ def test_a_text_that_is_left_out_is_never_a_wrong_one():
 
 
 def test_classes_are_conditions_too():
-  source = contrastive.by_condition(conditions.by_class(3))
+  source = text_features.by_condition(conditions.by_class(3))
 
   class Table(nn.Module):
     @nn.compact

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import optax
 from rows.common import Joined, Row, plane, players
 
-from gm_jax import conditions
+from gm_jax import conditions, text_features
 from gm_jax.methods import contrastive, gan_cls, stack_gan
 from gm_jax.models import mlp
 from gm_jax.models import text as text_lib
@@ -51,7 +51,7 @@ def by_encoder():
 
 
 def by_embeddings():
-  return optional(contrastive.embeddings(2))
+  return optional(text_features.embeddings(2))
 
 
 def pair(wrap, prior):

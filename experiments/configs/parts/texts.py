@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 
 from experiments.configs.parts import evaluations, optimizers, runs
-from gm_jax import base, conditions
+from gm_jax import base, conditions, text_features
 from gm_jax.data import dataset, glyph_factors, glyphs
 from gm_jax.methods import contrastive
 from gm_jax.metrics import features
@@ -61,11 +61,11 @@ def check(config, spec) -> None:
     raise ValueError(f'encoder_steps must be in (0, steps), got {config.encoder_steps}')
 
 
-def source(config, spec, wrap) -> tuple[contrastive.Source, tuple[base.Phase, ...]]:
+def source(config, spec, wrap) -> tuple[text_features.Source, tuple[base.Phase, ...]]:
   """Texts' features, and the phase that trains their encoders, where there is one."""
   part = spec.parts[config.condition]
   if config.condition == 'condition':
-    return contrastive.embeddings(part.shape[0]), ()
+    return text_features.embeddings(part.shape[0]), ()
   net = contrastive.Networks(
     dcgan.Discriminator(32, normalize=False, num_outputs=config.text_size),
     text_lib.TextEncoder(
