@@ -25,6 +25,7 @@ from experiments.bench import (  # noqa: E402
 from experiments.ledger import (  # noqa: E402
   aae_against_vae,
   conditional_gans,
+  dcgan_features,
   decoders,
   f_gan_gaussian,
   infogan_mi,
@@ -136,6 +137,7 @@ def test_every_config_is_in_the_gallery_or_says_why_not():
     ('conditional_gans', {
       'digits': conditional_gans.HEADER, 'line': conditional_gans.LINE_HEADER,
     }),
+    ('dcgan_features', {'accuracy': dcgan_features.HEADER}),
     ('likelihoods', {t.data: likelihoods.HEADER for t in likelihoods.tasks('a')}),
     ('parzen_pitfall', {'windows': kernels.WINDOWS_HEADER}),
     ('parzen_against_ais', {
