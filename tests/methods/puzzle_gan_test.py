@@ -85,7 +85,7 @@ def down(loss, params):
   return jax.tree.map(lambda p, s: p - RATE * s, params, slope)
 
 
-@pytest.mark.parametrize('num_critic', [1, 2])
+@pytest.mark.parametrize('num_critic', [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_step_is_down_the_gradients_of_the_papers_objectives(num_critic):
   method, data = make(num_critic=num_critic), batch()
   state = jax.jit(method.init)(jax.random.key(0), data)
@@ -149,6 +149,7 @@ def networks():
   return puzzle.Painter(8, 1, 4, 8), dcgan.Discriminator(4)
 
 
+@pytest.mark.slow  # of the networks alone: tests/models/puzzle_test.py
 def test_a_step_and_a_sample_are_the_same_for_every_order_of_patches():
   method = make(*networks(), shape=(P, 8, 8, 1))
   data = batch(size=8)

@@ -43,11 +43,11 @@ def largest_change(module, train, dtype=np.float32):
   return max(jax.tree.leaves(gaps))
 
 
-@pytest.mark.parametrize('train', [True, False])
-def test_the_order_of_patches_is_nothing_to_image_mask_and_statistics(train):
-  assert largest_change(PAINTER, train) < 1e-6
+def test_the_order_of_patches_is_nothing_to_image_mask_and_statistics():
+  assert largest_change(PAINTER, True) < 1e-6
+  assert largest_change(PAINTER, False) < 1e-6
   with jax.enable_x64(True):
-    assert largest_change(PAINTER, train, np.float64) < 1e-13
+    assert largest_change(PAINTER, True, np.float64) < 1e-13
 
 
 class OnceASlot(nn.Module):
