@@ -20,26 +20,28 @@ batch_size = runs.several_critic_steps
 
 
 def get_config(arg=None):
-  """The config; the argument is 'paper' for its sizes, or data with patches."""
-  config = runs.small_images(steps=4000, rate=5e-4)
-  config.data = 'patches:glyphs'
+  """The config; the argument is 'paper' for its sizes."""
+  config = runs.small_images(steps=3000, rate=1e-3)
+  config.data = 'patches:glyphs?faces=sans-bold,serif-bold'
   config.sizes = 'small'
   config.steps_per_dispatch = 10
   config.batch_size = 32
-  config.base_features = 16
-  config.d_features = 16
+  config.base_features = 24
+  config.d_features = 24
   config.embedding = 128
   config.num_critic = 2
   config.r1_gamma = 1.0
   # Of sums over pixels, from the first step to the last.
-  config.spatial_weights = (0.64, 0.0064)
-  config.appearance_weights = (0.64, 0.0064)
+  config.spatial_weights = (3.0, 0.03)
+  config.appearance_weights = (0.3, 0.003)
+  runs.choose({'': None, PAPER: None}, arg or '', 'the argument')
   if arg == PAPER:
     config.update({
       'sizes': PAPER, 'data': 'patches:glyphs?size=64&mode=RGB', 'batch_size': 64,
       'latent_size': 128, 'base_features': 64, 'd_features': 64, 'r1_gamma': 0.0,
       'g_learning_rate': 2e-4, 'd_learning_rate': 2e-4, 'steps': 40_000,
-      'decay_steps': 0,
+      'decay_steps': 0, 'spatial_weights': (0.64, 0.0064),
+      'appearance_weights': (0.64, 0.0064),
     })  # fmt: skip
   return config
 
