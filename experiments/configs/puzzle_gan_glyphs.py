@@ -30,7 +30,7 @@ def get_config(arg=None):
   config.d_features = 24
   config.embedding = 128
   config.num_critic = 2
-  config.r1_gamma = 1.0
+  config.r1_gamma = 0.1
   # Of sums over pixels, from the first step to the last.
   config.spatial_weights = (3.0, 0.03)
   config.appearance_weights = (0.3, 0.003)
