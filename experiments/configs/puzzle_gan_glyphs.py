@@ -15,6 +15,7 @@ from gm_jax.models import dcgan, puzzle
 from gm_jax.tasks import placement, quality
 
 PAPER = 'paper'
+DATA = 'patches:glyphs?faces=sans-bold,serif-bold&smallest=0.25&largest=0.4'
 ANOTHER = PAPER  # argument that tests try
 batch_size = runs.several_critic_steps
 
@@ -22,7 +23,7 @@ batch_size = runs.several_critic_steps
 def get_config(arg=None):
   """The config; the argument is 'paper' for its sizes."""
   config = runs.small_images(steps=3000, rate=1e-3)
-  config.data = 'patches:glyphs?faces=sans-bold,serif-bold'
+  config.data = DATA
   config.sizes = 'small'
   config.steps_per_dispatch = 10
   config.batch_size = 32
