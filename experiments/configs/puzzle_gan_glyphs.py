@@ -22,13 +22,14 @@ batch_size = runs.several_critic_steps
 
 def get_config(arg=None):
   """The config; the argument is 'paper' for its sizes."""
-  config = runs.small_images(steps=3000, rate=1e-3)
+  config = runs.small_images(steps=2400, rate=1e-3)
   config.data = DATA
   config.sizes = 'small'
   config.steps_per_dispatch = 10
+  config.evaluate_every = config.sample_every = config.checkpoint_every = 1200
   config.batch_size = 32
-  config.base_features = 24
-  config.d_features = 24
+  config.base_features = 16
+  config.d_features = 16
   config.embedding = 128
   config.num_critic = 2
   config.r1_gamma = 0.1
