@@ -9,13 +9,13 @@ from your own patches; data of your own by --data='patches:folder:PATH?size=32'.
 
 Strokes are whole and of the patches' weight and ink, grounds a little grainy; many a
 digit is another than that which the patches were cut from: of the eight of the picture
-three are the same at sight. Of 2,000 test images, seed 0: predicted masks
-overlap the true ones by 0.661 (intersection over union), the best single mask by 0.558;
-a part is found 2.8 pixels from its place, in the image painted for others 4.4; painted
-and real pixels of the parts differ by 0.44 of [-1, 1], those painted for others by
-0.61. Critic's logits of real images are 2.5 above those with another's parts and 2.4
-above those on another's ground, and above in 96.2% of both. Frechet distance 30.0,
-MMD^2 0.0048.
+three are the same at sight. Of 2,000 test images, seed 0: predicted masks overlap the
+true ones by 0.661 (intersection over union), the best single mask by 0.558; a part is
+found 2.8 pixels from its place, in the image painted for others 4.4; painted and real
+pixels of the parts differ by 0.44 of [-1, 1], those painted for others by 0.61.
+Critic's logits of real images are 2.5 above those with another's parts and 2.4 above
+those on another's ground, and above in 96.2% of both. Frechet distance 30.0, MMD^2
+0.0048.
 
 Before that, six faces, patches of 0.2 to 0.35 of a side, r1_gamma = 1, both weights
 from 3.3 to 0.033 and 3,000 steps with a critic of twice the width gave 0.605 (0.520 of
