@@ -82,7 +82,9 @@ _AVERAGED = flags.DEFINE_bool(
   'averaged', True, 'Use the averaged weights, where the run has them.'
 )
 _CONDITION = flags.DEFINE_multi_string(
-  'condition', [], 'What samples are conditioned on: a class, numbers, a text, a .npy.'
+  'condition',
+  [],
+  'What samples are conditioned on: a class, numbers, a text, a .npy or .npz file.',
 )
 _OPTIONS = flags.DEFINE_list(
   'options', [], 'Options of sampling, queries and tasks: NAME=VALUE,NAME=VALUE.'

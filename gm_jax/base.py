@@ -105,7 +105,7 @@ QUERIES: Mapping[str, Query] = types.MappingProxyType({
   'critic': Query(('x',), '[B] logits, or [B, P] of patches'),
   'translate': Query(('x',), 'as the domain `condition`: an int, or [B] ints'),
   'impute': Query(('x', 'observed'), '[num, B, ...] completions', ('num',)),
-  'sample_info': Query(('num',), '(samples [num, ...], {name: [] or [num]})'),
+  'sample_info': Query(('num',), '(samples [num, ...], {name: [] or [num, ...]})'),
 })  # fmt: skip
 
 

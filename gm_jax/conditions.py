@@ -59,6 +59,34 @@ def by_tokens(length: int, *, name: str = 'text') -> Condition:
   return Condition(name, lambda tokens: jnp.asarray(tokens, jnp.int32), null)
 
 
+def by_patches(shape: tuple[int, ...], *, name: str = 'condition') -> Condition:
+  """Conditions on patches `[B, P, H, W, C]` of one shape; zeros are none.
+
+  Args:
+    shape: (P, H, W, C).
+    name: batch key.
+
+  Returns:
+    The condition, which refuses another number or size of patches.
+  """
+  num, *each = shape
+
+  def embed(value):
+    found = list(jnp.shape(value))
+    if len(found) != 5 or found[1] != num:
+      raise ValueError(
+        f'this model takes {num} patches an example, [B, {num}, H, W, C], got {found}'
+      )
+    if found[2:] != each:
+      raise ValueError(
+        f'this model takes patches of height, width and channels {each}, got'
+        f' {found[2:]}'
+      )
+    return jnp.asarray(value, jnp.float32)
+
+  return Condition(name, embed, np.zeros(shape, np.float32))
+
+
 def optional(condition: Condition, rate: float) -> Condition:
   """A condition that training drops at a rate and sampling may leave out.
 

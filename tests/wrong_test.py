@@ -214,6 +214,8 @@ NAMES = [
   wrong('points into the digits', '--data=toy:ring', config=DIGITS,
         says=("data = 'toy:ring'", 'are not images')),
   data('stacked:toy:ring', 'one channel and 10 classes', 'ring'),
+  data('patches:toy:ring', 'patches are cut out of images', 'ring'),
+  data('patches:digits?parts=0', 'parts must be from 1 to 16', '0'),
   data('tfds:../../etc/passwd', 'tfds:NAME', '../../etc/passwd'),
   data('tfds:no_such_set', 'no_such_set', 'is not in', 'download_and_prepare()',
        code=1),

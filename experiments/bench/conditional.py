@@ -1,4 +1,4 @@
-"""GANs of classes, codes and texts, as `bench.steps` measures them.
+"""GANs of classes, codes, texts and patches, as `bench.steps` measures them.
 
 The networks are those of `gan_dcgan_28` there, with what each method adds. Operations
 are counted as in `bench.flops`.
@@ -13,14 +13,15 @@ import optax
 
 from experiments.bench import flops
 from gm_jax import base, conditions, priors, text_features
-from gm_jax.methods import ac_gan, gan, gan_cls, infogan, stack_gan
-from gm_jax.models import dcgan, joint
+from gm_jax.methods import ac_gan, gan, gan_cls, infogan, puzzle_gan, stack_gan
+from gm_jax.models import dcgan, joint, puzzle
 from gm_jax.models import text as text_lib
 
 SIZE, FEATURES, LATENT, CLASSES, BATCH = 28, 64, 100, 10, 64
 LARGE = 32  # pixels, of StackGAN's second stage
 BODY = 128  # features of the projection critic
 TEXT, DRAWN = 128, 32  # features of a text, and of StackGAN's drawn condition
+PATCHES, VECTOR = 3, 128  # of Puzzle-GAN: patches of an image, features of a patch
 Wrap = Callable[[optax.GradientTransformation], optax.GradientTransformation]
 
 
@@ -30,6 +31,8 @@ class Case(NamedTuple):
   make: Callable[[Wrap], base.Method]
   operations: int
   size: int = SIZE
+  condition: tuple[int, ...] = (TEXT,)  # of one example
+  places: tuple[int, ...] = ()  # of its mask
 
 
 def _txs(wrap: Wrap, players: str = 'gd') -> dict:
@@ -102,11 +105,37 @@ def _stacked(wrap: Wrap) -> base.Method:
   )  # fmt: skip
 
 
-def conditioned(card: base.Card, num: int) -> base.Array | None:
+def _patches(wrap: Wrap) -> base.Method:
+  return puzzle_gan.puzzle_gan(
+    puzzle.Painter(SIZE, 1, FEATURES, VECTOR),
+    _critic(),
+    **_txs(wrap),
+    prior=priors.normal(LATENT),
+    condition=conditions.by_patches((PATCHES, SIZE, SIZE, 1)),
+    spatial_weight=optax.constant_schedule(1.0),
+    appearance_weight=optax.constant_schedule(1.0),
+    num_critic=1,  # as the other rows; a scan of two would be counted once
+  )
+
+
+def beside(case: Case | None, num: int) -> dict[str, base.Array]:
+  """What a batch of a case has beside x."""
+  if case is None:
+    return {}
+  shape = num, *case.condition
+  found = {
+    'label': jnp.arange(num) % CLASSES,
+    'condition': jax.random.normal(jax.random.key(4), shape),
+  }
+  if case.places:
+    shape = num, *case.places
+    found['mask'] = jax.random.bernoulli(jax.random.key(5), 0.2, shape)
+  return found
+
+
+def conditioned(case: Case | None, card: base.Card, num: int) -> base.Array | None:
   """Conditions for samples, of the kind that a method takes."""
-  if 'condition' in card.condition:
-    return jax.random.normal(jax.random.key(4), (num, TEXT))
-  return jnp.arange(num) % CLASSES if card.condition else None
+  return beside(case, num)[card.condition[0]] if card.condition else None
 
 
 def _gan(g: Sequence[int], d: Sequence[int]) -> int:
@@ -152,6 +181,21 @@ def _two_stages() -> int:
   return _matching(second, critic) + 2 * 2 * BATCH * sum(first)
 
 
+def _painted() -> int:
+  """Puzzle-GAN's, whose critic sees four kinds of images and whose painter patches."""
+  half, least, wide = SIZE // 2, SIZE // 4, 2 * FEATURES
+  first, *encoder = flops.convolutions((SIZE, half, least), (1, FEATURES, wide))
+  encoder.append(least**2 * wide * VECTOR)
+  decoders = [(2 * VECTOR + LATENT) * least**2 * wide]  # both
+  for beside in (2, 3):  # channels of a level and those beside it, in its own
+    decoders += flops.convolutions((least, half), (beside * wide, FEATURES))
+    decoders += flops.convolutions((half, SIZE), (beside * FEATURES, 1))
+  g = PATCHES * (first + sum(encoder)) + sum(decoders)
+  d = _products(LATENT, _vector())[1]
+  critic = g + 4 * (2 * sum(d) + sum(d[1:]))
+  return 2 * BATCH * (critic + 3 * g - PATCHES * first + 2 * sum(d))
+
+
 CASES = {
   'ac_gan_28': Case(
     _auxiliary, _gan(*_products(LATENT + CLASSES, _vector() * (1 + CLASSES)))
@@ -160,4 +204,10 @@ CASES = {
   'infogan_28': Case(_codes, _infogan()),
   'gan_cls_28': Case(_texts, _matching(*_products(LATENT + TEXT, _vector() * BODY))),
   'stack_gan_32': Case(_stacked, _two_stages(), LARGE),
+  'puzzle_gan_28': Case(
+    _patches,
+    _painted(),
+    condition=(PATCHES, SIZE, SIZE, 1),
+    places=(SIZE, SIZE, PATCHES),
+  ),
 }

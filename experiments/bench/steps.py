@@ -169,10 +169,7 @@ def example(setting: Setting) -> tuple[base.State, base.Array, base.Batch]:
   """Arguments of a step."""
   shape = setting.batch_size, *setting.shape
   batch = {'x': jax.random.uniform(jax.random.key(0), shape, minval=-1.0)}
-  if setting.case is not None:
-    batch['label'] = jnp.arange(setting.batch_size) % conditional.CLASSES
-    shape = setting.batch_size, conditional.TEXT
-    batch['condition'] = jax.random.normal(jax.random.key(4), shape)
+  batch |= conditional.beside(setting.case, setting.batch_size)
   state = jax.jit(make_method(setting).init)(jax.random.key(1), batch)
   return state, jax.random.key(2), batch
 
@@ -269,15 +266,21 @@ def measure(row: dict, setting: Setting, where, repeats: int) -> None:
     row |= timing.summary('torch', theirs)
     row['times_torch'] = row['step_ms'] / row['torch_ms']
   with timing.watch(row):
-    row |= sampling(method, args, peer, repeats)
+    row |= sampling(method, args, peer, repeats, setting.case)
   row['device_peak_mb'] = timing.device_peak_megabytes()
 
 
-def sampling(method: base.Method, args: tuple, peer, repeats: int) -> dict:
+def sampling(
+  method: base.Method,
+  args: tuple,
+  peer,
+  repeats: int,
+  case: conditional.Case | None = None,
+) -> dict:
   """Times of drawing samples, ours and the peer's in turn."""
   row, model = {}, step_lib.model(args[0])
   for num in SAMPLES:
-    condition = conditional.conditioned(method.card, num)
+    condition = conditional.conditioned(case, method.card, num)
     draw = jax.jit(
       lambda model, key, num=num, c=condition: method.sample(
         model, key, num, condition=c

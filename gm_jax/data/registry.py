@@ -15,6 +15,7 @@ options, as in a web address:
   stacked:NAME               images of a set above, three as three channels
   dynamic:NAME               images of a set above, every pixel drawn anew as 0 or 1
   static:NAME                the same, drawn once
+  patches:NAME               images of a set above with a few patches of each
   unpaired:NAME|NAME         x of one set, y of another, that do not belong together
   domains:NAME|NAME|...      sets of one space, told apart by `domain`
 
@@ -50,6 +51,7 @@ from gm_jax.data import (
   glyphs,
   melodies,
   npz,
+  patches,
   stacked,
   text,
   tfds,
@@ -65,9 +67,11 @@ _PLAIN = {
 }  # fmt: skip
 _NEEDS = {'toy': 'NAME', 'tfds': 'NAME', 'folder': 'PATH', 'npz': 'PATH'}
 _NEEDS |= {'text': 'PATH', 'stacked': 'NAME', 'dynamic': 'NAME', 'static': 'NAME'}
+_NEEDS |= {'patches': 'NAME'}
 # Made of another set, whose name follows.
 _OF_OTHERS = {
   'stacked': stacked.stacked, 'dynamic': binarized.dynamic, 'static': binarized.static,
+  'patches': patches.patches,
 }  # fmt: skip
 _JOINERS = {'unpaired': 'NAME|NAME', 'domains': 'NAME|NAME|...'}
 _NEEDS |= _JOINERS
@@ -117,10 +121,12 @@ def toy_density(name: str) -> toy.Toy | None:
 
 
 def _make(factory: Callable, plain: str, options: Mapping):
-  """Calls a factory with options that may be text."""
+  """Calls a factory with options that may be text; it may pass some on as they are."""
   known = inspect.signature(factory).parameters
-  if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
-    options = {key: _convert(plain, key, v, known) for key, v in options.items()}
+  passes_on = any(p.kind is p.VAR_KEYWORD for p in known.values())
+  for key, value in options.items():
+    if key in known or not passes_on:
+      options = {**options, key: _convert(plain, key, value, known)}
   return factory(**options)
 
 

@@ -10,6 +10,7 @@ their functions compare:
   `likelihood`          an output layer's parameters and data: log-likelihoods
   `mutual_information`  pairs of variables: bounds of their mutual information
   `penalties`           a critic's gradient with respect to its input
+  `placement`           parts of images and where they are: composites, masks
   `quantization`        vectors and a table of codes: vector quantization
   `regularizers`        weights, logits and features, without such a gradient
   `shapes`              shapes, ranges and dtypes at the door, which the others share
@@ -30,6 +31,7 @@ from gm_jax.losses import (
   likelihood,
   mutual_information,
   penalties,
+  placement,
   quantization,
   regularizers,
   shapes,
@@ -44,6 +46,7 @@ __all__ = [
   'likelihood',
   'mutual_information',
   'penalties',
+  'placement',
   'quantization',
   'regularizers',
   'shapes',

@@ -209,7 +209,8 @@ def conditions(
   if not _needs_condition(method, model, key):
     return None
   test = results.in_model_space(spec, results.split_of(arrays, 'test'))
-  return results.repeated(results.condition_of(method.card, test), num)
+  condition = results.repeated(results.condition_of(method.card, test), num)
+  return jax.lax.optimization_barrier(condition)  # else XLA folds images for long
 
 
 def _needs_condition(method, model, key) -> bool:

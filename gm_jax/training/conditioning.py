@@ -1,16 +1,19 @@
 """Conditions that samples are drawn for: by default, from words, or from a file.
 
 A condition is an array `[num, ...]` of the batch key that a model's card names, or a
-dict of such where it names several.
+dict of such where it names several. Data, words and files are raw; what a model is
+given is in model space.
 """
 
 import pathlib
+import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
-from gm_jax import base
+from gm_jax import base, model_space
 
 EVALUATED = 1000  # examples of the test split that conditions are taken from
 
@@ -37,7 +40,7 @@ def defaults(card: base.Card, data: Any) -> Callable[[int], Any]:
     if name not in found:
       return lambda num: None
     arrays[name] = found[name]
-  return _in_turn(card, arrays)
+  return _in_turn(card, data, arrays)
 
 
 def from_words(
@@ -49,8 +52,8 @@ def from_words(
     card: of the method.
     data: a `Dataset`, whose `encode` knows class names and vocabulary.
     words: one or more conditions, drawn in turn, each a class, numbers, a text, or
-      the path of a .npy file of one or many; of a model with several batch keys each
-      as NAME=WORDS.
+      the path of a .npy file of one or many, or of an .npz file that has them under
+      the name of the batch key; of a model with several batch keys each as NAME=WORDS.
 
   Returns:
     (num) -> as `defaults` gives.
@@ -75,10 +78,14 @@ def from_words(
       f'this model is conditioned on {", ".join(card.condition)}: add'
       f' --condition={missing[0]}=...'
     )
-  return _in_turn(card, {name: np.stack(values) for name, values in by_name.items()})
+  arrays = {name: np.stack(values) for name, values in by_name.items()}
+  return _in_turn(card, data, arrays)
 
 
-def _in_turn(card, arrays) -> Callable[[int], Any]:
+def _in_turn(card, data, arrays) -> Callable[[int], Any]:
+  made = model_space.forward(data.spec, jax.random.key(0), arrays)
+  arrays = {name: np.asarray(a) for name, a in made.items()}
+
   def condition(num):
     taken = {name: a[np.arange(num) % len(a)] for name, a in arrays.items()}
     return taken if len(card.condition) > 1 else taken[card.condition[0]]
@@ -99,20 +106,40 @@ def _named(card, word) -> tuple[str, str]:
 
 
 def _values(data, name, text) -> list[np.ndarray]:
-  """The conditions of one word, or of a .npy file."""
-  if not text.endswith('.npy'):
+  """The conditions of one word, or of a file of arrays."""
+  if not text.endswith(('.npy', '.npz')):
     return [np.asarray(data.encode(name, text))]
+  array = _file(name, text)
+  known = np.asarray(data.arrays('test', 1)[name])
+  shape, part = known.shape[1:], data.spec.parts.get(name)
+  if array.shape != shape and not (array.shape[1:] == shape and len(array)):
+    raise ValueError(
+      f'--condition={text} holds {list(array.shape)}; {name} of {data.name} is'
+      f' {list(shape)}, or [N, ...] of such'
+    )
+  levels = part.num_levels if part else None
+  if levels and (
+    array.dtype.kind not in 'ui' or array.min() < 0 or array.max() >= levels
+  ):
+    raise ValueError(
+      f'--condition={text} holds {array.dtype} from {array.min():g} to'
+      f' {array.max():g}; {name} of {data.name} is integers from 0 to {levels - 1}'
+    )
+  array = array.astype(known.dtype) if levels else array
+  return [array] if array.shape == shape else list(array)
+
+
+def _file(name, text) -> np.ndarray:
+  """The array of a .npy file, or that of this name in an .npz file."""
   try:
-    array = np.load(pathlib.Path(text), allow_pickle=False)
-  except (OSError, ValueError, EOFError) as error:
+    found = np.load(pathlib.Path(text), allow_pickle=False)
+    if isinstance(found, np.ndarray):
+      return found
+    with found:
+      if name not in found:
+        there = ', '.join(found) or 'no array'
+        raise ValueError(f'no array {name!r} in it; there is {there}')
+      return found[name]
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
     reason = getattr(error, 'strerror', None) or str(error)
     raise ValueError(f'--condition={text} cannot be read: {reason}') from error
-  shape = np.shape(data.arrays('test', 1)[name])[1:]
-  if array.shape == shape:
-    return [array]
-  if array.shape[1:] == shape and len(array):
-    return list(array)
-  raise ValueError(
-    f'--condition={text} holds {list(array.shape)}; {name} of {data.name} is'
-    f' {list(shape)}, or [N, ...] of such'
-  )

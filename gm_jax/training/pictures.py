@@ -5,10 +5,11 @@ import pathlib
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gm_jax import base, model_space
-from gm_jax.training import inference, options, plots
+from gm_jax.training import conditioning, inference, options, plots
 from gm_jax.training import setup as setup_lib
 
 POINTS, TEXTS, ROLLS, PAIRS = 1000, 16, 9, 8  # samples in a picture
@@ -28,11 +29,16 @@ def painter(
 
   Images in a grid, points over those of the data, text as a page, other sequences of
   integers as piano rolls; of a model that translates, rows of input, output and the
-  way back. Images of a few classes stand below the names of these. Of images that are
-  neither gray nor color the channels stand side by side, see `plots`. There is no
-  picture of anything else, which is decided before one is drawn.
+  way back; of one that is given patches, rows of these, their mask and the image.
+  Images of a few classes stand below the names of these. Of images that are neither
+  gray nor color the channels stand side by side, see `plots`. There is no picture of
+  anything else, which is decided before one is drawn.
   """
-  found = _translations(setup, phase, drawing) or _samples(setup, phase, drawing)
+  found = (
+    _translations(setup, phase, drawing)
+    or _placements(setup, phase, drawing)
+    or _samples(setup, phase, drawing)
+  )
 
   def paint(path: pathlib.Path, state: base.State) -> None:
     if found is None:
@@ -82,6 +88,36 @@ def _translations(setup, phase, drawing) -> tuple[Callable, Callable] | None:
     size = tuple(max(sides) for sides in zip(*shapes, strict=True))
     rows = [_padded(x, size) for name in ('x', 'y') for x in drawn[name]]
     plots.image_grid(path, np.concatenate(rows), columns=len(rows[0]))
+
+  return inference.compiled(setup, draw, drawing.averaged), picture
+
+
+def _placements(setup, phase, drawing) -> tuple[Callable, Callable] | None:
+  """Images of patches: these, their mask, the sample, and the real one where known.
+
+  Each in a row of its own, a column an example.
+  """
+  method, spec, data = phase.method, phase.spec, setup.data
+  part = spec.parts.get('condition')
+  if method.card.condition != ('condition',) or 'sample_info' not in method.queries:
+    return None
+  if part is None or len(spec.shape) != 3 or part.shape[1:] != spec.shape:
+    return None
+  query = options.with_options(method, drawing.options).queries['sample_info']
+  patches = conditioning.from_words(method.card, data, drawing.condition)(PAIRS)
+
+  def draw(model, key):
+    image, found = query(model, key, PAIRS, condition=patches)
+    mask = 2 * jnp.broadcast_to(found['mask'], image.shape) - 1
+    return [*jnp.moveaxis(jnp.asarray(patches), 1, 0), mask, image]
+
+  def picture(path, rows, title):
+    del title
+    if not drawing.condition:
+      test = {'x': data.arrays('test', PAIRS)['x']}
+      real = model_space.forward(spec, jax.random.key(0), test)['x']
+      rows = [*rows, np.resize(real, rows[0].shape)]
+    plots.image_grid(path, np.concatenate(rows), columns=PAIRS)
 
   return inference.compiled(setup, draw, drawing.averaged), picture
 

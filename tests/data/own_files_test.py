@@ -373,6 +373,7 @@ def test_every_data_set_has_a_fingerprint_that_is_its_own():
     'digits', 'digits?labels=100', 'digits?crop=6', 'melodies', 'manual',
     'manual?length=32', 'stacked:digits', 'dynamic:digits', 'static:digits',
     'unpaired:digits|melodies', 'unpaired:melodies|digits', 'domains:digits|digits',
+    'patches:digits',
     *(f'toy:{name}' for name in toy.TOYS), 'toy:ring?std=0.1',
     'toy:moons?std=0.2', 'domains:toy:ring|toy:grid',
   ]  # fmt: skip

@@ -16,6 +16,7 @@ from gm_jax.losses import (
   likelihood,
   matching,
   penalties,
+  placement,
   quantization,
   regularizers,
   shapes,
@@ -210,6 +211,10 @@ NUMBERS = {
   'matching': (lambda r, f: matching.discriminator(r, f, r), COLUMN),
   'matching_generator': (matching.generator, COLUMN),
   'conditioning_kl': (lambda m, s: matching.conditioning_kl(m, s // 10), WIDTHS),
+  'composite': (lambda p, g: placement.composite(p, g, g[:, :1] / 255), PIXELS),
+  'discriminator': (lambda r, f: placement.discriminator(r, f, r, f), COLUMN),
+  'spatial': (placement.spatial, PIXELS),
+  'appearance': (lambda y, x: placement.appearance(y, x[:, :1], x, y[:, :1]), PIXELS),
   # Metrics.
   'frechet': (frechet.frechet, PIXELS),
   'moments': (lambda x: jnp.concatenate([m.ravel() for m in frechet.moments(x)]),

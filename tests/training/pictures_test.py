@@ -9,7 +9,7 @@ from PIL import Image
 
 from gm_jax import base
 from gm_jax.data import dataset, transforms
-from gm_jax.training import pictures, plots
+from gm_jax.training import inference, pictures, plots
 from gm_jax.training import setup as setup_lib
 
 NAMES = ['a$x_$b', r'\frac{', '$', '^_{}%#&~', '_hidden', 'a\nb', 'caf\u00e9 \udcff']
@@ -148,6 +148,34 @@ def test_classes_have_their_names_above_them(tmp_path):
   strip, half = found[0][: plots.STRIP], found[1].shape[1] // 2
   assert (strip[:, :half] < 128).any() and (strip[:, half + plots.GAP :] < 128).any()
   assert (strip[:, half - 2 : half + 2] > 200).all()  # none runs into another's
+
+
+@pytest.mark.parametrize('asked', [False, True])
+def test_patches_mask_painted_and_real_image_stand_below_each_other(tmp_path, asked):
+  way = transforms.scaling(256)
+  part = base.Part((2, 4, 5, 1), jnp.float32, 256, way)
+  spec = image_spec(1, way, levels=256)._replace(parts={'condition': part})
+  patches = (
+    np.zeros((9, *part.shape), np.uint8) + np.uint8([10, 60])[:, None, None, None]
+  )
+  arrays = {'x': np.full((9, *spec.shape), 250, np.uint8), 'condition': patches}
+  setup, phase = stand_in(spec, arrays, jnp.zeros(()))
+
+  def sample_info(model, key, num, *, condition=None):
+    image = 0 * condition[:, 0] + 150 / 127.5 - 1
+    return image, {'mask': jnp.full((num, 4, 5, 1), 0.4)}
+
+  card = phase.method.card._replace(condition=('condition',))
+  queries = {'sample_info': sample_info}
+  phase = phase._replace(method=phase.method._replace(card=card, queries=queries))
+  np.save(tmp_path / 'mine.npy', patches[:3] + np.uint8(20))
+  words = (str(tmp_path / 'mine.npy'),) if asked else ()
+  drawing = inference.Drawing(condition=words)
+  pictures.painter(setup, phase, drawing)(tmp_path / 'a.png', state())
+  rows = [30, 80, 102, 150] if asked else [10, 60, 102, 150, 250]
+  column = pixels(tmp_path / 'a.png')[:, plots.GAP, 0]
+  assert column[column < 255].tolist() == np.repeat(rows, (column < 255).sum() // len(
+    rows)).tolist()  # fmt: skip
 
 
 def test_domains_of_different_channels_are_drawn_together():
