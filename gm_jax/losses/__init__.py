@@ -8,6 +8,7 @@ their functions compare:
   `divergence`          two known distributions: tables, densities, Gaussians
   `f_divergence`        f-divergences, their conjugates and their games
   `likelihood`          an output layer's parameters and data: log-likelihoods
+  `matching`            logits of images with their text, another's, or none
   `mutual_information`  pairs of variables: bounds of their mutual information
   `penalties`           a critic's gradient with respect to its input
   `placement`           parts of images and where they are: composites, masks
@@ -29,6 +30,7 @@ from gm_jax.losses import (
   divergence,
   f_divergence,
   likelihood,
+  matching,
   mutual_information,
   penalties,
   placement,
@@ -44,6 +46,7 @@ __all__ = [
   'divergence',
   'f_divergence',
   'likelihood',
+  'matching',
   'mutual_information',
   'penalties',
   'placement',

@@ -208,7 +208,7 @@ NUMBERS = {
     lambda z, codes: quantization.restarted(
       quantization.codebook(codes), KEY, z, least=1.0).codes, PIXELS),
   'perplexity': (quantization.perplexity, PIXELS[:1]),
-  'matching': (lambda r, f: matching.discriminator(r, f, r), COLUMN),
+  'matching_discriminator': (lambda r, f: matching.discriminator(r, f, r), COLUMN),
   'matching_generator': (matching.generator, COLUMN),
   'conditioning_kl': (lambda m, s: matching.conditioning_kl(m, s // 10), WIDTHS),
   'composite': (lambda p, g: placement.composite(p, g, g[:, :1] / 255), PIXELS),
@@ -294,7 +294,8 @@ def test_every_function_of_the_losses_is_in_the_table():
       if not own or function.startswith('_') or function in OTHERS:
         continue
       in_a_game = any(value in pair for pair in GAMES.values())
-      assert in_a_game or function in NUMBERS or f'mi_{function}' in NUMBERS, function
+      named = {function, f'mi_{function}', f'{name}_{function}'} & NUMBERS.keys()
+      assert in_a_game or named, f'{name}.{function}'
 
 
 def test_a_polynomial_of_sixteen_and_sixteen():
