@@ -8,6 +8,9 @@
   python experiments/main.py --workdir=runs/ring --mode=sample [--num_samples=64] \
       [--condition=WORDS] [--options=NAME=VALUE,...] [--averaged=false]
 
+  python experiments/main.py --workdir=runs/faces --mode=translate --condition=serif \
+      [--images=folder:PATH|npz:PATH]
+
 A config is named as --mode=list names it, or by the path of its file, with :ARGUMENT
 where it takes one. The workdir remembers its config: to go on, to evaluate and to
 sample, it is enough. --mode=card says what a model is and which options it has.
@@ -91,6 +94,9 @@ _OPTIONS = flags.DEFINE_list(
 )
 _METRICS = flags.DEFINE_list(
   'metrics', [], 'Image metrics that --mode=evaluate computes: frechet,prdc,kernel,...'
+)
+_IMAGES = flags.DEFINE_string(
+  'images', '', "Images that a task is given, in place of the run's data: folder:PATH."
 )
 _FEATURES = flags.DEFINE_string(
   'features', '', 'In which they are: pixels, classifier, or inception:FILE.'
@@ -267,7 +273,9 @@ def _request(launch, inference):
   chosen = tuple(_METRICS.value), _FEATURES.value
   if any(chosen) and _MODE.value != 'evaluate':
     _fail('--metrics and --features are of --mode=evaluate', 2)
-  return launch.Request(_NUM.value, _BEST.value, drawing, *chosen)
+  if _IMAGES.value and _MODE.value not in launch.TASKS:
+    _fail(f'--images is of a task: {", ".join(launch.TASKS)}', 2)
+  return launch.Request(_NUM.value, _BEST.value, drawing, *chosen, _IMAGES.value)
 
 
 def _address():

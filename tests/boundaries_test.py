@@ -16,6 +16,7 @@ PACKAGE = ROOT / 'gm_jax'
 FOUNDATION = {
   'losses', 'processes', 'models', 'gradient', 'unroll', 'priors', 'dynamics',
   'augmentation', 'orders', 'conditions', 'model_space', 'statistics', 'caches',
+  'pools',
 }  # fmt: skip
 ALLOWED = {
   'base': set(),
@@ -60,6 +61,7 @@ ALLOWED_FILES = {
   'metrics/__main__.py': ALLOWED['metrics'] | {'data'},
   'training/setup.py': ALLOWED['training'] | {'data'},
   'training/launch.py': ALLOWED['training'] | {'data', 'tasks'},
+  'training/own_images.py': ALLOWED['training'] | {'data'},
 }
 LOSSES_IMPORT = {'jax', 'chex', 'gm_jax', 'typing', 'collections', 'functools', 'math'}
 LOSSES_IMPORT |= {'itertools'}

@@ -39,6 +39,8 @@ def domains(
     ValueError: the sets are fewer than two, differ, or cannot be paired.
   """
   names = tuple(names or (data.name for data in sets))
+  if len(names) != len(sets):
+    raise ValueError(f'{len(sets)} domains need as many names, got {", ".join(names)}')
   name = f'domains:{"|".join(data.name for data in sets)}'
   _check(sets)
   keys = _common_keys(sets)

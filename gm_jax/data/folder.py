@@ -52,6 +52,7 @@ def folder(
   mode: Literal['L', 'RGB'] | None = None,
   transform: Callable[[int], base.Transform] = transforms.scaling,
   memory: bool | None = None,
+  whole: bool = False,
 ) -> dataset.Dataset:
   """Loads the images of a folder, raw `x` [B, H, W, C] uint8, and `label` [B] int32.
 
@@ -63,6 +64,7 @@ def folder(
       its header.
     transform: factory of the way to model space, by the number of levels.
     memory: whether all is decoded at once; if None, where it takes at most 1 GiB.
+    whole: whether images without splits are all 'train', as of a model's input.
 
   Returns:
     A Dataset.
@@ -76,7 +78,7 @@ def folder(
   if not os.path.isdir(root):
     raise dataset.DataError(f'{path}: no such folder')
   skipped = collections.Counter()
-  splits, classes = _find(root, skipped)
+  splits, classes = _find(root, skipped, whole)
   if skipped:
     dataset.warn(f'{path}: {_skipped(skipped)}')
   num = sum(len(files.paths) for files in splits.values())
@@ -129,13 +131,14 @@ def _skipped(skipped: Mapping[str, int]) -> str:
 
 
 def _find(
-  root: str, skipped: collections.Counter
+  root: str, skipped: collections.Counter, whole: bool
 ) -> tuple[dict[str, Files], list[str]]:
   """Finds the files of every split, and the names of the classes.
 
   Args:
     root: of all paths.
     skipped: number of images that cannot be decoded, by suffix, to be added to.
+    whole: whether what has no splits is one.
   """
   folders, files = _list(root, '', skipped)
   if 'train' not in folders:
@@ -143,6 +146,8 @@ def _find(
     if not paths:
       more = f'; {_skipped(skipped)}' if skipped else ''
       raise dataset.DataError(f'{root}: no images: {", ".join(sorted(SUFFIXES))}{more}')
+    if whole:
+      return {'train': Files(paths, labels)}, classes
     sizes = splits_lib.tenths(len(paths), f'{root}: {len(paths)} images')
     parts = splits_lib.stratify(sizes, None if labels is None else np.array(labels))
     return {

@@ -31,7 +31,7 @@ ALPHABETS = {
   'all': string.digits + string.ascii_uppercase + string.ascii_lowercase,
 }
 FACES = ('sans', 'sans-bold', 'serif', 'serif-bold', 'mono-bold', 'cm-italic')
-HELD_OUT = 'held_out'
+HELD_OUT, SKIPPED = 'held_out', 'skipped'
 SIZES = {'test': 2000, 'validation': 2000}  # the first indices, before those of 'train'
 MAX_NUM = 10**6
 _CHUNK = 4096  # examples colored at once
@@ -44,6 +44,7 @@ def glyphs(
   alphabet: Literal['digits', 'capitals', 'letters', 'all'] = 'digits',
   faces: str = '',
   num: int = 20_000,
+  skip: int = 0,
   seed: int = 0,
   hold_out: str = '',
   transform: Callable[[int], base.Transform] = transforms.scaling,
@@ -65,6 +66,8 @@ def glyphs(
     alphabet: the characters; 'letters' are capitals and small ones, 'all' has digits.
     faces: names with commas between, of `glyph_drawing.FACES`, or 'all'; six if empty.
     num: training examples, before any are held out.
+    skip: indices between the validation split and the first training example, so that
+      two sets may share what they are tested on and nothing that they are trained on.
     seed: of the factors.
     hold_out: pairs of a caption's words with commas between, as 'red:A,serif:7'.
     transform: factory of the way to model space, by the number of levels.
@@ -77,12 +80,13 @@ def glyphs(
     DataError: Matplotlib lacks a font.
   """
   for name, value, least, most in (
-    ('size', size, 16, 256), ('num', num, 1, MAX_NUM), ('seed', seed, 0, 2**63 - 1),
+    ('size', size, 16, 256), ('num', num, 1, MAX_NUM), ('skip', skip, 0, MAX_NUM),
+    ('seed', seed, 0, 2**63 - 1),
   ):  # fmt: skip
     if not least <= value <= most:
       raise ValueError(f'{name} must be from {least} to {most}, got {value}')
   kind = glyph_factors.Kind(ALPHABETS[alphabet], _faces(faces), mode, size, seed)
-  sizes = {**SIZES, 'train': num}
+  sizes = {**SIZES, **({SKIPPED: skip} if skip else {}), 'train': num}
   known = glyph_factors.factors(kind, 0, sum(sizes.values()))
   splits = _splits(sizes, glyph_factors.held_out(kind, known, hold_out))
   beside, parts = _beside(kind, known)
@@ -105,7 +109,7 @@ def glyphs(
     transform=way,
     parts=parts,
   )
-  drawn = VERSION, *kind, num, hold_out, transform.__name__
+  drawn = VERSION, *kind, num, hold_out, transform.__name__, *([skip] if skip else [])
   data = dataset.from_rows(
     'glyphs',
     spec,
@@ -174,8 +178,9 @@ def _faces(names: str) -> tuple[str, ...]:
 def _splits(sizes: Mapping[str, int], held: np.ndarray) -> dict[str, np.ndarray]:
   """Divides indices into ranges, without those held out, which are one more split."""
   ends = np.cumsum(list(sizes.values()))[:-1]
-  ranges = np.split(np.arange(len(held)), ends)
-  splits = {s: r[~held[r]] for s, r in zip(sizes, ranges, strict=True)}
+  ranges = dict(zip(sizes, np.split(np.arange(len(held)), ends), strict=True))
+  held[ranges.pop(SKIPPED, [])] = False
+  splits = {split: r[~held[r]] for split, r in ranges.items()}
   if held.any():
     splits[HELD_OUT] = np.flatnonzero(held)
   for split, index in splits.items():

@@ -48,6 +48,7 @@ def npz(
   levels: int | None = None,
   transform: Callable[[int], base.Transform] | None = None,
   interval: Sequence[float] | None = None,
+  whole: bool = False,
 ) -> dataset.Dataset:
   """Loads the arrays of a file, raw `x` [B, ...] and whatever else it holds.
 
@@ -64,6 +65,7 @@ def npz(
       integers; `transforms.scaling` if None.
     interval: low, high of floats, which become -1 and 1 to the model; found for images
       if None. -1, 1 leaves them as they are.
+    whole: whether arrays without splits are all 'train', as of a model's input.
 
   Returns:
     A Dataset.
@@ -111,7 +113,7 @@ def npz(
       ways[key] = _real_way(f'{path}: {names["train"][key]}', arrays, interval)
     else:
       ways[key] = transform or transforms.scaling
-  if '' in names:
+  if '' in names and not whole:
     splits = _cut(path, splits['train'])
   strings = kinds.get('text') in ('U', 'S')
   data = _make(path, splits, levels, ways, classes, least_tokens=256 if strings else 0)

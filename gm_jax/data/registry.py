@@ -31,6 +31,7 @@ the joined set stand before the colon:
 
   unpaired:digits?crop=6|npz:/a.npz        unpaired?paired=true:folder:/a|folder:/b
   unpaired?paired=true:glyphs?faces=sans|glyphs?faces=serif
+  domains?names=sans,serif:glyphs?faces=sans&num=900|glyphs?faces=serif&num=900&skip=900
 """
 
 import functools
@@ -180,13 +181,17 @@ def _toy(factory: Callable[..., toy.Toy]) -> Callable[..., dataset.Dataset]:
 def _join(kind: str, sides: Sequence[str], data_dir: str | None) -> Callable:
   """Makes the factory of a joined set of its sides."""
 
-  def build(*, paired: bool = False):
-    sets = [load(side, data_dir=data_dir) for side in sides]
-    if kind == 'unpaired':
-      return unpaired.unpaired(*sets, paired=paired)
-    return domains.domains(*sets, names=sides, paired=paired)
+  def unpaired_sides(*, paired: bool = False):
+    return unpaired.unpaired(*_loaded(), paired=paired)
 
-  return build
+  def domains_sides(*, paired: bool = False, names: str = ''):
+    chosen = names.split(',') if names else sides
+    return domains.domains(*_loaded(), names=chosen, paired=paired)
+
+  def _loaded():
+    return [load(side, data_dir=data_dir) for side in sides]
+
+  return unpaired_sides if kind == 'unpaired' else domains_sides
 
 
 def _sides(kind: str, rest: str, plain: str) -> list[str]:

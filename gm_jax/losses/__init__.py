@@ -15,6 +15,7 @@ their functions compare:
   `quantization`        vectors and a table of codes: vector quantization
   `regularizers`        weights, logits and features, without such a gradient
   `shapes`              shapes, ranges and dtypes at the door, which the others share
+  `translation`         images translated, and translated back; domains
   `variational`         a latent variable's posterior: bounds of the evidence
 
   >>> import jax.numpy as jnp
@@ -37,6 +38,7 @@ from gm_jax.losses import (
   quantization,
   regularizers,
   shapes,
+  translation,
   variational,
 )
 
@@ -53,5 +55,6 @@ __all__ = [
   'quantization',
   'regularizers',
   'shapes',
+  'translation',
   'variational',
 ]

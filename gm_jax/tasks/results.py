@@ -18,6 +18,7 @@ import numpy as np
 from gm_jax import base, model_space
 
 GRID = 'grid'  # an array of raw images [rows, columns, ...], drawn by the launcher
+OUTPUTS = 'outputs'  # an array of raw images [N, ...], a file each by the launcher
 
 
 def numbers(result: base.Result) -> dict[str, base.Array]:

@@ -82,6 +82,29 @@ def from_words(
   return _in_turn(card, data, arrays)
 
 
+def domain(data: Any, words: Sequence[str]) -> int | None:
+  """The domain that the command line asks for, of two (x, y) or of many.
+
+  Args:
+    data: a `Dataset`.
+    words: one name or number; none for None.
+
+  Raises:
+    ValueError: several words, or no such domain.
+  """
+  if not words:
+    return None
+  if len(words) > 1:
+    raise ValueError(f'one domain at a time, got --condition={", ".join(words)}')
+  two = {'x': 0, '0': 0, 'y': 1, '1': 1}
+  word = words[0].removeprefix('domain=').strip()
+  if 'domain' in data.spec.parts or 'y' not in data.spec.parts:
+    return int(data.encode('domain', word))
+  if word not in two:
+    raise ValueError(f'the domain must be x (or 0) or y (or 1), got {word!r}')
+  return two[word]
+
+
 def _in_turn(card, data, arrays) -> Callable[[int], Any]:
   made = model_space.forward(data.spec, jax.random.key(0), arrays)
   arrays = {name: np.asarray(a) for name, a in made.items()}

@@ -18,7 +18,15 @@ import jax
 import numpy as np
 
 from gm_jax import base, caches
-from gm_jax.tasks import codes, decoders, density, image_scores, quality, traversal
+from gm_jax.tasks import (
+  codes,
+  decoders,
+  density,
+  image_scores,
+  quality,
+  translation,
+  traversal,
+)
 from gm_jax.training import experiment as experiment_lib
 from gm_jax.training import inference, log, loop, modes, parallel, pictures
 from gm_jax.training import setup as setup_lib
@@ -245,6 +253,7 @@ TASKS: Mapping[str, Callable] = {
   'encode': codes.encode,
   'reconstruct': codes.reconstruct,
   'traverse': traversal.traverse,
+  'translate': translation.translate,
   'ais': decoders.log_likelihood_by_ais,
 }
 MODES: Mapping[str, Callable] = {

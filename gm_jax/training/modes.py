@@ -1,6 +1,7 @@
 """The launcher's modes that use a trained model: scores, samples, card, tasks."""
 
 import contextlib
+import inspect
 import io
 import json
 import pathlib
@@ -11,7 +12,15 @@ import jax
 import numpy as np
 
 from gm_jax import base, statistics
-from gm_jax.training import inference, log, parallel, pictures, trained
+from gm_jax.training import (
+  conditioning,
+  inference,
+  log,
+  own_images,
+  parallel,
+  pictures,
+  trained,
+)
 from gm_jax.training import options as options_lib
 from gm_jax.training import setup as setup_lib
 from gm_jax.training import step as step_lib
@@ -28,6 +37,7 @@ class Request(NamedTuple):
   drawing: conditions, options, and which weights.
   metrics: names of image metrics that `evaluate` computes in place of the config's own.
   features: in which these are measured.
+  images: name of a data set whose images a task is given, in place of the run's data.
   """
 
   num: int = 64
@@ -35,6 +45,7 @@ class Request(NamedTuple):
   drawing: inference.Drawing = inference.PLAIN
   metrics: Sequence[str] = ()
   features: str = ''
+  images: str = ''
 
 
 PLAIN = Request()
@@ -165,9 +176,14 @@ def task_mode(task: Callable, name: str, examples: int = EVALUATED) -> Callable:
   def run(experiment, config, workdir, options=DEFAULT, request=PLAIN):
     setup = setup_lib.prepare(experiment, config, options, evaluates=False)
     phase, state = _last_phase(setup, config, workdir, request)
-    arrays = {split: setup.data.arrays(split, examples) for split in _splits(setup)}
+    if request.images:
+      arrays = {'test': own_images.load(request.images, options.data_dir)}
+    else:
+      arrays = {split: setup.data.arrays(split, examples) for split in _splits(setup)}
     with _usage():
       method, own = _split_options(task, phase.method, request.drawing.options)
+      if 'condition' in inspect.signature(task).parameters:
+        own['condition'] = conditioning.domain(setup.data, request.drawing.condition)
       found = [
         task(method, model, key, arrays, phase.spec, **own)
         for model, key in _every_seed(setup, state, request)
@@ -185,6 +201,11 @@ def task_mode(task: Callable, name: str, examples: int = EVALUATED) -> Callable:
         with workdir_lib.writing(path):
           pictures.grid(setup, path.with_suffix('.png'), found[0].arrays[pictures.GRID])
         print(path.with_suffix('.png'))
+      if pictures.OUTPUTS in found[0].arrays:
+        folder = path.with_suffix('')
+        with workdir_lib.writing(folder):
+          pictures.files(setup, folder, found[0].arrays[pictures.OUTPUTS])
+        print(folder)
     _report(setup, workdir, name, state, values, kinds, request)
     return values
 
@@ -255,8 +276,9 @@ def _asked(request) -> dict:
   found = {'options': dict(drawing.options), 'condition': list(drawing.condition)}
   found |= {'averaged': drawing.averaged, 'best': request.best}
   found |= {'metrics': list(request.metrics), 'features': request.features}
+  found['images'] = request.images
   plain = {'options': {}, 'condition': [], 'averaged': True, 'best': False}
-  plain |= {'metrics': [], 'features': ''}
+  plain |= {'metrics': [], 'features': '', 'images': ''}
   return {k: v for k, v in found.items() if v != plain[k]}
 
 

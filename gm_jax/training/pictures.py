@@ -17,6 +17,7 @@ SIDE = 8  # rows of images, and columns, at most
 PIXELS = 4096  # of a picture of large images, about, along a side
 NAME = 25  # letters of a data set's name
 GRID = 'grid'  # a task's array of images [rows, columns, ...], raw
+OUTPUTS = 'outputs'  # a task's array of images [N, ...], raw
 LEVELS = 1024  # of sequences that can be drawn as piano rolls
 
 
@@ -173,6 +174,23 @@ def grid(setup: setup_lib.Setup, path: pathlib.Path, images: base.Array) -> None
   rows = np.asarray(images).reshape(-1, *images.shape[2:])
   spec = setup.data.spec
   _images(spec.num_levels, spec.transform, images.shape[1], (), path, rows, '')
+
+
+def files(setup: setup_lib.Setup, folder: pathlib.Path, images: base.Array) -> None:
+  """Writes raw images `[N, H, W, C]` of 1 or 3 channels, a PNG file each, by number."""
+  from PIL import Image  # heavy
+
+  folder.mkdir(parents=True, exist_ok=True)
+  levels = setup.data.spec.num_levels
+  pixels = np.asarray(images)
+  if levels is None:
+    pixels = setup.data.spec.transform.forward(jax.random.key(0), pixels)
+    pixels = np.clip(np.round((np.asarray(pixels) + 1) * 127.5), 0, 255)
+  else:
+    pixels = np.round(pixels * (255 / (levels - 1)))
+  for number, image in enumerate(pixels.astype(np.uint8)):
+    image = image[..., 0] if image.shape[-1] == 1 else image
+    Image.fromarray(image).save(folder / f'{number:05d}.png')
 
 
 def _num_shown(channels: int) -> int:

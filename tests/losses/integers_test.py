@@ -20,6 +20,7 @@ from gm_jax.losses import (
   quantization,
   regularizers,
   shapes,
+  translation,
   variational,
 )
 from gm_jax.losses import mutual_information as mi
@@ -210,6 +211,10 @@ NUMBERS = {
   'perplexity': (quantization.perplexity, PIXELS[:1]),
   'matching_discriminator': (lambda r, f: matching.discriminator(r, f, r), COLUMN),
   'matching_generator': (matching.generator, COLUMN),
+  'absolute_error': (translation.absolute_error, PIXELS),
+  'domain_classification': (
+    lambda logits: translation.domain_classification(logits, CODE, sizes=(1, 2)),
+    PIXELS[:1]),
   'conditioning_kl': (lambda m, s: matching.conditioning_kl(m, s // 10), WIDTHS),
   'composite': (lambda p, g: placement.composite(p, g, g[:, :1] / 255), PIXELS),
   'discriminator': (lambda r, f: placement.discriminator(r, f, r, f), COLUMN),
@@ -330,6 +335,7 @@ FEW = np.array([[0, 5], [100, 127]])
 MANY = rng.standard_normal((2, 2, 1000)).astype(np.float32)
 INTEGERS = {
   'categorical': lambda x: likelihood.categorical(MANY, x),
+  'domain_classification': lambda x: translation.domain_classification(MANY[0], x[0]),
   'mi_categorical': lambda x: mi.categorical(MANY[0], x[0]),
   'discretized_logistic': lambda x: likelihood.discretized_logistic(
     jnp.zeros((2, 2)), jnp.zeros((2, 2)), x, num_levels=256),

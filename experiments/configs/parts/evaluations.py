@@ -100,18 +100,28 @@ def images(config, data) -> Evaluation:
   return bound(quality.quality, data, splits, distances=image_distances(data))
 
 
-def independent_classifier(data: dataset.Dataset) -> features.Classifier:
+def independent_classifier(
+  data: dataset.Dataset, name: str = 'label'
+) -> features.Classifier:
   """A classifier of the train split, of another seed than any other here.
 
   Trained on at most 10,000 images, shifted by a pixel or two, and kept in a cache; it
   prints its accuracy on test images. Its images are as of `quality.scaled`.
+
+  Args:
+    data: a data set of images.
+    name: of the integers that are read: 'label' or 'domain'.
   """
+  num_classes = data.spec.num_classes
+  if name != 'label':
+    num_classes = data.spec.parts[name].num_levels
   pairs = []
   for split, num in (('train', quality.TRAIN), ('test', quality.TEST)):
     arrays = results.in_model_space(data.spec, data.arrays(split, num))
-    pairs.append((quality.scaled(data.spec, arrays['x']), arrays['label']))
+    pairs.append((quality.scaled(data.spec, arrays['x']), arrays[name]))
+  of_what = data.name if name == 'label' else f'{data.name}, {name}'
   return features.cached_classifier(
-    jax.random.key(INDEPENDENT), data.name, *pairs, num_classes=data.spec.num_classes
+    jax.random.key(INDEPENDENT), of_what, *pairs, num_classes=num_classes
   )
 
 

@@ -54,10 +54,7 @@ def adam(
   for name in ('warmup_steps', 'clip'):
     if config.get(name, 0) < 0:
       raise ValueError(f'{name} must be >= 0, got {config[name]}')
-  if not 0 <= b1 < 1:
-    raise ValueError(f'b1 must be in [0, 1), got {b1}')
-  if learning_rate <= 0:
-    raise ValueError(f'learning rates must be > 0, got {learning_rate}')
+  check_adam(learning_rate, b1)
   schedule = learning_rate
   if decay:
     if decay <= warmup_steps:
@@ -87,6 +84,33 @@ def adams(config, wrap: Callable) -> dict[str, optax.GradientTransformation]:
     'g_tx': wrap(adam(config, config.g_learning_rate)),
     'd_tx': wrap(adam(config, config.d_learning_rate, updates=updates)),
   }
+
+
+def linear_adam(
+  config, learning_rate: float, *, updates: int = 1
+) -> optax.GradientTransformation:
+  """Adam whose rate stays for half of the steps, and then falls to 0 along a line.
+
+  Args:
+    config: with `steps` and `b1`.
+    learning_rate: of the first half.
+    updates: that are made a training step.
+
+  Raises:
+    ValueError: a leaf out of range.
+  """
+  check_adam(learning_rate, config.b1)
+  half = max(1, updates * config.steps // 2)
+  schedule = optax.linear_schedule(learning_rate, 0.0, half, half)
+  return optax.adam(schedule, b1=config.b1)
+
+
+def check_adam(learning_rate: float, b1: float) -> None:
+  """Raises ValueError for a rate or a momentum out of range."""
+  if not 0 <= b1 < 1:
+    raise ValueError(f'b1 must be in [0, 1), got {b1}')
+  if learning_rate <= 0:
+    raise ValueError(f'learning rates must be > 0, got {learning_rate}')
 
 
 def autoencoder_adams(

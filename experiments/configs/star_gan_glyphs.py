@@ -1,0 +1,91 @@
+"""StarGAN: digits of four faces, from each to each other, by one translator.
+
+  python experiments/main.py --config=experiments/configs/star_gan_glyphs.py \
+      --workdir=runs/star_gan_glyphs
+
+About 999 s on two CPU cores.
+"""
+
+from experiments.configs.parts import games, optimizers, runs, translations
+from gm_jax.losses import penalties
+from gm_jax.methods import star_gan
+from gm_jax.models import translation
+
+ANOTHER = 'paper'  # argument that tests try
+FACES = ('sans', 'serif-bold', 'mono-bold', 'cm-italic')
+NUM = 4000  # training images of a face, none of them in two faces
+batch_size = runs.several_critic_steps
+make_evaluation = translations.many_domains
+
+
+def glyphs(faces=FACES, options=''):
+  """The name of data whose domains are these faces, paired where they are tested."""
+  sides = (
+    f'glyphs?faces={face}&num={NUM}&skip={i * NUM}{options}'
+    for i, face in enumerate(faces)
+  )
+  return f'domains?paired=true&names={",".join(faces)}:{"|".join(sides)}'
+
+
+def get_config(arg=None):
+  """The config; the argument is 'paper' for its sizes."""
+  runs.choose({'small': None, 'paper': None}, arg or 'small', 'the argument')
+  config = runs.run(glyphs(), steps=1500, batch_size=16)
+  config.g_learning_rate = 1e-3
+  config.d_learning_rate = 1e-3
+  config.b1 = 0.5
+  config.ema_decay = 0.99
+  translations.leaves(config, base_features=16, d_features=16, num_blocks=2)
+  config.game = 'wasserstein'
+  config.penalty_weight = 10.0
+  config.domain_weight = 1.0
+  config.cycle_weight = 10.0
+  config.num_critic = 2
+  config.d_halvings = 2
+  config.sizes = ()  # of domains of each data set that is joined; () for a single one
+  config.kind = arg or 'small'
+  if arg == 'paper':
+    config.update({
+      'data': glyphs(options='&size=128&mode=RGB'),
+      'g_learning_rate': 1e-4, 'd_learning_rate': 1e-4,
+      'base_features': 64, 'd_features': 64, 'num_blocks': 6, 'd_halvings': 6,
+      'halvings': 2, 'kernel_size': 7,
+      'num_critic': 5, 'ema_decay': 0.999,
+    })  # fmt: skip
+  return config
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """A residual translator that is told the domain, a critic of patches and domains."""
+  translations.check(config, spec)
+  if 'domain' not in spec.parts:
+    raise ValueError(
+      f'data = {config.data!r} have no domains, which this config needs:'
+      ' domains:NAME|NAME'
+    )
+  num_domains = spec.parts['domain'].num_levels
+  sizes = config.sizes or (num_domains,)
+  if sum(sizes) != num_domains:
+    raise ValueError(f'sizes = {sizes} are not of {num_domains} domains')
+  penalty = games.weighted(
+    penalties.gradient_penalty, config.penalty_weight, 'penalty_weight'
+  )
+  return star_gan.star_gan(
+    translation.Translator(
+      spec.shape[2], config.base_features, config.halvings, config.num_blocks,
+      config.kernel_size,
+    ),
+    translation.DomainCritic(num_domains, config.d_features, config.d_halvings),
+    wrap(optimizers.linear_adam(config, config.g_learning_rate)),
+    wrap(
+      optimizers.linear_adam(
+        config, config.d_learning_rate, updates=config.num_critic
+      )
+    ),
+    sizes=sizes,
+    game=games.game(config),
+    penalty=penalty,
+    domain_weight=config.domain_weight,
+    cycle_weight=config.cycle_weight,
+    num_critic=config.num_critic,
+  )  # fmt: skip
