@@ -28,7 +28,7 @@ def many(wrap, prior):
 
   return star_gan.star_gan(
     translation.Translator(1, **SMALL), translation.DomainCritic(3, 4, 1),
-    wrap(optax.sgd(0.02)), wrap(optax.sgd(0.02)), sizes=(2, 1), penalty=penalty,
+    wrap(optax.sgd(1e-3)), wrap(optax.sgd(1e-3)), sizes=(2, 1), penalty=penalty,
     num_critic=2,
   )  # fmt: skip
 
