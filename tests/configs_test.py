@@ -259,6 +259,13 @@ def test_config_makes_a_method_that_fits_its_data(name, arg):
     after, _ = jax.eval_shape(method.step, state, key, batch)
     assert jax.tree.structure(after) == jax.tree.structure(state)
   model = base.Model(state.params, state.extra)
+  if method.sample is None:
+    translate = method.queries['translate']
+    out = jax.eval_shape(
+      lambda m, x: translate(m, key, x, condition=1), model, batch['x']
+    )
+    assert out.shape == (num, *spec.shape)
+    return
   condition = jnp.zeros(3, jnp.int32) if method.card.condition else None
   part = spec.parts.get(method.card.condition[0]) if method.card.condition else None
   if part:  # a text, say
@@ -409,6 +416,16 @@ def test_wrong_leaves_of_a_dcgan_are_one_line(changes, word):
     ('transformer_melodies', {'data': 'digits'}, 'needs integers'),
     ('transformer_manual', {'condition': 'label'}, 'has no classes'),
     ('markov_manual', {'memory': 5}, 'too large'),
+    ('cycle_gan_glyphs', {'cycle_weight': -1.0}, 'weights and pool_size must be >= 0'),
+    ('cycle_gan_glyphs', {'kernel_size': 4}, 'kernel_size must be odd'),
+    ('cycle_gan_glyphs', {'num_blocks': -1}, 'num_blocks must be >= 0'),
+    ('cycle_gan_glyphs', {'data': 'digits'}, 'unpaired:NAME|NAME'),
+    ('cycle_gan_glyphs', {'g_learning_rate': 0.0}, 'learning rates must be > 0'),
+    ('cycle_gan_glyphs', {'game': 'hing'}, 'hinge'),
+    ('star_gan_glyphs', {'data': 'digits'}, 'domains:NAME|NAME'),
+    ('star_gan_glyphs', {'sizes': (2, 1)}, 'are not of 4 domains'),
+    ('star_gan_glyphs', {'num_critic': 0}, 'num_critic >= 1'),
+    ('star_gan_glyphs', {'penalty_weight': -1.0}, 'penalty_weight must be >= 0'),
     (
       'vq_vae_digits',
       {'autoencoder_steps': 1800},

@@ -11,7 +11,7 @@ from gm_jax.losses import penalties
 from gm_jax.methods import star_gan
 from gm_jax.models import translation
 
-ANOTHER = 'paper'  # argument that tests try
+ANOTHER = 'small'  # argument that tests try
 FACES = ('sans', 'serif-bold', 'mono-bold', 'cm-italic')
 NUM = 4000  # training images of a face, none of them in two faces
 batch_size = runs.several_critic_steps

@@ -59,9 +59,10 @@ def translate(
   images = jnp.asarray(images)
   if images.shape[1:] != one.shape:
     found, wanted = ('x'.join(map(str, s)) for s in (images.shape[1:], one.shape))
+    mode = 'L' if one.shape[-1] == 1 else 'RGB'
     raise ValueError(
       f'images of {found} (height, width, channels), but this model takes {wanted}:'
-      f' as folder:PATH?size={one.shape[0]}&mode={"L" if one.shape[-1] == 1 else "RGB"}'
+      f' give them as folder:PATH?size={one.shape[0]}&mode={mode}'
     )
 
   def to(domain):

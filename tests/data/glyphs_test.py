@@ -189,6 +189,24 @@ def test_faces_are_domains_whose_pairs_are_known():
   assert batch.keys() == {'x', 'label', 'condition', 'text', 'domain'}
 
 
+def test_faces_may_share_what_is_tested_and_nothing_that_is_trained_on():
+  sides = 'glyphs?num=20&faces=sans', 'glyphs?num=20&skip=20&faces=sans'
+  first, second = map(registry.load, sides)
+  whole = registry.load('glyphs?num=40&faces=sans').arrays('train')
+  for key, expected in whole.items():
+    halves = [data.arrays('train')[key] for data in (first, second)]
+    np.testing.assert_array_equal(np.concatenate(halves), expected)
+  for split in ('test', 'validation'):
+    one, other = (data.arrays(split)['x'] for data in (first, second))
+    np.testing.assert_array_equal(one, other)
+  assert set(second.rows) == {'train', 'test', 'validation'}
+  assert first.fingerprint != second.fingerprint
+  joined = registry.load(f'domains?names=a,b:{"|".join(sides)}')
+  assert joined.domain_names == ('a', 'b')
+  with pytest.raises(ValueError, match='2 domains need as many names, got a'):
+    registry.load(f'domains?names=a:{"|".join(sides)}')
+
+
 # Factors are what is drawn.
 
 
@@ -345,6 +363,7 @@ def test_held_out_combinations_are_a_split_and_nowhere_else():
     ('size=15', 'size must be from 16 to 256, got 15'),
     ('num=0', 'num must be from 1 to 1000000, got 0'),
     ('seed=-1', 'seed must be from 0'),
+    ('skip=-1', 'skip must be from 0'),
     ('hold_out=red:7', "no word 'red'; did you mean"),
     ('hold_out=serf:7', "no word 'serf'; did you mean 'serif'? There are: white, si"),
     ('hold_out=serif', "hold_out has 'serif', expected two words with a colon"),
