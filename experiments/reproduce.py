@@ -36,6 +36,8 @@
                    in training and held out: GAN-CLS, GAN-INT-CLS, StackGAN on glyphs
   dcgan_features   classes read from the maps of a DCGAN's critic by a linear machine,
                    beside an untrained critic's maps and pixels
+  translation      images from face to face without pairs: CycleGAN and StarGAN with terms
+                   left out, against the truth, and the way back
   variational_inference
                    evidence, bounds and mean fields of models where all is known, and
                    the gaps of encoders
@@ -175,6 +177,12 @@ def _dcgan_features() -> dict:
   return dcgan_features.run(_BUDGET.value, data_dir=_DATA_DIR.value)
 
 
+def _translation() -> dict:
+  from experiments.ledger import translation
+
+  return translation.run(_BUDGET.value, out=pathlib.Path(_OUT.value))
+
+
 def _variational_inference() -> dict:
   from experiments.ledger import variational_inference
 
@@ -197,6 +205,7 @@ COMMANDS = {
   'aae_against_vae': _aae_against_vae,
   'variational': _variational,
   'text_to_image': _text_to_image,
+  'translation': _translation,
   'dcgan_features': _dcgan_features,
   'variational_inference': _variational_inference,
 }

@@ -35,6 +35,7 @@ from experiments.ledger import (  # noqa: E402
   stacked,
   text_to_image,
   theory,
+  translation,
   unrolling,
   variational,
   variational_inference,
@@ -155,6 +156,9 @@ def test_every_config_is_in_the_gallery_or_says_why_not():
     }),
     ('text_to_image', {
       'agreement': text_to_image.HEADER, 'scores': text_to_image.SCORES,
+    }),
+    ('translation', {
+      'two faces': translation.TWO_HEADER, 'four faces': translation.MANY_HEADER,
     }),
     ('variational_inference', {
       'identity': variational_inference.IDENTITY_HEADER,

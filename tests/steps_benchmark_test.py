@@ -12,10 +12,19 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from experiments.bench import conditional, flops, goals, steps, timing  # noqa: E402
+from experiments.bench import (  # noqa: E402
+  conditional,
+  flops,
+  goals,
+  steps,
+  timing,
+  translating,
+)
 
 
-@pytest.mark.parametrize('name', ['gan_ring', 'gan_dcgan_28', *conditional.CASES])
+@pytest.mark.parametrize(
+  'name', ['gan_ring', 'gan_dcgan_28', *conditional.CASES, *translating.CASES]
+)
 def test_operations_are_what_xla_counts_but_for_borders_and_elementwise_parts(name):
   setting = steps.SETTINGS[name]
   args = steps.example(setting)

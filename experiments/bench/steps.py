@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.bench import conditional, flops, goals, timing
+from experiments.bench import conditional, flops, goals, timing, translating
 from gm_jax import base, priors
 from gm_jax.losses import adversarial
 from gm_jax.methods import gan, unrolled_gan
@@ -143,6 +143,7 @@ SETTINGS = {
   'gan_dcgan_8': images(8, 64, latent_size=64),
   'unrolled_gan_dcgan_28': images(28, 16, num_unroll=1),
   **{name: of_classes(case) for name, case in conditional.CASES.items()},
+  **{name: of_classes(case) for name, case in translating.CASES.items()},
 }
 
 
@@ -170,6 +171,7 @@ def example(setting: Setting) -> tuple[base.State, base.Array, base.Batch]:
   shape = setting.batch_size, *setting.shape
   batch = {'x': jax.random.uniform(jax.random.key(0), shape, minval=-1.0)}
   batch |= conditional.beside(setting.case, setting.batch_size)
+  batch |= translating.second(setting.case, batch['x'])
   state = jax.jit(make_method(setting).init)(jax.random.key(1), batch)
   return state, jax.random.key(2), batch
 
@@ -281,8 +283,9 @@ def sampling(
   row, model = {}, step_lib.model(args[0])
   for num in SAMPLES:
     condition = conditional.conditioned(case, method.card, num)
+    of_images = translating.sampler(method, args[2]['x'])
     draw = jax.jit(
-      lambda model, key, num=num, c=condition: method.sample(
+      lambda model, key, num=num, c=condition, sample=of_images: sample(
         model, key, num, condition=c
       )
     )

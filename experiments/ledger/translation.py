@@ -117,8 +117,8 @@ def run(budget_name: str, *, out: pathlib.Path) -> dict[str, Any]:
     'Digits of 28 x 28 pixels, configs cycle_gan_glyphs and star_gan_glyphs, seed 0.'
     ' Errors are mean absolute differences of a pixel in [-1, 1], from the same digit'
     ' in the other face and, on the way back, from the image itself. Faces and digits'
-    ' are read by classifiers of another seed, trained on the train split. Seconds are of'
-    ' training alone.',
+    ' are read by classifiers of another seed, trained on the train split. Seconds are'
+    ' of training alone.',
     flush=True,
   )
   two = [fit(name, *row, part) for name, row in CYCLE.items()]
