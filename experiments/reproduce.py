@@ -36,7 +36,7 @@
                    in training and held out: GAN-CLS, GAN-INT-CLS, StackGAN on glyphs
   dcgan_features   classes read from the maps of a DCGAN's critic by a linear machine,
                    beside an untrained critic's maps and pixels
-  translation      images from face to face without pairs: CycleGAN and StarGAN with terms
+  translation      images from face to face without pairs: CycleGAN and StarGAN, terms
                    left out, against the truth, and the way back
   variational_inference
                    evidence, bounds and mean fields of models where all is known, and

@@ -14,7 +14,7 @@ ANOTHER = 'paper'  # argument that tests try
 # The faces share what is tested and nothing that is trained on.
 GLYPHS = (
   'unpaired?paired=true:glyphs?faces=serif&num=8000'
-  '|glyphs?faces=sans&num=8000&skip=8000'
+  '|glyphs?faces=sans-bold&num=8000&skip=8000'
 )
 # Terms that are left out, by the argument.
 WITHOUT = {
@@ -49,7 +49,7 @@ def get_config(arg=None):
       'data': GLYPHS.replace('glyphs?', 'glyphs?size=256&mode=RGB&'),
       'batch_size': 1, 'g_learning_rate': 2e-4, 'd_learning_rate': 2e-4,
       'base_features': 64, 'd_features': 64, 'num_blocks': 9, 'd_halvings': 3,
-      'halvings': 2, 'kernel_size': 7,
+      'halvings': 2, 'kernel_size': 7, 'normalization': 'instance', 'output': 'image',
       'ema_decay': 0.0,
     })  # fmt: skip
   return config
@@ -64,16 +64,10 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
   if len(shapes['y']) != 3:
     raise ValueError(f'the second domain of {config.data!r} is not of images')
 
-  def translator(name):
-    return translation.Translator(
-      shapes[name][2], config.base_features, config.halvings, config.num_blocks,
-      config.kernel_size,
-    )  # fmt: skip
-
   critic = translation.PatchCritic(config.d_features, config.d_halvings)
   return cycle_gan.cycle_gan(
-    translator('y'),
-    translator('x'),
+    translations.translator(config, shapes['y'][2]),
+    translations.translator(config, shapes['x'][2]),
     critic,
     critic,
     wrap(optimizers.linear_adam(config, config.g_learning_rate)),

@@ -49,7 +49,7 @@ def get_config(arg=None):
       'data': glyphs(options='&size=128&mode=RGB'),
       'g_learning_rate': 1e-4, 'd_learning_rate': 1e-4,
       'base_features': 64, 'd_features': 64, 'num_blocks': 6, 'd_halvings': 6,
-      'halvings': 2, 'kernel_size': 7,
+      'halvings': 2, 'kernel_size': 7, 'normalization': 'instance', 'output': 'image',
       'num_critic': 5, 'ema_decay': 0.999,
     })  # fmt: skip
   return config
@@ -71,10 +71,7 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
     penalties.gradient_penalty, config.penalty_weight, 'penalty_weight'
   )
   return star_gan.star_gan(
-    translation.Translator(
-      spec.shape[2], config.base_features, config.halvings, config.num_blocks,
-      config.kernel_size,
-    ),
+    translations.translator(config, spec.shape[2]),
     translation.DomainCritic(num_domains, config.d_features, config.d_halvings),
     wrap(optimizers.linear_adam(config, config.g_learning_rate)),
     wrap(

@@ -11,6 +11,8 @@ Adversarial Networks for Multi-Domain Image-to-Image Translation, Choi et al., 2
 arXiv:1711.09020, tables 4 and 5.
 """
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -20,9 +22,18 @@ from gm_jax.models import layers
 _INIT = nn.initializers.normal(0.02)
 
 
-def _normalized(x: base.Array) -> base.Array:
-  """Instance normalization with a gain and a shift a channel."""
+def instance_norm(x: base.Array) -> base.Array:
+  """Normalizes each channel of each example over its pixels; gain and shift a channel.
+
+  What an image's contrast and brightness are is lost: of an image a x + b in place of x
+  the output is the same.
+  """
   return nn.InstanceNorm(epsilon=1e-5)(x)
+
+
+def layer_norm(x: base.Array) -> base.Array:
+  """Normalizes each example over pixels and channels; gain and shift a channel."""
+  return nn.GroupNorm(num_groups=1, epsilon=1e-5)(x)
 
 
 class Conv(nn.Module):
@@ -63,6 +74,7 @@ class Translator(nn.Module):
     halvings: of height and width, and doublings at the end.
     num_blocks: residual: 6 for 128 pixels and 9 for 256 in the sources.
     kernel_size: of the first and the last convolution.
+    normalize: instance normalization in the sources, `layer_norm` to keep gray levels.
   """
 
   channels: int
@@ -70,6 +82,7 @@ class Translator(nn.Module):
   halvings: int = 2
   num_blocks: int = 6
   kernel_size: int = 7
+  normalize: Callable[[base.Array], base.Array] = instance_norm
 
   @nn.compact
   def __call__(
@@ -93,20 +106,35 @@ class Translator(nn.Module):
       x = jnp.concatenate([x, places.astype(x.dtype)], axis=3)
     width = self.base_features
     x = nn.relu(
-      _normalized(Conv(width, self.kernel_size, edge=self.kernel_size // 2)(x))
+      self.normalize(Conv(width, self.kernel_size, edge=self.kernel_size // 2)(x))
     )
     for _ in range(self.halvings):
       width *= 2
-      x = nn.relu(_normalized(layers.DownConv(width, False, _INIT)(x)))
+      x = nn.relu(self.normalize(layers.DownConv(width, False, _INIT)(x)))
     for _ in range(self.num_blocks):
-      inner = nn.relu(_normalized(Conv(width)(x)))
-      x = x + _normalized(Conv(width)(inner))
+      inner = nn.relu(self.normalize(Conv(width)(x)))
+      x = x + self.normalize(Conv(width)(inner))
     for _ in range(self.halvings):
       width //= 2
-      x = nn.relu(_normalized(layers.UpConv(width, False, _INIT)(x)))
+      x = nn.relu(self.normalize(layers.UpConv(width, False, _INIT)(x)))
     ends = self.kernel_size, True, self.kernel_size // 2
     x = Conv(self.channels, *ends)(x)
     return jnp.tanh(layers.at_least_float32(x))
+
+
+class Changed(nn.Module):
+  """What is given to it and a change: x + 2 f(x), which nearly is x at the beginning.
+
+  Attributes:
+    body: f, from -1 to 1.
+  """
+
+  body: nn.Module
+
+  @nn.compact
+  def __call__(self, x: base.Array, *condition: base.Array, train: bool = False):
+    """Maps images `[B, H, W, C]` (and a condition) to images of the same shape."""
+    return x + 2.0 * self.body(x, *condition, train=train)
 
 
 class PatchCritic(nn.Module):
@@ -145,9 +173,9 @@ class PatchCritic(nn.Module):
     for i in range(self.halvings):
       width = self.base_features * min(8, 2**i)
       x = layers.DownConv(width, not i, _INIT)(x)
-      x = nn.leaky_relu(_normalized(x) if i else x, 0.2)
+      x = nn.leaky_relu(instance_norm(x) if i else x, 0.2)
     width = self.base_features * min(8, 2**self.halvings)
-    x = nn.leaky_relu(_normalized(Conv(width, 4, mode='constant')(x)), 0.2)
+    x = nn.leaky_relu(instance_norm(Conv(width, 4, mode='constant')(x)), 0.2)
     return layers.at_least_float32(Conv(1, 4, True, mode='constant')(x)[..., 0])
 
 

@@ -27,7 +27,7 @@ class Plain(translation.PatchCritic):
 
 @pytest.mark.parametrize(('halvings', 'patch'), [(1, 16), (2, 34), (3, 70)])
 def test_a_logit_sees_a_patch_of_its_size(halvings, patch, monkeypatch):
-  monkeypatch.setattr(translation, '_normalized', lambda x: x)
+  monkeypatch.setattr(translation, 'instance_norm', lambda x: x)
   size = 2**halvings * -(-3 * patch // 2**halvings)
   critic = Plain(2, halvings)
   rows = window(critic, size, size // 2**halvings // 2)

@@ -4,8 +4,14 @@ import functools
 
 from experiments.configs.parts import evaluations, runs
 from gm_jax.data import splits
+from gm_jax.models import translation as translation_lib
 from gm_jax.tasks import quality, translation
 
+NORMALIZATIONS = {
+  'instance': translation_lib.instance_norm,
+  'layer': translation_lib.layer_norm,
+}
+OUTPUTS = {'image': lambda body: body, 'change': translation_lib.Changed}
 NUM = 100  # examples of each of many domains, translated to all
 
 
@@ -16,6 +22,8 @@ def leaves(config, *, base_features: int, d_features: int, num_blocks: int):
   config.halvings = 1
   config.num_blocks = num_blocks
   config.kernel_size = 5
+  config.normalization = 'layer'  # of the translators; 'instance' loses gray levels
+  config.output = 'change'  # of the image, or 'image', made anew
   config.d_halvings = 1
   return config
 
@@ -29,6 +37,18 @@ def check(config, spec) -> None:
       raise ValueError(f'{name} must be >= 0, got {config[name]}')
   if not config.kernel_size % 2:
     raise ValueError(f'kernel_size must be odd, got {config.kernel_size}')
+
+
+def translator(config, channels: int):
+  """A translator to so many channels."""
+  normalize = runs.choose(NORMALIZATIONS, config.normalization, 'normalization')
+  output = runs.choose(OUTPUTS, config.output, 'output')
+  return output(
+    translation_lib.Translator(
+      channels, config.base_features, config.halvings, config.num_blocks,
+      config.kernel_size, normalize,
+    )
+  )  # fmt: skip
 
 
 def pairs_of(config, data, num: int) -> dict[str, dict]:
