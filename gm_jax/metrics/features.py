@@ -308,7 +308,8 @@ def _cache_file(name: str, settings: str, arrays: list) -> pathlib.Path | None:
   folder = caches.folder('classifiers')
   if folder is None:
     return None
-  plain = ''.join(c if c.isalnum() else '_' for c in name)
+  # Of a long name, as of joined sets, the beginning: file systems have a limit.
+  plain = ''.join(c if c.isalnum() else '_' for c in name[:100])
   return folder / f'{plain}-{checksum:08x}.npz'
 
 

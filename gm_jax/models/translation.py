@@ -123,7 +123,7 @@ class Translator(nn.Module):
 
 
 class Changed(nn.Module):
-  """What is given to it and a change: x + 2 f(x), which nearly is x at the beginning.
+  """The image itself and a change: x + 2 f(x), not far from x at the beginning.
 
   Attributes:
     body: f, from -1 to 1.

@@ -72,6 +72,30 @@ def test_the_papers_critic_of_domains_ends_in_two_by_two_patches():
   )
 
 
+@pytest.mark.parametrize('name', ['instance_norm', 'layer_norm'])
+def test_instance_normalization_loses_contrast_and_brightness(name):
+  """A translator of it cannot give back the gray of an image's ground."""
+  normalize = getattr(translation, name)
+  net = translation.Translator(1, 4, 1, 1, 3, normalize)
+  x = jax.random.uniform(jax.random.key(0), (2, 8, 8, 1), minval=-0.5, maxval=0.5)
+  params = jax.jit(net.init)(jax.random.key(1), x)
+  # Kernels that let numbers through, far above the normalization's epsilon.
+  params = jax.tree.map(lambda p: 20 * p if p.ndim == 4 else p, params)
+  apply = jax.jit(lambda x: net.apply(params, x))
+  gap = np.abs(apply(x) - apply(0.5 * x + 0.4)).max()
+  assert gap < 0.02 if name == 'instance_norm' else gap > 0.1
+
+
+def test_a_translator_of_changes_begins_as_the_identity_and_reaches_both_ends():
+  net = translation.Changed(translation.Translator(1, 4, 1, 1, 3))
+  x = jax.random.uniform(jax.random.key(0), (2, 8, 8, 1), minval=-1.0)
+  params = jax.jit(net.init)(jax.random.key(1), x)
+  assert np.abs(net.apply(params, x) - x).mean() < 0.25
+  bias = params['params']['body']['Conv_4']
+  bias['bias'] = jnp.full(1, 100.0)
+  np.testing.assert_allclose(net.apply(params, -jnp.ones_like(x)), 1.0, atol=1e-4)
+
+
 NETWORKS = {
   'translator': translation.Translator(1, 4, 1, 1, 3),
   'patches': translation.PatchCritic(4, 1),
