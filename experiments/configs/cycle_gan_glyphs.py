@@ -1,9 +1,26 @@
-"""CycleGAN: serif digits to sans serif ones and back, without pairs.
+"""CycleGAN: serif digits to bold sans serif ones and back, without pairs.
 
   python experiments/main.py --config=experiments/configs/cycle_gan_glyphs.py \
       --workdir=runs/cycle_gan_glyphs
 
-About 999 s on two CPU cores.
+About 105 s on two CPU cores (half of its 206 CPU seconds; others ran beside). The
+argument is 'cycle' or 'gan', which leave the other terms out, or 'paper', its sizes.
+--mode=translate --condition=x|y [--images=folder:PATH] translates; data of one's own by
+--data=unpaired:NAME|NAME, or npz:PATH with x and y_image.
+
+Seed 0, 2,000 digits of the test split in both faces, errors a pixel of [-1, 1]: to bold
+0.073 from the true image, to serif 0.079, where an image left as it is is 0.097 away;
+back again 0.022 and 0.021 from where it began, within the bar of 0.03. Serif digits
+become bold ones, most clean, silver ink often white; bold ones are thinned with dark
+edges and gaps, and some of their ink stays (docs/results/translation.md has what each
+term does).
+
+Translators give a change of the image, and normalize over channels too. With instance
+normalization and images made anew, as in the paper, what came back was 0.19 from where
+it began after 400 steps and after 800 (serif and sans): of an image's contrast and
+brightness such a network knows nothing (tests/models/translator_test.py).
+The rates are constant for half of the steps
+and fall to 0 along a line, as published.
 """
 
 from experiments.configs.parts import games, optimizers, runs, translations
@@ -30,7 +47,7 @@ def get_config(arg=None):
   """The config; the argument is 'cycle' or 'gan', alone, or 'paper' for its sizes."""
   arg = arg or 'all'
   runs.choose(WITHOUT, arg, 'the argument')
-  config = runs.run(GLYPHS, steps=1500, batch_size=8)
+  config = runs.run(GLYPHS, steps=1000, batch_size=8)
   config.g_learning_rate = 1e-3
   config.d_learning_rate = 5e-4
   config.b1 = 0.5
