@@ -131,7 +131,7 @@ def cycle_gan(
     return loss, (states, {})
 
   def shown(state, key, fake):
-    """What the critics see of translations, and the state with its pools."""
+    """Translations that the critics see, and the state with its pools."""
     if not pool_size:
       return fake, state
     held, keys = (

@@ -65,22 +65,32 @@ def translate(
       f' give them as folder:PATH?size={one.shape[0]}&mode={mode}'
     )
 
-  def to(domain):
-    return lambda x, *own: query(model, key, x, condition=own[0] if own else domain)
-
-  x = one.transform.forward(key, images)
-  out = density.in_chunks(to(condition), x)
+  translated = _in_chunks(query, model, key)
+  out = translated(one.transform.forward(key, images), condition)
   found = {'inputs': images, results.OUTPUTS: other.transform.inverse(out)}
   if 'y' in spec.parts:
-    found['back'] = one.transform.inverse(density.in_chunks(to(1 - condition), out))
+    found['back'] = one.transform.inverse(translated(out, 1 - condition))
   elif 'domain' in raw:
     own = jnp.asarray(raw['domain'], jnp.int32)
-    found['back'] = one.transform.inverse(density.in_chunks(to(None), out, own))
+    found['back'] = one.transform.inverse(translated(out, own))
   if len({a.shape[1:] for a in found.values()}) == 1:
     rows = jnp.stack([a[:COLUMNS] for a in found.values()])
     found[results.GRID] = rows.astype(found[results.OUTPUTS].dtype)
   kind = f'images to domain {condition}'
   return base.Result({'num': (jnp.asarray(len(images)), kind)}, found)
+
+
+def _in_chunks(query: Callable, model: base.Model, key: base.Array) -> Callable:
+  """(images `[N, ...]`, the domain of all or of each) -> translations, in chunks."""
+
+  def translated(images, domain):
+    if jnp.ndim(domain):
+      return density.in_chunks(
+        lambda a, d: query(model, key, a, condition=d), images, domain
+      )
+    return density.in_chunks(lambda a: query(model, key, a, condition=domain), images)
+
+  return translated
 
 
 def _spaces(spec: base.DataSpec, condition: int) -> tuple:
@@ -125,14 +135,13 @@ def two_domains(
     raise ValueError(f'errors of two domains need y, and the data have {sorted(test)}')
   x, y = test['x'], test['y']
 
-  def to(domain, images):
-    return density.in_chunks(lambda a: query(model, key, a, condition=domain), images)
-
   def error(a, b):
     return translation.absolute_error(a, b).mean()
 
-  there, back = to(1, x), to(0, y)
-  found = {'back_to_x': error(x, to(0, there)), 'back_to_y': error(y, to(1, back))}
+  translated = _in_chunks(query, model, key)
+  there, back = translated(x, 1), translated(y, 0)
+  found = {'back_to_x': error(x, translated(there, 0))}
+  found['back_to_y'] = error(y, translated(back, 1))
   if PAIRS in arrays:
     found |= {'to_y': error(y, there), 'to_x': error(x, back)}
     if x.shape == y.shape:
@@ -180,19 +189,14 @@ def many_domains(
   count = spec.parts['domain'].num_levels
   x, domain, label, truth = _sources(arrays, spec, num, count)
 
-  def to(target, images):
-    return density.in_chunks(
-      lambda a, d: query(model, key, a, condition=d), images, target
-    )
-
+  translated = _in_chunks(query, model, key)
   sums, total = {}, 0
   for target in range(count):
-    wanted = jnp.full(len(x), target)
-    out = to(wanted, x)
+    out = translated(x, target)
     counted = domain != target
     found = {
       'domain_accuracy': domains(quality.scaled(spec, out)).argmax(axis=1) == target,
-      'back': translation.absolute_error(x, to(domain, out)),
+      'back': translation.absolute_error(x, translated(out, domain)),
     }
     if labels is not None and label is not None:
       found['label_kept'] = labels(quality.scaled(spec, out)).argmax(axis=1) == label

@@ -182,12 +182,13 @@ def files(setup: setup_lib.Setup, folder: pathlib.Path, images: base.Array) -> N
 
   folder.mkdir(parents=True, exist_ok=True)
   levels = setup.data.spec.num_levels
-  pixels = np.asarray(images)
   if levels is None:
-    pixels = setup.data.spec.transform.forward(jax.random.key(0), pixels)
-    pixels = np.clip(np.round((np.asarray(pixels) + 1) * 127.5), 0, 255)
+    images = setup.data.spec.transform.forward(jax.random.key(0), images)
+    low, high = -1.0, 1.0
   else:
-    pixels = np.round(pixels * (255 / (levels - 1)))
+    low, high = 0.0, levels - 1.0
+  scaled = (np.asarray(images) - low) * (255 / (high - low))
+  pixels = np.clip(np.round(scaled), 0, 255)
   for number, image in enumerate(pixels.astype(np.uint8)):
     image = image[..., 0] if image.shape[-1] == 1 else image
     Image.fromarray(image).save(folder / f'{number:05d}.png')
