@@ -98,7 +98,8 @@ def shown(data: dataset.Dataset) -> tuple[np.ndarray, Any, Any]:
 def cells(row: Row, names: tuple[str, ...]) -> list[str]:
   """A line of a table; of an image that is left as it is there is no way back."""
   found = [f'{row.numbers[name]:.3f}' if name in row.numbers else '' for name in names]
-  end = [str(row.steps), f'{row.seconds:.0f}'] if row.steps else ['', '']
+  seconds = f'{row.seconds:.0f}' if row.seconds else ''
+  end = [str(row.steps) if row.steps else '', seconds]
   return [row.name, *found, str(row.size), *end]
 
 

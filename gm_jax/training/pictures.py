@@ -30,13 +30,14 @@ def painter(
 
   Images in a grid, points over those of the data, text as a page, other sequences of
   integers as piano rolls; of a model that translates, rows of input, output and the
-  way back; of one that is given patches, rows of these, their mask and the image.
-  Images of a few classes stand below the names of these. Of images that are neither
-  gray nor color the channels stand side by side, see `plots`. There is no picture of
-  anything else, which is decided before one is drawn.
+  way back, of many domains with a row for each; of one that is given patches, rows of
+  these, their mask and the image. Images of a few classes stand below the names of
+  these. Of images that are neither gray nor color the channels stand side by side, see
+  `plots`. There is no picture of anything else, which is decided before one is drawn.
   """
   found = (
     _translations(setup, phase, drawing)
+    or _domains(setup, phase, drawing)
     or _placements(setup, phase, drawing)
     or _samples(setup, phase, drawing)
   )
@@ -119,6 +120,28 @@ def _placements(setup, phase, drawing) -> tuple[Callable, Callable] | None:
       real = model_space.forward(spec, jax.random.key(0), test)['x']
       rows = [*rows, np.resize(real, rows[0].shape)]
     plots.image_grid(path, np.concatenate(rows), columns=PAIRS)
+
+  return inference.compiled(setup, draw, drawing.averaged), picture
+
+
+def _domains(setup, phase, drawing) -> tuple[Callable, Callable] | None:
+  """Images of many domains: input, every domain and the way back, a column each."""
+  method, part = phase.method, phase.spec.parts.get('domain')
+  query = method.queries.get('translate')
+  if query is None or part is None or len(phase.spec.shape) != 3:
+    return None
+  query = options.with_options(method, drawing.options).queries['translate']
+  raw = setup.data.arrays('test', PAIRS)
+  test = model_space.forward(phase.spec, jax.random.key(0), {'x': raw['x']})['x']
+  own = np.asarray(raw['domain'], np.int32)
+
+  def draw(model, key):
+    each = [query(model, key, test, condition=d) for d in range(part.num_levels)]
+    return (test, *each[:SIDE], query(model, key, each[-1], condition=own))
+
+  def picture(path, drawn, title):
+    del title
+    plots.image_grid(path, np.concatenate(drawn), columns=len(test))
 
   return inference.compiled(setup, draw, drawing.averaged), picture
 
