@@ -10,7 +10,9 @@ The translators move together, since the cycle couples them, then the critics, o
 pools give for the translations. Which y stands beside which x is never used.
 
 Source: Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks,
-Zhu et al., 2017, arXiv:1703.10593. The published code moves G, D_Y, F, D_X in turn.
+Zhu et al., 2017, arXiv:1703.10593.
+
+The published code moves G, D_Y, F, D_X in turn.
 """
 
 import flax.linen as nn
