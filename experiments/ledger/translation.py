@@ -18,7 +18,7 @@ from gm_jax.tasks import results
 from gm_jax.training import inference, plots, report
 from gm_jax.training import setup as setup_lib
 
-SHOWN = 8  # images of each kind in the picture
+SHOWN = 12  # images beside each other in the picture, of three other faces four each
 TWO = ('to_y', 'to_x', 'back_to_x', 'back_to_y')
 MANY = ('domain_accuracy', 'label_kept', 'paired', 'back')
 TWO_HEADER = ('', 'serif to bold', 'bold to serif', 'serif back', 'bold back', 'N',
@@ -90,8 +90,9 @@ def shown(data: dataset.Dataset) -> tuple[np.ndarray, Any, Any]:
     return dataset.transformed(data.spec, raw)['x'], 1, 0
   count = raw['x'].shape[1]
   first = dataset.transformed(data.spec, {'x': raw['x'][:, 0]})['x']
-  inputs = jnp.tile(first[: SHOWN // 2], (count - 1, 1, 1, 1))  # the first face's
-  there = jnp.repeat(jnp.arange(1, count), SHOWN // 2)
+  each = SHOWN // (count - 1)
+  inputs = jnp.tile(first[:each], (count - 1, 1, 1, 1))  # the first face's
+  there = jnp.repeat(jnp.arange(1, count), each)
   return inputs, there, jnp.zeros_like(there)
 
 
@@ -172,6 +173,6 @@ def draw(path: pathlib.Path, images: dict[str, list[np.ndarray]]) -> None:
   plots.side_by_side(
     path,
     {name: np.concatenate(rows) for name, rows in images.items()},
-    columns=max(len(rows[0]) for rows in images.values()),
+    columns=SHOWN,
     sets=1,
   )
