@@ -5,7 +5,8 @@
 
 About 165 s on two CPU cores (half of its 331 CPU seconds; others ran beside). The
 argument is 'paper' for its sizes. --mode=translate --condition=cm-italic
-[--images=folder:PATH] translates; --config.sizes=2,2 trains two data sets that are joined, with masks.
+[--images=folder:PATH] translates. The leaf `sizes`, as (2, 2), trains two data sets
+that are joined, each with domains of its own, by masks.
 
 It falls short. Seed 0, 100 digits of the test split in each of the faces, to each other
 face: a classifier of another seed (right on 99.9% of real images) reads 63% as the face
