@@ -49,7 +49,7 @@ def exchange(pool: Pool, key: base.Array, fresh: base.Array) -> tuple[base.Array
     place = jnp.where(full, jax.random.randint(place_key, (), 0, size), pool.count)
     swap = full & jax.random.bernoulli(swap_key)
     held = pool.kept[place]
-    stays = jnp.where(full & ~swap, held, example)
+    stays = jnp.where(full & ~swap, held, example).astype(held.dtype)
     count = jnp.minimum(pool.count + 1, size)
     return Pool(pool.kept.at[place].set(stays), count), jnp.where(swap, held, example)
 
