@@ -56,7 +56,9 @@ def many(tmp_path_factory):
   folder = tmp_path_factory.mktemp('many')
   styles = np.array(['noto', 'twemoji', 'openmoji', 'blob'] * 15)
   np.savez(folder / 'a.npz', x=pixels(0, 60), domain=styles)
-  config = config_of('star_gan_glyphs', f'npz:{folder / "a.npz"}', num_critic=1)
+  config = config_of(
+    'star_gan_glyphs', f'npz:{folder / "a.npz"}', num_critic=1, d_halvings=2
+  )
   launch.train(experiment_of('star_gan_glyphs'), config, folder / 'run')
   return config, folder / 'run'
 
