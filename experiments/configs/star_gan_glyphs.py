@@ -13,10 +13,12 @@ face: a classifier of another seed (right on 99.9% of real images) reads 63% as 
 asked for (82% after half of the steps), another 99.7% as the digit that was there;
 errors are 0.101 a pixel of [-1, 1] from the true image, where an image left as it is is
 0.095 away, and 0.039 back again. Strokes get other edges and grays, hardly another
-shape: the critic's own head takes them for the face (cross entropy 0.14), and its
-patches are worth little beside the way back. At 28 pixels with 7 x 7 patches, over
-whose sum the penalty bounds the slope, they were worth less: 64%, 60% the same digit,
-0.165 from the truth. The paper makes 200,000 critic steps, this 2,400.
+shape, which the critic's own head takes for the face (cross entropy 0.14). After 800
+steps at 28 pixels with 7 x 7 patches, over whose sum the penalty bounds the slope: 64%,
+60% the same digit, 0.165 from the truth. There with least squares, no penalty, 32
+channels and a critic step for each of the translator's, on sans, serif and both in
+bold, 1,200 steps: 74%, 98%, and 0.071 where 0.065 is as it is. The paper makes 200,000
+critic steps, this 2,400.
 
 Rates are constant for half of the steps and fall to 0 along a line, as the paper says;
 the published code hardly lets them fall (0.999 of the first at its end).
