@@ -16,6 +16,7 @@ PACKAGE = ROOT / 'gm_jax'
 FOUNDATION = {
   'losses', 'processes', 'models', 'gradient', 'unroll', 'priors', 'dynamics',
   'augmentation', 'orders', 'conditions', 'model_space', 'statistics', 'caches',
+  'growth',
 }  # fmt: skip
 ALLOWED = {
   'base': set(),

@@ -12,10 +12,12 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from experiments.bench import conditional, flops, goals, steps, timing  # noqa: E402
+from experiments.bench import conditional, flops, goals, growing, steps, timing  # noqa: E402
+
+CASES = [*conditional.CASES, *growing.CASES]
 
 
-@pytest.mark.parametrize('name', ['gan_ring', 'gan_dcgan_28', *conditional.CASES])
+@pytest.mark.parametrize('name', ['gan_ring', 'gan_dcgan_28', *CASES])
 def test_operations_are_what_xla_counts_but_for_borders_and_elementwise_parts(name):
   setting = steps.SETTINGS[name]
   args = steps.example(setting)
