@@ -46,7 +46,7 @@ SMALL = {'stage_images': 160, 'steps': 100, 'steps_per_dispatch': 5, 'batch_size
 SMALL |= {'data': 'glyphs?size=16&num=600', 'base_features': 64, 'max_features': 8}
 BUDGETS = {
   'smoke': Budget(2, None, SMALL),
-  'laptop': Budget(3, None, {}),
+  'laptop': Budget(3, None, {'stage_images': 4000, 'steps': 1800}),
   'full': Budget(5, '64', {'stage_images': 200_000, 'steps': 40_000}),
 }
 
