@@ -36,8 +36,6 @@
                    in training and held out: GAN-CLS, GAN-INT-CLS, StackGAN on glyphs
   dcgan_features   classes read from the maps of a DCGAN's critic by a linear machine,
                    beside an untrained critic's maps and pixels
-  growth           networks that grow against such that do not, at equal operations and
-                   at equal seconds: Progressive GAN on glyphs
   variational_inference
                    evidence, bounds and mean fields of models where all is known, and
                    the gaps of encoders
@@ -177,12 +175,6 @@ def _dcgan_features() -> dict:
   return dcgan_features.run(_BUDGET.value, data_dir=_DATA_DIR.value)
 
 
-def _growth() -> dict:
-  from experiments.ledger import growth
-
-  return growth.run(_BUDGET.value, out=pathlib.Path(_OUT.value))
-
-
 def _variational_inference() -> dict:
   from experiments.ledger import variational_inference
 
@@ -206,7 +198,6 @@ COMMANDS = {
   'variational': _variational,
   'text_to_image': _text_to_image,
   'dcgan_features': _dcgan_features,
-  'growth': _growth,
   'variational_inference': _variational_inference,
 }
 

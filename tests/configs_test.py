@@ -364,7 +364,7 @@ def test_wrong_leaves_of_a_dcgan_are_one_line(changes, word):
     ('progressive_gan_glyphs', {'first_size': 6}, '4 times a power of 2'),
     ('progressive_gan_glyphs', {'first_size': 64}, 'the first at most the last'),
     ('progressive_gan_glyphs', {'data': 'glyphs'}, '4 times a power of 2'),
-    ('progressive_gan_glyphs', {'steps': 2000}, 'left to be at rest'),
+    ('progressive_gan_glyphs', {'steps': 900}, 'left to be at rest'),
     ('progressive_gan_glyphs', {'base_features': 16}, 'base_features >= 32'),
     ('progressive_gan_glyphs', {'drift': -1.0}, 'drift must be >= 0'),
     ('progressive_gan_glyphs', {'penalty_weight': -1.0}, 'penalty_weight must be >= 0'),

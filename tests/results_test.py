@@ -28,7 +28,6 @@ from experiments.ledger import (  # noqa: E402
   dcgan_features,
   decoders,
   f_gan_gaussian,
-  growth,
   infogan_mi,
   kernels,
   likelihoods,
@@ -157,7 +156,6 @@ def test_every_config_is_in_the_gallery_or_says_why_not():
     ('text_to_image', {
       'agreement': text_to_image.HEADER, 'scores': text_to_image.SCORES,
     }),
-    ('growth', {'growth': growth.HEADER, 'steps': growth.STEPS_HEADER}),
     ('variational_inference', {
       'identity': variational_inference.IDENTITY_HEADER,
       'correlation': variational_inference.CORRELATION_HEADER,

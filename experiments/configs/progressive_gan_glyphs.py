@@ -2,6 +2,15 @@
 
   python experiments/main.py --config=experiments/configs/progressive_gan_glyphs.py \
       --workdir=runs/progressive_gan_glyphs
+
+About 165 s on two CPU cores (half of some 330 CPU seconds; others ran beside). The
+argument is '64' for more pixels, or 'paper' for its sizes. 800 of the 1,800 steps are of
+32 pixels, 200 of these in their fade.
+
+Closed strokes of the right size and slant on a clean ground are seen, of which a part
+are digits and many are eights or zeros half open: too few steps. The Frechet distance
+falls fast where it ends, from 165 at the end of the last fade to 95 (seed 0, the test
+split, parameters averaged), so that more of `steps`, all at 32 pixels, are well spent.
 """
 
 import optax
@@ -18,24 +27,24 @@ ANOTHER = 'paper'  # argument that tests try
 def get_config(arg=None):
   """The config; the argument is '64' for more pixels, or 'paper' for its sizes."""
   sizes = runs.choose({'32': 32, '64': 64, 'paper': 64}, arg or '32', 'the argument')
-  config = runs.run(f'glyphs?size={sizes}', steps=3200, batch_size=16)
+  config = runs.run(f'glyphs?size={sizes}', steps=1800, batch_size=16)
   config.sizes = arg or '32'
   config.first_size = progressive.START  # the data's own, and nothing grows
-  config.stage_images = 6400  # of a fade and of a rest, in whole dispatches
+  config.stage_images = 3200  # of a fade and of a rest, in whole dispatches
   config.batch_rows = 2048  # rows of pixels in a batch, at most
   config.learning_rate = 1e-3
   config.restart = True  # the optimizers, at both ends of a fade
   config.penalty_weight = 10.0
   config.drift = 0.001
   config.latent_size = 64
-  config.base_features = 256  # features times height of a layer, but at most
-  config.max_features = 16
+  config.base_features = 512  # features times height of a layer, but at most
+  config.max_features = 32
   config.group_size = 4  # of which the critic sees the standard deviation
   config.ema_decay = 0.99
   for name in ('evaluate', 'sample', 'checkpoint'):
-    config[f'{name}_every'] = 800
+    config[f'{name}_every'] = 600
   if arg == '64':
-    config.steps, config.base_features = 5000, 512
+    config.steps = 3000
   if arg == 'paper':  # 600,000 images a rest and a fade, at 64 pixels 32 a batch
     config.batch_size, config.stage_images, config.steps = 128, 600_000, 80_000
     config.latent_size = config.max_features = 512

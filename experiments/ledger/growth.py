@@ -44,9 +44,10 @@ class Budget(NamedTuple):
 
 SMALL = {'stage_images': 160, 'steps': 100, 'steps_per_dispatch': 5, 'batch_size': 8}
 SMALL |= {'data': 'glyphs?size=16&num=600', 'base_features': 64, 'max_features': 8}
+THIN = {'stage_images': 4000, 'base_features': 256, 'max_features': 16}
 BUDGETS = {
   'smoke': Budget(2, None, SMALL),
-  'laptop': Budget(3, None, {'stage_images': 4000, 'steps': 1800}),
+  'laptop': Budget(3, None, THIN),
   'full': Budget(5, '64', {'stage_images': 200_000, 'steps': 40_000}),
 }
 
@@ -265,8 +266,10 @@ def _protocol(config, budget: Budget) -> str:
   return (
     f'{config.data}: the config progressive_gan_glyphs, {config.steps} steps grown from'
     f' {config.first_size} pixels, {config.stage_images} images a fade and a rest,'
-    f' batches of {config.batch_size}; not grown: the networks of all pixels from the'
-    f' first step, as many operations or processor seconds. Parameters averaged at'
+    f' batches of {config.batch_size}, at most {config.max_features} features a layer,'
+    f' and {config.base_features} divided by its height; not grown: the networks of all'
+    ' pixels from the first step, as many operations or processor seconds. Parameters'
+    f' averaged at'
     f' {config.ema_decay}; Frechet distance in a small classifier, as many samples as'
     f' test images, at most {quality.TEST}. Seeds from {FIRST_SEED}, {budget.seeds};'
     ' mean +- standard error. Operations are counted in the program of a step;'
