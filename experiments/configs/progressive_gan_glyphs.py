@@ -4,8 +4,8 @@
       --workdir=runs/progressive_gan_glyphs
 
 About 165 s on two CPU cores (half of some 330 CPU seconds; others ran beside). The
-argument is '64' for more pixels, or 'paper' for its sizes. 800 of the 1,800 steps are of
-32 pixels, 200 of these in their fade.
+argument is '64' for more pixels, or 'paper' for its sizes. Of the 1,800 steps the last
+800 are of 32 pixels, 200 of these in their fade.
 
 Closed strokes of the right size and slant on a clean ground are seen, of which a part
 are digits and many are eights or zeros half open: too few steps. The Frechet distance
