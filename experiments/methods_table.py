@@ -63,7 +63,9 @@ def rows() -> list[list[str]]:
   lines = []
   for file, configs in sorted(uses().items()):
     text = ast.get_docstring(ast.parse((METHODS / f'{file}.py').read_text())) or ''
-    card, first = configs[0].card, configs[0].config if configs[0].is_last else ''
+    card, name = configs[0].card, configs[0].config
+    of_last = any(use.config == name and use.is_last for use in configs)
+    first = name if of_last else ''
     links = ', '.join(f'[{c}](experiments/configs/{c}.py)' for c in _names(configs))
     lines.append([
       re.split(r'[:.]', text, maxsplit=1)[0],

@@ -17,6 +17,7 @@ FOUNDATION = {
   'losses', 'processes', 'models', 'gradient', 'unroll', 'priors', 'dynamics',
   'augmentation', 'orders', 'conditions', 'model_space', 'statistics', 'caches',
   'pools',
+  'growth',
 }  # fmt: skip
 ALLOWED = {
   'base': set(),

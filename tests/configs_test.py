@@ -243,7 +243,8 @@ def test_config_makes_a_method_that_fits_its_data(name, arg):
   made = experiment.make_method(config, spec)
   phases = [base.Phase(made, 1, spec, None)] if isinstance(made, base.Method) else made
   num = getattr(experiment, 'batch_size', lambda c: c.batch_size)(config)
-  batch = {'x': jax.ShapeDtypeStruct((num, *spec.shape), spec.dtype)}
+  first = phases[0].spec
+  batch = {'x': jax.ShapeDtypeStruct((num, *first.shape), first.dtype)}
   if spec.num_classes:
     batch['label'] = jax.ShapeDtypeStruct((num,), jnp.int32)
   for part_name, part in spec.parts.items():
@@ -367,6 +368,17 @@ def test_wrong_leaves_of_a_dcgan_are_one_line(changes, word):
     ('stack_gan_glyphs', {'ratio': 3}, 'ratio must be 2 or 4'),
     ('stack_gan_glyphs', {'stage_steps': 5000}, 'leave stage II none'),
     ('stack_gan_glyphs', {'kl_weight': -1.0}, 'weight of the KL must be >= 0'),
+    ('progressive_gan_glyphs', {'first_size': 6}, '4 times a power of 2'),
+    ('progressive_gan_glyphs', {'first_size': 64}, 'the first at most the last'),
+    ('progressive_gan_glyphs', {'data': 'glyphs'}, '4 times a power of 2'),
+    ('progressive_gan_glyphs', {'steps': 900}, 'left to be at rest'),
+    ('progressive_gan_glyphs', {'base_features': 16}, 'base_features >= 32'),
+    ('progressive_gan_glyphs', {'drift': -1.0}, 'drift must be >= 0'),
+    ('progressive_gan_glyphs', {'penalty_weight': -1.0}, 'penalty_weight must be >= 0'),
+    ('progressive_gan_glyphs', {'group_size': 0}, 'group_size must be >= 1'),
+    ('progressive_gan_glyphs', {'stage_images': 0}, 'stage_images must be >= 1'),
+    ('progressive_gan_glyphs', {'learning_rate': 0.0}, 'learning_rate must be > 0'),
+    ('progressive_gan_glyphs', {'data': 'toy:ring'}, 'images'),
     ('d2gan_ring', {'alpha': 0.0}, r'alpha must be in \(0, 1\]'),
     ('gman_ring', {'combine': 'min'}, 'one of max, mean, softmax'),
     ('gman_ring', {'num_discriminators': 0}, 'num_discriminators must be >= 1'),

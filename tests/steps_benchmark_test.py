@@ -16,15 +16,16 @@ from experiments.bench import (  # noqa: E402
   conditional,
   flops,
   goals,
+  growing,
   steps,
   timing,
   translating,
 )
 
+CASES = [*conditional.CASES, *growing.CASES, *translating.CASES]
 
-@pytest.mark.parametrize(
-  'name', ['gan_ring', 'gan_dcgan_28', *conditional.CASES, *translating.CASES]
-)
+
+@pytest.mark.parametrize('name', ['gan_ring', 'gan_dcgan_28', *CASES])
 def test_operations_are_what_xla_counts_but_for_borders_and_elementwise_parts(name):
   setting = steps.SETTINGS[name]
   args = steps.example(setting)

@@ -28,6 +28,8 @@ EVERY = {'log_every': 2, 'evaluate_every': 4, 'sample_every': 4, 'checkpoint_eve
 PHASES = ('autoencoder_steps', 'encoder_steps', 'stage_steps')
 # Evaluations that are given samples and nothing else: one config tries each for all.
 OF_SAMPLES = {evaluations.images: 'gan_digits', evaluations.mixture_modes: 'gan_ring'}
+# Of a network that grows once, in the fade and after it.
+GROWS = {'first_size': 16, 'stage_images': 64, 'batch_size': 32, 'steps': 6}
 
 pytestmark = pytest.mark.slow
 
@@ -52,6 +54,8 @@ def small(name):
   config.update(EVERY | phases | {'steps': steps, 'steps_per_dispatch': 2, 'best': ''})
   if OF_SAMPLES.get(getattr(found, 'make_evaluation', None), name) != name:
     config.evaluate_every = 0
+  if 'first_size' in config:
+    config.update(GROWS)
   return found, config
 
 

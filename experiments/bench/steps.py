@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.bench import conditional, flops, goals, timing, translating
+from experiments.bench import conditional, flops, goals, growing, timing, translating
 from gm_jax import base, priors
 from gm_jax.losses import adversarial
 from gm_jax.methods import gan, unrolled_gan
@@ -130,11 +130,12 @@ def images(
 
 
 def of_classes(case: conditional.Case) -> Setting:
-  """A GAN of classes, codes or texts, of networks like those of `gan_dcgan_28`."""
+  """A GAN of another kind, whose networks are its case's own."""
   setting = images(conditional.SIZE, conditional.FEATURES)
   return setting._replace(shape=(case.size, case.size, 1), peer=None, case=case)
 
 
+MORE = {**conditional.CASES, **growing.CASES, **translating.CASES}
 SETTINGS = {
   'gan_ring': ring(None),
   'unrolled_gan_ring': ring(5),
@@ -142,8 +143,7 @@ SETTINGS = {
   'gan_dcgan_28_bf16': images(28, 64, half=True),
   'gan_dcgan_8': images(8, 64, latent_size=64),
   'unrolled_gan_dcgan_28': images(28, 16, num_unroll=1),
-  **{name: of_classes(case) for name, case in conditional.CASES.items()},
-  **{name: of_classes(case) for name, case in translating.CASES.items()},
+  **{name: of_classes(case) for name, case in MORE.items()},
 }
 
 

@@ -17,7 +17,7 @@ gan_cls_glyphs.py at as many in all (docs/results/text_to_image.md). With a cond
 where they are fewer.
 """
 
-from experiments.configs.parts import games, optimizers, runs, texts
+from experiments.configs.parts import games, optimizers, runs, specs, texts
 from gm_jax import base
 from gm_jax.methods import contrastive, stack_gan
 from gm_jax.models import dcgan, joint
@@ -105,6 +105,6 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
   enter = contrastive.after_encoder(first) if phases else None
   return (
     *phases,
-    base.Phase(first, middle, texts.pooled(spec, config.ratio), enter),
+    base.Phase(first, middle, specs.pooled(spec, config.ratio), enter),
     base.Phase(second, config.steps, spec, stack_gan.after_stage_one(second)),
   )

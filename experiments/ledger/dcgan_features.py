@@ -50,8 +50,8 @@ class Budget(NamedTuple):
 
 
 DIGITS = Setting('digits', 64, (100, 1257))
-GLYPHS = Setting('glyphs', 32, (100, 1000))
-FASHION = Setting('tfds:fashion_mnist', 32, (100, 1000))
+GLYPHS = Setting('glyphs', 16, (100, 1000))
+FASHION = Setting('tfds:fashion_mnist', 16, (100, 1000))
 BUDGETS = {
   'smoke': Budget(2, 50, (Setting('digits', 8, (100,)),)),
   'laptop': Budget(3, 1500, (DIGITS, GLYPHS, FASHION)),

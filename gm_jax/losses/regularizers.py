@@ -294,3 +294,29 @@ def feature_matching(real_features: Array, fake_features: Array) -> Array:
   center = jax.lax.stop_gradient(real_features.mean(axis=0))
   gap = (real_features - center).mean(axis=0) - (fake_features - center).mean(axis=0)
   return jnp.square(gap).sum()
+
+
+def drift(real_logits: Array) -> Array:
+  """The square of a critic's output on data, which holds its level near 0.
+
+  r^2
+
+  A Wasserstein critic is free to add a constant to all its outputs; with a small
+  weight this takes the freedom away.
+
+  Source: Progressive Growing of GANs for Improved Quality, Stability, and Variation,
+  Karras et al., 2017, arXiv:1710.10196, appendix A.1, whose weight is 0.001.
+
+  Args:
+    real_logits: `[B]` the critic's raw output on data, or `[B, ...]` of patches.
+
+  Returns:
+    `[B]` logits squared, a mean over patches.
+
+  Raises:
+    ValueError: a scalar.
+  """
+  (real_logits,) = shapes.floats(real_logits=real_logits)
+  if real_logits.ndim < 1:
+    raise ValueError('real_logits must be [B], one number an example, got a scalar')
+  return jnp.square(real_logits).reshape(len(real_logits), -1).mean(axis=1)

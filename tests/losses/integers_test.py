@@ -180,6 +180,7 @@ NUMBERS = {
   'lecam_anchor': (lambda a, b: regularizers.lecam_anchor(a[0], b), COLUMN),
   'top_k_weights': (lambda f: regularizers.top_k_weights(f, 2), COLUMN[:1]),
   'feature_matching': (regularizers.feature_matching, PIXELS),
+  'drift': (regularizers.drift, COLUMN[:1]),
   'standard_normal_kl': (
     lambda m, s: variational.standard_normal_kl(m, s // 10), WIDTHS),
   'gaussian_kl_each': (

@@ -190,3 +190,15 @@ def test_r1_r2_differs_at_data_and_samples():
   )
   with pytest.raises(ValueError, match='one shape'):
     penalties.r1_r2(critic, real, fake[:2])
+
+
+def test_drift_is_the_square_of_the_output_and_pulls_it_to_0():
+  logits = draws(4)
+  np.testing.assert_allclose(regularizers.drift(logits), np.square(logits))
+  slope = jax.grad(lambda r: regularizers.drift(r).sum())(logits)
+  np.testing.assert_allclose(slope, 2 * logits)
+  patches = draws(2, 3)
+  expected = np.square(patches).mean(axis=1)
+  np.testing.assert_allclose(regularizers.drift(patches), expected)
+  with pytest.raises(ValueError, match='got a scalar'):
+    regularizers.drift(1.0)

@@ -6,7 +6,6 @@ Their evaluation too: readers of the attributes that captions of `glyphs` name.
 import functools
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -106,20 +105,6 @@ def of_steps(config, steps: int) -> ml_collections.ConfigDict:
   own = ml_collections.ConfigDict(config.to_dict())
   own.steps = max(1, steps)
   return own
-
-
-def pooled(spec, ratio: int) -> base.DataSpec:
-  """The spec of images at a fraction of their size, by means of squares of pixels."""
-  height, width, channels = spec.shape
-  shape = height // ratio, width // ratio, channels
-
-  def forward(key, raw):
-    real = jnp.asarray(raw, jnp.float32)
-    squares = real.reshape(len(raw), shape[0], ratio, shape[1], ratio, channels)
-    return spec.transform.forward(key, squares.mean(axis=(2, 4)))
-
-  way = spec.transform._replace(forward=forward)
-  return spec._replace(shape=shape, transform=way)
 
 
 def readers(data: dataset.Dataset) -> dict[str, tasks.Attribute]:
