@@ -91,7 +91,7 @@ def test_a_translator_of_changes_begins_as_the_identity_and_reaches_both_ends():
   x = jax.random.uniform(jax.random.key(0), (2, 8, 8, 1), minval=-1.0)
   params = jax.jit(net.init)(jax.random.key(1), x)
   assert np.abs(net.apply(params, x) - x).mean() < 0.25
-  bias = params['params']['body']['Conv_4']
+  bias = params['params']['body']['Conv_3']
   bias['bias'] = jnp.full(1, 100.0)
   np.testing.assert_allclose(net.apply(params, -jnp.ones_like(x)), 1.0, atol=1e-4)
 
