@@ -17,7 +17,7 @@ from gm_jax.data import registry
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from experiments.configs.parts import texts  # noqa: E402
+from experiments.configs.parts import specs  # noqa: E402
 
 NAMES = ('gan_cls_glyphs', 'stack_gan_glyphs')
 KEY = jax.random.key(0)
@@ -82,7 +82,7 @@ def test_embeddings_of_the_data_stand_for_texts(tmp_path):
 def test_images_of_stage_one_are_means_of_squares():
   rng = np.random.default_rng(0)
   spec = registry.load('glyphs?size=16&mode=RGB&num=9').spec
-  small = texts.pooled(spec, 4)
+  small = specs.pooled(spec, 4)
   assert small.shape == (4, 4, 3)
   raw = rng.integers(0, 256, (2, 16, 16, 3), np.uint8)
   found = small.transform.forward(KEY, raw)
