@@ -4,7 +4,6 @@ import pathlib
 import sys
 
 import numpy as np
-import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -53,13 +52,3 @@ def test_the_rows_leave_out_what_they_say():
     config = module.get_config(arg)
     terms = ('adversarial_weight', 'cycle_weight', 'identity_weight')
     assert tuple(config[term] for term in terms) == weights
-
-
-@pytest.mark.slow
-def test_a_short_run_measures_every_row(tmp_path):
-  found = translation.run('smoke', out=tmp_path)
-  rows = found['tables']['two faces'].rows
-  assert [row[0] for row in rows] == ['left as it is', *translation.CYCLE]
-  rows = found['tables']['four faces'].rows
-  assert [row[0] for row in rows] == ['left as it is', *translation.STAR]
-  assert (tmp_path / 'translation.png').exists()
