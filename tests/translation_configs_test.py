@@ -204,16 +204,6 @@ def test_the_papers_sizes_lower_at_its_batch(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['cycle_gan_glyphs', 'star_gan_glyphs'])
-def test_the_papers_sizes_step_at_two(name):
-  config, spec, method, _ = of_the_paper(name)
-  batch = batch_of(spec, 2 * config.get('num_critic', 1))
-  state = jax.jit(method.init)(jax.random.key(0), batch)
-  after, metrics = jax.jit(method.step)(state, jax.random.key(1), batch)
-  assert all(np.isfinite(m) for m in metrics.values()) and after.step == 1
-
-
-@pytest.mark.slow
 def test_the_command_translates_a_folder_and_refuses_what_is_none(two, tmp_path):
   for number in range(3):
     Image.fromarray(pixels(number, 1, (8, 8))[0]).save(tmp_path / f'{number}.png')
