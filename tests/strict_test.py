@@ -99,3 +99,4 @@ def test_in_64_bits_a_run_trains(tmp_path):
   ]
   environment = os.environ | {'JAX_ENABLE_X64': '1'}
   subprocess.run([*command, *leaves], env=environment, check=True, timeout=300)
+  assert (tmp_path / 'run' / 'checkpoints' / str(config.steps)).is_dir()

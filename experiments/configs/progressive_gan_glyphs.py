@@ -3,14 +3,15 @@
   python experiments/main.py --config=experiments/configs/progressive_gan_glyphs.py \
       --workdir=runs/progressive_gan_glyphs
 
-About 165 s on two CPU cores (half of some 330 CPU seconds; others ran beside). The
-argument is '64' for more pixels, or 'paper' for its sizes. Of the 1,800 steps the last
-800 are of 32 pixels, 200 of these in their fade.
+About 160 s on two CPU cores, by the 262 CPU seconds of the first 1,500 steps; others
+ran beside. The argument is '64' for more pixels, or 'paper' for its sizes. Of the 1,800
+steps the last 800 are of 32 pixels, 200 of these in their fade.
 
-Closed strokes of the right size and slant on a clean ground are seen, of which a part
-are digits and many are eights or zeros half open: too few steps. The Frechet distance
-falls fast where it ends, from 165 at the end of the last fade to 95 (seed 0, the test
-split, parameters averaged), so that more of `steps`, all at 32 pixels, are well spent.
+Outlines of digits more than strokes are seen, hollow, many like an eight or a zero
+pinched in the middle, some in pieces, on grounds with gray smudges: too few steps. The
+Frechet distance falls fast where it ends, from 165 at the end of the last fade to 95
+(seed 0, the test split, parameters averaged), so that more of `steps`, all at 32
+pixels, are well spent.
 """
 
 import optax
