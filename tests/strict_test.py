@@ -20,6 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from experiments.configs.parts import evaluations  # noqa: E402
+from gm_jax.metrics import features  # noqa: E402
 from gm_jax.training import experiment, launch, loop, parallel, setup  # noqa: E402
 from gm_jax.training import step as step_lib  # noqa: E402
 
@@ -43,6 +44,24 @@ def flag(request, monkeypatch):
   yield
   jax.config.update(request.param, False)
   jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def untrained_classifiers(monkeypatch):
+  """What reads samples is not trained: an evaluation compiles the same without."""
+
+  def untrained(key, images, *args, network, **options):
+    del args, options
+    params = jax.jit(network.init)(key, images[:1])
+    of_images = functools.partial(network.apply, method='features')
+    return features.Classifier(params, network.apply, of_images, np.float32(0.0))
+
+  def of_name(key, name, train, test, *, num_classes, **options):
+    del name, test, options
+    return untrained(key, *train, network=features.ConvNet(num_classes))
+
+  monkeypatch.setattr(features, 'train_classifier', untrained)
+  monkeypatch.setattr(features, 'cached_classifier', of_name)
 
 
 def small(name):
