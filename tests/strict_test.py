@@ -20,6 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from experiments.configs.parts import evaluations  # noqa: E402
+from gm_jax.data import registry  # noqa: E402
 from gm_jax.metrics import features  # noqa: E402
 from gm_jax.training import experiment, launch, loop, parallel, setup  # noqa: E402
 from gm_jax.training import step as step_lib  # noqa: E402
@@ -31,6 +32,8 @@ PHASES = ('autoencoder_steps', 'encoder_steps', 'stage_steps')
 OF_SAMPLES = {evaluations.images: 'gan_digits', evaluations.mixture_modes: 'gan_ring'}
 # Of a network that grows once, in the fade and after it.
 GROWS = {'first_size': 16, 'stage_images': 64, 'batch_size': 32, 'steps': 6}
+
+FEW = 200
 
 pytestmark = pytest.mark.slow
 
@@ -47,8 +50,17 @@ def flag(request, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def untrained_classifiers(monkeypatch):
-  """What reads samples is not trained: an evaluation compiles the same without."""
+def brief_evaluations(monkeypatch):
+  """Of few examples, and nothing is trained to read them: the programs are the same."""
+  load = registry.load
+
+  def loaded(*args, **options):
+    data = load(*args, **options)
+
+    def few(split, num=None):
+      return data.arrays(split, min(num or FEW, FEW))
+
+    return data._replace(arrays=few)
 
   def untrained(key, images, *args, network, **options):
     del args, options
@@ -60,6 +72,7 @@ def untrained_classifiers(monkeypatch):
     del name, test, options
     return untrained(key, *train, network=features.ConvNet(num_classes))
 
+  monkeypatch.setattr(registry, 'load', loaded)
   monkeypatch.setattr(features, 'train_classifier', untrained)
   monkeypatch.setattr(features, 'cached_classifier', of_name)
 
