@@ -19,15 +19,15 @@ test: $(VENV)/.test
 costs: $(VENV)/.test
 	$(TEST) -m "not slow and not drill" --costs $(OF)
 
-# The laws on every row and what every config compiles to; then what runs programs as
-# users do.
-COMPILED = tests/methods_test.py tests/strict_test.py
+# Of what trains for long programs are optimized; all else is compiling, as above.
+LONG = $(addprefix tests/, launch_test.py own_data_test.py reproduce_test.py \
+  notebook_test.py ledger_variational_test.py)
 test-slow: $(VENV)/.test
-	$(TEST) -m slow $(COMPILED)
-	$(PY) -m pytest -n 2 --dist loadscope -m slow $(COMPILED:%=--ignore=%)
+	$(TEST) -m slow $(LONG:%=--ignore=%)
+	$(PY) -m pytest -n 2 --dist loadscope -m slow $(LONG)
 
 drills: $(VENV)/.test
-	$(PY) -m pytest -n 2 --dist loadscope -m drill
+	$(TEST) -m drill
 
 lint: $(VENV)/.test
 	$(PY) -m ruff check .

@@ -124,7 +124,7 @@ def test_unrolled_gan_on_real_fashion_mnist(tmp_path):
     sys.executable, str(ROOT / 'experiments' / 'main.py'),
     '--config=unrolled_gan_images:tfds:fashion_mnist',
     f'--data_dir={tfds_folder()}', f'--workdir={tmp_path / "run"}',
-    f'--compilation_cache={ROOT / ".cache" / "jax"}', '--config.steps=200',
+    f'--compilation_cache={ROOT / ".cache" / "jax"}', '--config.steps=100',
   ]  # fmt: skip
   environment = os.environ | {'JAX_NUM_CPU_DEVICES': '1'}
   for mode in ('train', 'evaluate', 'sample'):

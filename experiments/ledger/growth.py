@@ -42,7 +42,13 @@ class Budget(NamedTuple):
   leaves: Mapping[str, Any]
 
 
-SMALL = {'stage_images': 160, 'steps': 100, 'steps_per_dispatch': 5, 'batch_size': 8}
+SMALL = {
+  'first_size': 8,
+  'stage_images': 160,
+  'steps': 60,
+  'steps_per_dispatch': 5,
+  'batch_size': 8,
+}
 SMALL |= {'data': 'glyphs?size=16&num=600', 'base_features': 64, 'max_features': 8}
 THIN = {'stage_images': 4000, 'base_features': 256, 'max_features': 16}
 BUDGETS = {
