@@ -3,7 +3,7 @@
   python experiments/main.py --config=experiments/configs/stack_gan_glyphs.py \
       --workdir=runs/stack_gan_glyphs
 
-About 1,100 s on two CPU cores (half of some 2,150 CPU seconds; others ran beside), most
+About 1100 s on two CPU cores (half of some 2,150 CPU seconds; others ran beside), most
 of it stage II. The argument is 'paper' for its sizes, 64 and then 256 pixels.
 
 Colors, grounds, places and sizes are those of the caption, most digits too; faces are
