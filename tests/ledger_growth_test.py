@@ -34,6 +34,13 @@ def test_the_ungrown_is_the_grown_ones_last_network():
   assert [n for _, n in growth.spans(setups[0])] == [20, 40]
 
 
+@pytest.mark.slow
+def test_the_full_budget_reaches_its_size_and_rests():
+  setup = growth.prepared(growth.config_of(growth.BUDGETS['full'], grown=True))
+  phase, steps = growth.spans(setup)[-1]
+  assert phase.spec.shape[0] == 64 and steps > 10_000
+
+
 def test_steps_are_whole_dispatches():
   assert [growth.rounded(n, 50) for n in (3, 74, 76, 1000.4)] == [50, 50, 100, 1000]
 

@@ -54,7 +54,7 @@ THIN = {'stage_images': 4000, 'base_features': 256, 'max_features': 16}
 BUDGETS = {
   'smoke': Budget(2, None, SMALL),
   'laptop': Budget(3, None, THIN),
-  'full': Budget(5, '64', {'stage_images': 200_000, 'steps': 40_000}),
+  'full': Budget(5, '64', {'stage_images': 50_000, 'steps': 40_000}),
 }
 
 
