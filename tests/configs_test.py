@@ -291,7 +291,13 @@ def test_configs_of_fashion_fit_other_images(name, shape):
   method = experiment.make_method(config, spec)
   batch = {'x': jax.ShapeDtypeStruct((config.batch_size, *shape), spec.dtype)}
   state = jax.eval_shape(method.init, jax.random.key(0), batch)
-  jax.eval_shape(method.step, state, jax.random.key(0), batch)
+  after, _ = jax.eval_shape(method.step, state, jax.random.key(0), batch)
+  assert jax.tree.structure(after) == jax.tree.structure(state)
+  model = base.Model(after.params, after.extra)
+  samples = jax.eval_shape(
+    lambda m, k: method.sample(m, k, num=3), model, jax.random.key(0)
+  )
+  assert samples.shape == (3, *shape)
 
 
 @pytest.mark.parametrize('name', OF_SIZES)
