@@ -33,7 +33,7 @@ OF_SAMPLES = {evaluations.images: 'gan_digits', evaluations.mixture_modes: 'gan_
 # Of a network that grows once, in the fade and after it.
 GROWS = {'first_size': 16, 'stage_images': 64, 'batch_size': 32, 'steps': 6}
 
-FEW = 200
+FEW = 200  # examples that an evaluation is given
 
 pytestmark = pytest.mark.slow
 

@@ -6,10 +6,10 @@
 About 300 s on two CPU cores, other work beside: penalties take the derivative of a
 derivative of grouped convolutions. One block of 32 channels a resolution. Digits,
 grayer than those of gan_digits.py: Frechet 19.5, MMD^2 0.0026 (one seed, the test
-split); two blocks and more time gave 11.0. It is the networks and nothing else: those
-of gan_digits.py, with this game, these penalties, rates and 2,000 steps, come to 9.7,
-7.1 and 6.9 (seeds 0 to 2), and with their own to 9.9, 6.8 and 9.3. These are made for
-larger images and longer runs.
+split); two blocks and more time gave 11.0. It is the networks: those of gan_digits.py,
+put in their place with this game, these penalties, rates and 2,000 steps, come to 9.7,
+7.1 and 6.9 (seeds 0 to 2), and in gan_digits.py itself, 2,000 steps, to 9.9, 6.8 and
+9.3. These are made for larger images and longer runs.
 """
 
 from experiments.configs.parts import evaluations, games, optimizers, runs

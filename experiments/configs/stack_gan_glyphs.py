@@ -14,10 +14,11 @@ their face, 48.7% as all of these; of 1,765 with a pair of words that no trainin
 has, 78.0% as their character. A sample finds its caption among 100 in 99%. Seed 0,
 behind gan_cls_glyphs.py (docs/results/text_to_image.md).
 
-What a nat of the condition costs decides: kl_weight over K, as the KL is a mean over
-its K numbers. With the paper's 2 / 128 the character was found in 60% (2,500 steps a
-stage), with 2 / 32 in 36%, with 2 / 512 in 83% (3,000 and 4,500 steps), with the 1 /
-1024 of here in 90%. The paper makes 600 passes over its images a stage, this 13 and 18.
+What a nat of the condition costs is kl_weight over K, as the KL is a mean over its K
+numbers. After 2,500 steps a stage the character was found in 36% with 2 / 32 and in 60%
+with the paper's 2 / 128; with 2 / 512 after 3,000 and 4,500 steps in 83%, with the 1 /
+1024 and the steps of here in 90%: price and steps changed together, one run each. The
+paper makes 600 passes over its images a stage, this 13 and 18.
 """
 
 from experiments.configs.parts import games, optimizers, runs, specs, texts
