@@ -52,6 +52,7 @@ def test_pytorch_computes_the_same_gradient(k):
   assert unroll.gradient_difference(k, unroll.example()) < 1e-3
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize(
   ('args', 'word'),
   [

@@ -18,7 +18,9 @@ from gm_jax.data import registry, transforms  # noqa: E402
 from gm_jax.training import conditioning, launch, setup  # noqa: E402
 
 PAPERS = {
-  'conditional_gan_digits': (32, 32, 3),
+  'sngan_images': (32, 32, 3),
+  'sngan_images:label': (32, 32, 3),
+  'r3gan_images': (32, 32, 3),
   'ac_gan_digits': (32, 32, 3),
   'infogan_images': (28, 28, 1),
 }
@@ -26,8 +28,11 @@ PAPERS = {
 
 def of_the_paper(name):
   """The config and the method at the paper's sizes, and the sizes of a batch."""
-  experiment = importlib.import_module(f'experiments.configs.{name}')
+  module, _, condition = name.partition(':')
+  experiment = importlib.import_module(f'experiments.configs.{module}')
   config = experiment.get_config('paper')
+  if condition:
+    config.condition = condition
   way = transforms.scaling(256)
   spec = base.DataSpec(PAPERS[name], jnp.float32, 256, 10, None, way)
   num = getattr(experiment, 'batch_size', lambda c: c.batch_size)(config)
@@ -41,12 +46,14 @@ def batch_of(name, num):
 
 # Weights by hand: a dense layer, convolutions, two numbers a channel of a normalization
 # (of a class each where it is conditional), biases where nothing normalizes.
-BLOCK = 2 * (9 * 256 * 256 + 256) + 256 * 256 + 256 + 2 * (2 * 10 * 256)
+BLOCK = 2 * (9 * 256 * 256 + 256) + 256 * 256 + 256 + 2 * (2 * 256)
+OF_CLASSES = 3 * 2 * 9 * 2 * 256  # of the three blocks, of nine more classes
+ENDS = 129 * 16 * 256 + 2 * 256 + 9 * 256 * 3 + 3
+R3GAN_BLOCK = 2 * 768 * 1536 + 2 * 1536 + 9 * 16 * 1536
 WEIGHTS = {
-  'conditional_gan_digits': (
-    5 * 64,
-    129 * 16 * 256 + 3 * BLOCK + 2 * 256 + 9 * 256 * 3 + 3,
-  ),
+  'sngan_images': (5 * 64, 3 * BLOCK + ENDS),
+  'sngan_images:label': (5 * 64, 3 * BLOCK + OF_CLASSES + ENDS),
+  'r3gan_images': (512, (16 + 64 + 3) * 768 + 4 * 2 * R3GAN_BLOCK),
   'ac_gan_digits': (
     100,
     110 * 16 * 384 + 16 * (384 * 192 + 192 * 96 + 96 * 3) + 2 * (384 + 192 + 96) + 3,

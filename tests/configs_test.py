@@ -396,7 +396,7 @@ def test_wrong_leaves_of_a_dcgan_are_one_line(changes, word):
     ('gmmn_code_digits', {'autoencoder_steps': 5000}, r'must be in \(0, steps\)'),
     ('gmmn_code_digits', {'code_size': 0}, 'code_size must be >= 1'),
     ('mmd_gan_digits', {'num_features': 0}, 'num_features must be >= 1'),
-    ('conditional_gan_digits', {'kind': 'sum'}, 'one of concatenation, paper'),
+    ('conditional_gan_digits', {'kind': 'sum'}, 'one of concatenation, proj'),
     ('conditional_gan_digits', {'d_features': 0}, 'd_features must be >= 1'),
     ('ac_gan_digits', {'class_weight': -1.0}, 'class_weight >= 0'),
     ('ac_gan_digits', {'kind': 'large'}, 'one of paper, small'),

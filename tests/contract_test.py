@@ -448,6 +448,7 @@ def call(*args, cwd=ROOT):
   )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_workdir_is_all_that_a_command_needs(runs, tmp_path):
   _, workdir, _ = runs('conditional')
   drawn = call(

@@ -59,6 +59,7 @@ def run(*args):
   return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.drill
 def test_wrong_folder_is_one_line_and_exit_code_2():
   done = run('data', '--data_dir=/none/such')
   assert done.returncode == 2 and done.stdout == ''

@@ -43,6 +43,7 @@ def test_haiku_critic_estimates_a_divergence():
   assert 0.57 < -values[-200:].mean() < 0.66
 
 
+@pytest.mark.slow
 def test_nnx_generator_descends_a_kernel_discrepancy():
   nnx = pytest.importorskip('flax.nnx')
   model = nnx.Linear(2, 2, rngs=nnx.Rngs(0))

@@ -70,6 +70,7 @@ def a_process(*row):
   return pytest.param(*row, marks=pytest.mark.drill)
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize(
   ('args', 'message'),
   [

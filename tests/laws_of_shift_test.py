@@ -55,6 +55,7 @@ KERNELS = {
   'squared_distances': (discrepancy.squared_distances, squares),
   'distances': (discrepancy.distances, lambda x, y: np.sqrt(squares(x, y))),
 }
+KERNELS = {name: (jax.jit(kernel), exact) for name, (kernel, exact) in KERNELS.items()}
 WIDE = {name: pair for name, pair in KERNELS.items() if 'distances' not in name}
 
 
@@ -99,6 +100,7 @@ def test_an_outlier_changes_no_other_gradient(name, num):
   (x, y), _ = cloud(0.0)
   x, y = x[:num], y[:num]
 
+  @jax.jit
   def slopes(x, y):  # of the entries without the last of y
     return jax.grad(lambda *args: kernel(*args)[:, : num - 1].sum(), (0, 1))(x, y)
 
@@ -237,7 +239,8 @@ def test_distances_of_samples_far_from_zero(name, offset):
   ours, exact = WHOLE[name]
   points, doubles = cloud(offset)
   rtol = TOLERANCE.get(name, 2e-5)
-  np.testing.assert_allclose(ours(*points), exact(*doubles), rtol=rtol, atol=2e-6)
+  found = jax.jit(ours)(*points)
+  np.testing.assert_allclose(found, exact(*doubles), rtol=rtol, atol=2e-6)
 
 
 def test_the_distance_induced_kernel_about_an_origin_near_the_data():

@@ -52,6 +52,7 @@ def test_every_row_is_a_config_whose_leaves_exist():
   assert sum('8-bit MNIST' in t for t in titles) == 1
 
 
+@pytest.mark.slow
 def test_a_short_run_of_melodies_stands_beside_their_law(tmp_path, monkeypatch, capsys):
   melodies = likelihoods.tasks(None)[-1]
   by_name = {fit.name: fit for fit in melodies.fits}

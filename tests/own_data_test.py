@@ -57,6 +57,7 @@ def images():
   }
 
 
+@pytest.mark.slow
 def test_folder_and_npz_of_the_same_images_train_to_the_same_state(images, tmp_path):
   npz, folder = tmp_path / 'own ä=1.npz', tmp_path / 'own pictures'
   np.savez(npz, **{f'x_{split}': x for split, x in images.items()})

@@ -127,6 +127,7 @@ def test_two_processes_are_stopped_by_one_signal_and_go_on(straight, tmp_path):
 SLOW = pytest.mark.slow
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize(
   ('flags', 'message'),
   [

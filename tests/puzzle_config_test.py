@@ -87,7 +87,7 @@ def test_the_papers_sizes_lower_at_its_batch_and_step_at_two():
     ({'appearance_weights': (0.1, 0.0)}, 'appearance_weights must be a pair'),
     ({'num_critic': 0}, 'num_critic must be >= 1'),
     ({'r1_gamma': -1.0}, 'r1_gamma must be >= 0'),
-    ({'data': 'patches:glyphs?size=20'}, 'image size 20 is not one of'),
+    ({'data': 'patches:glyphs?size=20'}, 'image size 20 is not 4 or 7'),
   ],
 )
 def test_what_cannot_be_trained_is_one_line(changes, word):

@@ -18,6 +18,7 @@ from experiments.ledger import f_gan_gaussian, stacked  # noqa: E402
 REPRODUCE = [sys.executable, str(ROOT / 'experiments' / 'reproduce.py')]
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize(
   ('args', 'word'),
   [

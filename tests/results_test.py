@@ -240,6 +240,7 @@ def test_what_cannot_be_used_is_one_line(folder, capsys, damage, words):
   assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
 
 
+@pytest.mark.drill
 def test_wrong_command_is_one_line_and_exit_code_2():
   command = [sys.executable, str(ROOT / 'experiments' / 'results.py'), '--chek']
   done = subprocess.run(command, capture_output=True, text=True, timeout=60)

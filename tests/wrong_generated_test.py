@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from experiments.configs import gan_ring  # noqa: E402
 
+pytestmark = pytest.mark.drill
 TINY = {
   'steps': 10,
   'steps_per_dispatch': 1,

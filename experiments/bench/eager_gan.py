@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import parametrize
 
 from experiments.bench import eager
 
@@ -26,6 +27,7 @@ class Networks(NamedTuple):
   discriminator: nn.Module
   generator_layout: Callable[[Any], list]
   discriminator_layout: Callable[[Any], list]
+  load_vectors: Callable[[nn.Module, Any], None] | None = None  # of spectral norms
 
 
 class Scaled(nn.Module):
@@ -154,7 +156,11 @@ class Peer(NamedTuple):
 
 
 def _has_norm(module: nn.Module) -> bool:
-  return any(isinstance(m, nn.BatchNorm2d) for m in module.modules())
+  """Whether two calls are not one call of both inputs."""
+  return any(
+    isinstance(m, nn.BatchNorm2d) or parametrize.is_parametrized(m)
+    for m in module.modules()
+  )
 
 
 def make(
@@ -168,6 +174,7 @@ def make(
   num_unroll: int | None = None,
   half: bool = False,
   z: np.ndarray | None = None,
+  collections: Mapping | None = None,
 ) -> Peer:
   """The peer of one setting.
 
@@ -181,9 +188,12 @@ def make(
     num_unroll: k of the unrolled minimax GAN; None for the non-saturating GAN.
     half: autocast to bfloat16.
     z: used by both players in place of draws, [B, Z].
+    collections: of our discriminator, where it has spectral norms.
   """
   g = load(networks.generator, networks.generator_layout(params[0]), where)
   d = load(networks.discriminator, networks.discriminator_layout(params[1]), where)
+  if networks.load_vectors is not None:
+    networks.load_vectors(d, collections)
   real = images(real).to(where)
   fixed = None if z is None else torch.tensor(np.asarray(z)).to(where)
 

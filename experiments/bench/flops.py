@@ -75,6 +75,45 @@ def dcgan(
   )
 
 
+def sngan(
+  size: int,
+  latent_size: int,
+  channels: int,
+  features: int,
+  halvings: int,
+  num_blocks: int,
+) -> tuple[list[int], list[int]]:
+  """Multiply-adds of the layers of `models.sngan`'s networks, from 4x4 pixels on.
+
+  Args:
+    size: height and width of the images.
+    latent_size: of z.
+    channels: of the images.
+    features: of every block.
+    halvings: blocks of the discriminator that halve.
+    num_blocks: of the discriminator.
+
+  Returns:
+    The generator's layers and the discriminator's, each first to last.
+  """
+  near, square = 9, features**2
+  sides = [4 * 2**i for i in range(1, (size // 4).bit_length())]
+  g = [latent_size * 16 * features]
+  for side in sides:
+    g += [side**2 * near * square] * 2 + [side**2 * square]
+  g.append(size**2 * near * features * channels)
+  # The first block halves before its 1x1 convolution, the others after it.
+  d = [
+    size**2 * near * channels * features,
+    size**2 * near * square,
+    (size // 2) ** 2 * channels * features,
+  ]
+  for i in range(1, num_blocks):
+    side = size // 2 ** min(i, halvings)
+    d += [side**2 * near * square] * 2 + [side**2 * square] * (i < halvings)
+  return g, [*d, features]
+
+
 def critic_step(g: Sequence[int], d: Sequence[int], batch_size: int) -> int:
   """Operations of one step of the discriminator, drawing its fake examples included."""
   return 2 * batch_size * sum(g) + 4 * batch_size * (2 * sum(d) + sum(d[1:]))

@@ -82,11 +82,14 @@ def verdicts(rows: dict, plain_mb: float | None, platform: str) -> list[dict]:
 def step_verdicts(rows: dict, platform: str) -> list[dict]:
   """The goals of `steps`, judged as by `verdicts`; `rows` by name."""
   plain, half = rows.get('gan_dcgan_28', {}), rows.get('gan_dcgan_28_bf16', {})
-  what = "DCGAN 28x28, {}: our time / PyTorch's"
+  residual, on_cpu = rows.get('sngan_32', {}), platform == 'cpu'
+  what = "{}: our time / PyTorch's"
   wanted = [
-    (what.format('two CPU cores'), 1.8, plain, platform == 'cpu'),
-    (what.format('accelerator, float32'), 1.0, plain, platform != 'cpu'),
-    (what.format('accelerator, bfloat16'), 1.0, half, platform != 'cpu'),
+    (what.format('DCGAN 28x28, two CPU cores'), 1.8, plain, on_cpu),
+    (what.format('DCGAN 28x28, accelerator, float32'), 1.0, plain, not on_cpu),
+    (what.format('DCGAN 28x28, accelerator, bfloat16'), 1.0, half, not on_cpu),
+    (what.format('SNGAN 32x32, two CPU cores'), 1.8, residual, on_cpu),
+    (what.format('SNGAN 32x32, accelerator'), 1.0, residual, not on_cpu),
   ]
   return [
     judge(

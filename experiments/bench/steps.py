@@ -22,17 +22,18 @@ import numpy as np
 import optax
 
 from experiments.bench import conditional, flops, goals, growing, timing, translating
-from gm_jax import base, priors
+from gm_jax import base, players, priors
 from gm_jax.losses import adversarial
 from gm_jax.methods import gan, unrolled_gan
-from gm_jax.models import dcgan, mlp
+from gm_jax.models import dcgan, layers, mlp, sngan
 from gm_jax.players import DISCRIMINATOR, GENERATOR
 from gm_jax.training import report
 from gm_jax.training import step as step_lib
 
 if timing.eager:
-  from experiments.bench import eager_gan
+  from experiments.bench import eager_gan, eager_sngan
 
+SNGAN_HALVINGS, SNGAN_BLOCKS = 2, 4
 QUICK = ('gan_ring', 'gan_dcgan_28')
 SAMPLES = (64, 256)
 AGREEMENT = 1e-3  # relative difference of the gradients that is let pass
@@ -129,6 +130,33 @@ def images(
   )
 
 
+def residual(size: int, features: int, *, latent_size: int = 128) -> Setting:
+  """SNGAN's residual networks, of RGB images, told nothing."""
+  doublings, channels = layers.num_doublings(size), 3
+  options = channels, features, SNGAN_HALVINGS, SNGAN_BLOCKS
+
+  def peer():
+    return eager_gan.Networks(
+      eager_sngan.generator(latent_size, channels, features, doublings),
+      eager_sngan.discriminator(*options),
+      eager_sngan.generator_layout,
+      eager_sngan.discriminator_layout,
+      eager_sngan.load_vectors,
+    )
+
+  return Setting(
+    sngan.Generator(size, channels, features),
+    sngan.Discriminator(*options[1:], num_outputs=1),
+    (size, size, channels),
+    64,
+    latent_size,
+    (2e-4, 0.0, 0.9, 1e-8, 0.0),
+    None,
+    flops.sngan(size, latent_size, *options),
+    peer,
+  )
+
+
 def of_classes(case: conditional.Case) -> Setting:
   """A GAN of another kind, whose networks are its case's own."""
   setting = images(conditional.SIZE, conditional.FEATURES)
@@ -143,6 +171,7 @@ SETTINGS = {
   'gan_dcgan_28_bf16': images(28, 64, half=True),
   'gan_dcgan_8': images(8, 64, latent_size=64),
   'unrolled_gan_dcgan_28': images(28, 16, num_unroll=1),
+  'sngan_32': residual(32, 64),
   **{name: of_classes(case) for name, case in MORE.items()},
 }
 
@@ -201,6 +230,7 @@ def peer_of(setting: Setting, args: tuple, where, z: base.Array | None = None):
     num_unroll=setting.num_unroll,
     half=setting.half,
     z=None if z is None else np.asarray(z),
+    collections=players.collections(state.extra, DISCRIMINATOR),
   )
 
 

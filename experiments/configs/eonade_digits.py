@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from experiments.configs.parts import evaluations, likelihoods, optimizers, runs
+from experiments.configs.parts import evaluations, likelihoods, optimizers, runs, specs
 from gm_jax import orders
 from gm_jax.methods import eonade
 from gm_jax.models import mlp
@@ -40,5 +40,5 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
     wrap(optimizers.plain_adam(config)),
     shape=spec.shape,
     ensemble=[rng.permutation(rows) for _ in range(config.num_orders)],
-    condition=likelihoods.condition(config, spec),
+    condition=specs.condition(config, spec),
   )

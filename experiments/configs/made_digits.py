@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from experiments.configs.parts import evaluations, likelihoods, optimizers, runs
+from experiments.configs.parts import evaluations, likelihoods, optimizers, runs, specs
 from gm_jax import orders
 from gm_jax.losses import likelihood
 from gm_jax.methods import made
@@ -50,5 +50,5 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
     mask_orders=mask_orders,
     likelihood=likelihood.bernoulli,
     draw=sampler.bernoulli,
-    condition=likelihoods.condition(config, spec),
+    condition=specs.condition(config, spec),
   )

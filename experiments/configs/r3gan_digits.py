@@ -12,11 +12,8 @@ put in their place with this game, these penalties, rates and 2,000 steps, come 
 9.3. These are made for larger images and longer runs.
 """
 
-from experiments.configs.parts import evaluations, games, optimizers, runs
-from gm_jax import priors
-from gm_jax.losses import penalties
+from experiments.configs.parts import evaluations, games, networks, optimizers, runs
 from gm_jax.methods import gan
-from gm_jax.models import r3gan
 
 make_evaluation = evaluations.images
 
@@ -25,29 +22,19 @@ def get_config(arg=None):
   """The config; the argument is the name of the game."""
   config = runs.small_images(steps=2000, rate=1e-3, b1=0.0)
   config.base_features = 32
+  config.num_blocks = 1
   config.gamma = 0.5
   config.game = arg or 'relativistic'
   config.label_smoothing = 0.0
+  config.condition = ''  # or 'label'
   return config
 
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """A residual block at each resolution, both penalties of the same weight."""
-  if len(spec.shape) != 3:
-    raise ValueError(f'data = {config.data!r} are not images, which R3GAN needs')
-  runs.check_sizes(config, 'latent_size', 'base_features')
-  size, _, channels = spec.shape
-  features = (config.base_features,) * r3gan.num_resolutions(size)
-
-  def penalty(critic, key, real, fake):
-    del key
-    return penalties.r1_r2(critic, real, fake) / 2
-
   return gan.gan(
-    r3gan.Generator(size, channels, features, blocks=1),
-    r3gan.Discriminator(features, blocks=1),
+    **networks.r3gan_networks(config, spec),
     **optimizers.adams(config, wrap),
-    prior=priors.normal(config.latent_size),
-    penalty=games.weighted(penalty, config.gamma, 'gamma'),
+    penalty=games.r1_r2(config.gamma),
     game=games.game(config),
   )

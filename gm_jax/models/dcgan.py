@@ -1,4 +1,4 @@
-"""The deep convolutional GAN's two networks, for images of seven sizes.
+"""The deep convolutional GAN's two networks, for square images.
 
 Strided convolutions in place of pooling, batch normalization, kernels from
 N(0, 0.02^2). Images are [B, H, W, C] in [-1, 1]. Batch-coupled while training:
@@ -21,13 +21,6 @@ from gm_jax import base
 from gm_jax.models import layers
 
 _INIT = nn.initializers.normal(0.02)
-_DOUBLINGS = {8: 1, 16: 2, 28: 2, 32: 3, 64: 4, 128: 5, 256: 6}
-
-
-def _num_doublings(size: int) -> int:
-  if size not in _DOUBLINGS:
-    raise ValueError(f'image size {size} is not one of {sorted(_DOUBLINGS)}')
-  return _DOUBLINGS[size]
 
 
 def _batch_norm(train: bool, dtype: Any) -> nn.BatchNorm:
@@ -51,7 +44,7 @@ class Generator(nn.Module):
   takes its gains and shifts (`layers.ConditionalBatchNorm`).
 
   Attributes:
-    size: height and width: 8, 16, 28, 32, 64, 128 or 256.
+    size: height and width, 4 or 7 times a power of 2 (`layers.num_doublings`).
     channels: of the image.
     base_features: channels before the last doubling.
     normalize: whether hidden layers have batch normalization.
@@ -85,7 +78,7 @@ class Generator(nn.Module):
       ValueError: the size is not an allowed one, z is not of rank 2, or there is a
         condition and no normalization that could take it.
     """
-    doublings = _num_doublings(self.size)
+    doublings = layers.num_doublings(self.size)
     if z.ndim != 2:
       raise ValueError(f'z has shape {z.shape}, expected [B, Z]')
     if condition is not None and not self.normalize:
@@ -176,7 +169,7 @@ class Discriminator(nn.Module):
       return nn.leaky_relu(x, 0.2)
 
     block = _block(halving_block, self.remat)
-    for i in range(_num_doublings(x.shape[1])):
+    for i in range(layers.num_doublings(x.shape[1])):
       x = block(self, x, i)
       self.sow('intermediates', 'maps', x)
     x = x.reshape(x.shape[0], -1)

@@ -39,6 +39,24 @@ def _check_shapes(x: base.Array, kernel: base.Array) -> None:
   )
 
 
+def num_doublings(size: int) -> int:
+  """Returns how often 4x4 or 7x7 pixels are doubled to images of this size.
+
+  Args:
+    size: height and width of the images: 8, 14, 16, 28, 32, 56, 64 and so on.
+
+  Raises:
+    ValueError: another size.
+  """
+  for start in (4, 7):
+    ratio = size // start
+    if size % start == 0 and ratio > 1 and ratio & (ratio - 1) == 0:
+      return ratio.bit_length() - 1
+  raise ValueError(
+    f'image size {size} is not 4 or 7 times a power of 2, as 8, 16, 28, 32, 64'
+  )
+
+
 def at_least_float32(x: base.Array) -> base.Array:
   """Casts to float32, unless the dtype is wider.
 

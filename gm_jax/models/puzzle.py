@@ -23,7 +23,6 @@ from gm_jax import base
 from gm_jax.models import layers
 
 _WIDEST = 8  # channels of a level, in those of the first, at most
-SIZES = {8: 1, 16: 2, 28: 2, 32: 3, 64: 4, 128: 5, 256: 6}  # halvings by size
 
 
 def _normalized(x: base.Array, train: bool) -> base.Array:
@@ -94,7 +93,7 @@ class Painter(nn.Module):
   """Maps noise and patches without places to an image and the patches' mask.
 
   Attributes:
-    size: height and width of the image and of every patch, one of SIZES.
+    size: height and width of the image and of every patch (`layers.num_doublings`).
     channels: of image and patches.
     base_features: channels after the first halving; they double with each, up to
       eightfold.
@@ -125,15 +124,14 @@ class Painter(nn.Module):
       ValueError: the size is not an allowed one, or the patches are not of it.
     """
     shape = self.size, self.size, self.channels
-    if self.size not in SIZES:
-      raise ValueError(f'image size {self.size} is not one of {sorted(SIZES)}')
+    halvings = layers.num_doublings(self.size)
     if patches.ndim != 5 or patches.shape[2:] != shape or len(patches) != len(z):
       raise ValueError(
         f'patches must be {[len(z), "P", *shape]}, got {list(patches.shape)}'
       )
     num = patches.shape[1]
     widths = tuple(
-      self.base_features * min(_WIDEST, 2**i) for i in range(SIZES[self.size])
+      self.base_features * min(_WIDEST, 2**i) for i in range(halvings)
     )
     coarsest = widths[::-1]
     each = Encoder(widths, self.embedding, name='encoder')(

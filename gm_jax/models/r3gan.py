@@ -1,4 +1,4 @@
-"""The two networks of R3GAN: residual, without normalization, for five image sizes.
+"""The two networks of R3GAN: residual, without normalization.
 
 A block is x + W3 lrelu(b2 + conv(lrelu(b1 + W1 x))), its middle a 3x3 convolution in
 groups, W3 zero at the beginning, so that a network begins as its resamplings. Other
@@ -23,14 +23,6 @@ from gm_jax.models import layers
 
 SLOPE = 0.2
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the second moment through the rectifier
-_STARTS = {8: 4, 16: 4, 28: 7, 32: 4, 64: 4}
-
-
-def _start_size(size: int) -> int:
-  """Height and width of the smallest resolution."""
-  if size not in _STARTS:
-    raise ValueError(f'image size {size} is not one of {sorted(_STARTS)}')
-  return _STARTS[size]
 
 
 def _normal_init(gain: float) -> nn.initializers.Initializer:
@@ -124,7 +116,7 @@ class Generator(nn.Module):
   """Maps latents to images: a learned 4x4 (7x7) image times a linear map of z, then up.
 
   Attributes:
-    size: height and width: 8, 16, 28, 32 or 64.
+    size: height and width, 4 or 7 times a power of 2 (`layers.num_doublings`).
     channels: of the image.
     features: C of each resolution, from the smallest; one more than doublings.
     blocks: residual blocks at each resolution.
@@ -152,10 +144,10 @@ class Generator(nn.Module):
       ValueError: another size, number of features or rank of z.
     """
     del train
-    start = _start_size(self.size)
     check_depth(self.size, self.features)
     if z.ndim != 2:
       raise ValueError(f'z has shape {z.shape}, expected [B, Z]')
+    start = self.size // 2 ** layers.num_doublings(self.size)
     shape = (start, start, self.features[0])
     basis = self.param('basis', nn.initializers.normal(1.0), shape)
     x = basis * _linear(self.features[0], 1.0)(z)[:, None, None]
@@ -230,7 +222,7 @@ def num_resolutions(size: int) -> int:
   Raises:
     ValueError: a size that is not allowed.
   """
-  return (size // _start_size(size)).bit_length()
+  return 1 + layers.num_doublings(size)
 
 
 def check_depth(size: int, features: tuple[int, ...]) -> None:

@@ -2,7 +2,7 @@
 
 Images are [B, H, W, C] in [-1, 1]. The generator is batch-coupled while training, its
 condition enters by the gains and shifts of the normalization; the discriminator's
-features are for `joint.Projection` or a linear layer.
+features are for `joint.Projection`, or for its own linear layer.
 
 Source: Spectral Normalization for Generative Adversarial Networks, Miyato et al., 2018,
 arXiv:1802.05957, table 4; cGANs with Projection Discriminator, Miyato and Koyama, 2018,
@@ -10,7 +10,6 @@ arXiv:1802.05637.
 """
 
 import functools
-import math
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -22,7 +21,6 @@ _PLAIN = nn.initializers.xavier_uniform()
 _RELU = nn.initializers.variance_scaling(
   2.0, 'fan_avg', 'uniform'
 )  # Glorot, gain sqrt 2
-START = 4  # height and width that doublings begin with
 
 
 def _doubled(x: base.Array) -> base.Array:
@@ -36,10 +34,10 @@ def _halved(x: base.Array) -> base.Array:
 
 
 class Generator(nn.Module):
-  """Maps latents to images: a projection to 4x4, then residual blocks that double.
+  """Maps latents to images: a projection to 4x4 or 7x7, then blocks that double.
 
   Attributes:
-    size: height and width, 4 times a power of 2.
+    size: height and width, 4 or 7 times a power of 2 (`layers.num_doublings`).
     channels: of the image.
     features: of every block.
   """
@@ -55,19 +53,18 @@ class Generator(nn.Module):
     """Maps z `[B, Z]`, and conditions `[B, K]`, to images `[B, size, size, C]`.
 
     Raises:
-      ValueError: the size is not 4 times a power of 2.
+      ValueError: the size is not an allowed one.
     """
-    doublings = int(math.log2(max(1, self.size // START)))
-    if START * 2**doublings != self.size:
-      raise ValueError(f'size must be 4 times a power of 2, got {self.size}')
+    doublings = layers.num_doublings(self.size)
+    start = self.size // 2**doublings
 
     def normalized(x):
       if condition is None:
         return nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
       return layers.ConditionalBatchNorm()(x, condition, train=train)
 
-    x = nn.Dense(START * START * self.features, kernel_init=_PLAIN)(z)
-    x = x.reshape(len(z), START, START, self.features)
+    x = nn.Dense(start * start * self.features, kernel_init=_PLAIN)(z)
+    x = x.reshape(len(z), start, start, self.features)
     for _ in range(doublings):
       y = _doubled(nn.relu(normalized(x)))
       y = layers.SameConv(self.features, kernel_init=_RELU)(y)
@@ -79,21 +76,28 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-  """Maps images to features >= 0: residual blocks, of which the first two halve.
+  """Maps images to features >= 0: residual blocks, of which the first ones halve.
 
   Every kernel is spectrally normalized.
 
   Attributes:
     features: F, of every block.
-    num_blocks: at least 2.
+    halvings: blocks that halve height and width, at least 1.
+    num_blocks: of all, at least as many.
+    num_outputs: of a linear layer at the end; None for the features themselves.
   """
 
   features: int = 128
+  halvings: int = 2
   num_blocks: int = 4
+  num_outputs: int | None = None
 
   @nn.compact
   def __call__(self, x: base.Array, *, train: bool = False) -> base.Array:
-    """Maps images `[B, H, W, C]` to features `[B, F]`, summed over positions."""
+    """Maps images `[B, H, W, C]` to features `[B, F]`, summed over positions.
+
+    With `num_outputs`, to a linear map `[B, num_outputs]` of them.
+    """
     wrap = functools.partial(layers.normalize, spectral_norm=True, train=train)
 
     def conv(x, size, init):
@@ -104,5 +108,9 @@ class Discriminator(nn.Module):
     x = _halved(y) + conv(_halved(x), 1, _PLAIN)
     for i in range(1, self.num_blocks):
       y = conv(nn.relu(conv(nn.relu(x), 3, _RELU)), 3, _RELU)
-      x = _halved(y) + _halved(conv(x, 1, _PLAIN)) if i == 1 else y + x
-    return layers.at_least_float32(nn.relu(x).sum(axis=(1, 2)))
+      halves = i < self.halvings
+      x = _halved(y) + _halved(conv(x, 1, _PLAIN)) if halves else y + x
+    x = nn.relu(x).sum(axis=(1, 2))
+    if self.num_outputs is not None:
+      x = wrap(nn.Dense(self.num_outputs, kernel_init=_PLAIN))(x)
+    return layers.at_least_float32(x)

@@ -429,6 +429,7 @@ def standardized(x):
   return (x - low) / (high - low)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('alphabet', 'what', 'num'),
   [

@@ -85,7 +85,7 @@ def test_conditions_that_do_not_fit_are_refused():
   module = dcgan.Generator(8, 1, 4, normalize=False)
   with pytest.raises(ValueError, match='needs normalize=True'):
     module.init(KEY, jnp.ones((5, 3)), CONDITION)
-  with pytest.raises(ValueError, match='4 times a power of 2, got 24'):
+  with pytest.raises(ValueError, match='image size 24 is not 4 or 7 times'):
     sngan.Generator(24, 1, 4).init(KEY, jnp.ones((5, 3)))
 
 

@@ -306,7 +306,7 @@ def test_rematerialized_blocks_give_the_same_and_keep_less(make, shape):
 
 
 def test_other_sizes_are_refused():
-  with pytest.raises(ValueError, match=r'image size 20 is not one of \[8, 16, 28'):
+  with pytest.raises(ValueError, match='image size 20 is not 4 or 7 times a power'):
     dcgan.Generator(20, 1).init(jax.random.key(0), jnp.ones((1, 2)))
   with pytest.raises(ValueError, match='image size 20'):
     dcgan.Discriminator().init(jax.random.key(0), jnp.ones((1, 20, 20, 1)))

@@ -107,7 +107,7 @@ def test_image_and_mask_are_in_their_intervals_and_see_noise_and_patches():
 @pytest.mark.parametrize(
   ('size', 'shape', 'word'),
   [
-    (20, (2, 3, 20, 20, 1), 'image size 20 is not one of'),
+    (20, (2, 3, 20, 20, 1), 'image size 20 is not 4 or 7'),
     (16, (2, 3, 8, 8, 1), r"patches must be \[2, 'P', 16, 16, 1\]"),
     (16, (2, 3, 16, 16, 3), r'got \[2, 3, 16, 16, 3\]'),
     (16, (2, 16, 16, 1), 'patches must be'),

@@ -128,6 +128,7 @@ def test_a_block_is_the_formula():
   )
 
 
+@pytest.mark.slow
 def test_it_learns_a_rule_that_a_short_memory_cannot_hold():
   """The last token is the first: a Markov chain of order 3 knows nothing of it."""
   x = jax.random.randint(jax.random.key(0), (500, 64, T), 0, LEVELS)

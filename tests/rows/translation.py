@@ -50,6 +50,6 @@ def of_three(num):
 
 
 ROWS = {
-  'cycle_gan': Row(two, pairs(8), falls=False, structure='two groups, pools'),
+  'cycle_gan': Row(two, pairs(8), falls=False),
   'star_gan': Row(many, of_three(16), falls=False),
 }

@@ -89,6 +89,7 @@ def short():
   return compiled(method(), arrays, num_simulated=12, std=STD, **SHORT)
 
 
+@pytest.mark.slow
 def test_linear_decoder_has_its_exact_log_likelihood_within_a_tenth_of_a_nat():
   arrays, found, each, _ = linear()
   log_p = exact(arrays['test']['x'][:10])
@@ -110,6 +111,7 @@ def test_noise_is_the_best_of_the_grid_on_validation():
   np.testing.assert_allclose(found['noise_std'], best, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_gap_of_both_bounds_is_small_where_chains_are_long_and_large_where_short():
   _, found, *_ = linear()
   assert abs(found['gap']) < 0.2 and found['gap_error'] < 0.1

@@ -103,6 +103,7 @@ def test_keeps_only_the_last_without_a_metric(tmp_path):
   assert _steps(tmp_path) == [2, 3, 4] and checkpoints.best_step() is None
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize('damage', [_flip, _cut, pathlib.Path.unlink])
 def test_damage_to_any_file_is_harmless_or_passed_over(tmp_path, damage, caplog, capfd):
   whole = tmp_path / 'whole'

@@ -125,6 +125,11 @@ def independent_classifier(
   )
 
 
+def images_or_classes(config, data) -> Evaluation:
+  """`images_of_classes` where the config names a condition, or `images`."""
+  return (images_of_classes if config.condition else images)(config, data)
+
+
 def images_of_classes(config, data) -> Evaluation:
   """Distances of samples, their agreement with their class, diversity within it."""
   splits, found = splits_of(data, {'test': quality.TEST}), independent_classifier(data)

@@ -85,3 +85,12 @@ def r1(gamma: float) -> Callable | None:
   return weighted(
     lambda critic, key, real, fake: penalties.r1(critic, real) / 2, gamma, 'r1_gamma'
   )
+
+
+def r1_r2(gamma: float) -> Callable | None:
+  """gamma / 2 times the squared gradient norms at real and at fake images, or None."""
+  return weighted(
+    lambda critic, key, real, fake: penalties.r1_r2(critic, real, fake) / 2,
+    gamma,
+    'gamma',
+  )

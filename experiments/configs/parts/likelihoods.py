@@ -1,4 +1,4 @@
-"""Models with a likelihood: what data they take, their orders, conditions, outputs."""
+"""Models with a likelihood: what data they take, their orders, outputs."""
 
 import functools
 import math
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.configs.parts import optimizers, runs
-from gm_jax import base, conditions, orders
+from gm_jax import base, orders
 from gm_jax.losses import likelihood
 from gm_jax.methods import autoregressive
 from gm_jax.models import transformer as transformer_lib
@@ -52,18 +52,6 @@ def order(config, spec) -> np.ndarray:
     'random': lambda s: np.random.default_rng(config.seed).permutation(orders.rows(s)),
   }
   return runs.choose(table, config.order, 'order')(spec.shape)
-
-
-def condition(config, spec) -> conditions.Condition | None:
-  """What `condition` names: nothing, the class, or numbers."""
-  if config.condition == 'label' and not spec.num_classes:
-    raise ValueError(f'condition = label, but data = {config.data!r} has no classes')
-  table = {
-    '': lambda: None,  # nothing
-    'label': lambda: conditions.by_class(spec.num_classes),
-    'condition': conditions.by_value,
-  }
-  return runs.choose(table, config.condition, 'condition')()
 
 
 def output_distribution(config, spec) -> dict:

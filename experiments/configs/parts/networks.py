@@ -1,10 +1,12 @@
 """Networks of the data's sizes, with the priors of what they are fed."""
 
+import math
+
 import flax.linen as nn
 
-from experiments.configs.parts import runs
+from experiments.configs.parts import runs, specs
 from gm_jax import augmentation, priors
-from gm_jax.models import dcgan, mlp
+from gm_jax.models import dcgan, joint, mlp, r3gan, sngan
 
 AUGMENTATIONS = {
   'color': augmentation.color,
@@ -60,6 +62,52 @@ def dcgan_networks(config, spec, *, normalize: bool = True, dtype=None) -> dict:
     'generator': dcgan.Generator(size, channels, config.g_features, dtype=dtype),
     'discriminator': dcgan.Discriminator(config.d_features, normalize, dtype=dtype),
     'prior': priors.normal(config.latent_size),
+  }
+
+
+def sngan_networks(config, spec) -> dict:
+  """SNGAN's residual networks, a normal prior, and what `condition` names.
+
+  The critic halves images down to at most 8 pixels; of a condition it takes the
+  projection, the generator its normalization's gains and shifts.
+  """
+  runs.check_images(config, spec)
+  runs.check_sizes(config, 'latent_size', 'base_features', 'd_features')
+  condition, (size, _, channels) = specs.condition(config, spec), spec.shape
+  halvings = max(1, math.ceil(math.log2(size / 8)))
+  if condition is None:
+    critic = sngan.Discriminator(config.d_features, halvings, num_outputs=1)
+  else:
+    body = sngan.Discriminator(config.d_features, halvings)
+    critic = joint.Projection(body, activation=lambda x: x, spectral_norm=True)
+  return {
+    'generator': sngan.Generator(size, channels, config.base_features),
+    'discriminator': critic,
+    'prior': priors.normal(config.latent_size),
+    'condition': condition,
+  }
+
+
+def r3gan_networks(config, spec) -> dict:
+  """R3GAN's networks of one width, a normal prior, and what `condition` names.
+
+  A condition stands beside z, and the critic takes the projection of it.
+  """
+  runs.check_images(config, spec)
+  runs.check_sizes(config, 'latent_size', 'base_features', 'num_blocks')
+  condition, (size, _, channels) = specs.condition(config, spec), spec.shape
+  features = (config.base_features,) * r3gan.num_resolutions(size)
+  generator = r3gan.Generator(size, channels, features, config.num_blocks)
+  critic = r3gan.Discriminator(features, config.num_blocks)
+  if condition is not None:
+    body = critic.clone(num_outputs=config.base_features)
+    critic = joint.Projection(body, activation=lambda x: x)
+    generator = joint.Conditioned(generator)
+  return {
+    'generator': generator,
+    'discriminator': critic,
+    'prior': priors.normal(config.latent_size),
+    'condition': condition,
   }
 
 

@@ -35,8 +35,8 @@ def adam(
 ) -> optax.GradientTransformation:
   """Adam with cosine decay to 0 and, if the config has these, warm-up and a clip.
 
-  Leaves: `b1`, 0.9 where there is none; `decay_steps`, see there; `warmup_steps`;
-  `clip`, of the gradient's global norm.
+  Leaves: `b1` and `b2`, 0.9 and 0.999 where there are none; `decay_steps`, see there;
+  `warmup_steps`; `clip`, of the gradient's global norm.
 
   Args:
     config: whose leaves are read.
@@ -48,13 +48,14 @@ def adam(
   Raises:
     ValueError: a leaf out of range.
   """
-  b1, clip = config.get('b1', 0.9), config.get('clip', 0.0)
+  b1, b2 = config.get('b1', 0.9), config.get('b2', 0.999)
+  clip = config.get('clip', 0.0)
   warmup_steps = config.get('warmup_steps', 0)
   decay = decay_steps(config)
   for name in ('warmup_steps', 'clip'):
     if config.get(name, 0) < 0:
       raise ValueError(f'{name} must be >= 0, got {config[name]}')
-  check_adam(learning_rate, b1)
+  check_adam(learning_rate, b1, b2)
   schedule = learning_rate
   if decay:
     if decay <= warmup_steps:
@@ -66,7 +67,7 @@ def adam(
     )
   elif warmup_steps:
     schedule = optax.linear_schedule(0.0, learning_rate, updates * warmup_steps)
-  tx = optax.adam(schedule, b1=b1, eps_root=eps_root)
+  tx = optax.adam(schedule, b1=b1, b2=b2, eps_root=eps_root)
   return optax.chain(gradient.clip_by_global_norm(clip), tx) if clip else tx
 
 
@@ -105,10 +106,11 @@ def linear_adam(
   return optax.adam(schedule, b1=config.b1)
 
 
-def check_adam(learning_rate: float, b1: float) -> None:
-  """Raises ValueError for a rate or a momentum out of range."""
-  if not 0 <= b1 < 1:
-    raise ValueError(f'b1 must be in [0, 1), got {b1}')
+def check_adam(learning_rate: float, b1: float, b2: float = 0.999) -> None:
+  """Raises ValueError for a rate or a decay of averages out of range."""
+  for name, value in {'b1': b1, 'b2': b2}.items():
+    if not 0 <= value < 1:
+      raise ValueError(f'{name} must be in [0, 1), got {value}')
   if learning_rate <= 0:
     raise ValueError(f'learning rates must be > 0, got {learning_rate}')
 

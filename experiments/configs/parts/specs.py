@@ -1,8 +1,9 @@
-"""Spaces of phases: specs made of the data's."""
+"""What configs make of the data's spec: spaces of phases, conditions."""
 
 import jax.numpy as jnp
 
-from gm_jax import base
+from experiments.configs.parts import runs
+from gm_jax import base, conditions
 
 
 def pooled(spec: base.DataSpec, ratio: int) -> base.DataSpec:
@@ -17,3 +18,15 @@ def pooled(spec: base.DataSpec, ratio: int) -> base.DataSpec:
 
   way = spec.transform._replace(forward=forward)
   return spec._replace(shape=shape, transform=way)
+
+
+def condition(config, spec) -> conditions.Condition | None:
+  """What `condition` names: nothing, the class, or numbers."""
+  if config.condition == 'label' and not spec.num_classes:
+    raise ValueError(f'condition = label, but data = {config.data!r} has no classes')
+  table = {
+    '': lambda: None,  # nothing
+    'label': lambda: conditions.by_class(spec.num_classes),
+    'condition': conditions.by_value,
+  }
+  return runs.choose(table, config.condition, 'condition')()

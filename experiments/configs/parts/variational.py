@@ -6,7 +6,7 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
-from experiments.configs.parts import likelihoods, optimizers, runs
+from experiments.configs.parts import likelihoods, optimizers, runs, specs
 from gm_jax import amortized, base, conditions, gradient, latent_priors, observations
 from gm_jax.methods import hierarchical_vae
 from gm_jax.models import latent, mlp
@@ -140,7 +140,7 @@ def networks(config, spec) -> amortized.Networks:
 
 def condition(config, spec) -> conditions.Condition | None:
   """What `condition` names, as one array that perceptrons take."""
-  found = likelihoods.condition(config, spec)
+  found = specs.condition(config, spec)
   return None if found is None else conditions.concatenated(found)
 
 

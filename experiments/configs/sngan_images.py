@@ -1,0 +1,55 @@
+"""SNGAN of residual networks, told the class or not, on images of 28 to 64 pixels.
+
+  python experiments/main.py --workdir=runs/sngan_images \
+      --config=experiments/configs/sngan_images.py[:label|:paper] [--data=NAME]
+
+About 0 s on two CPU cores. HEADER
+"""
+
+from experiments.configs.parts import evaluations, games, networks, optimizers, runs
+from gm_jax.methods import gan
+
+ANOTHER = 'label'  # argument that tests try
+make_evaluation = evaluations.images_or_classes
+SIZES = {
+  '': {},
+  'label': {'condition': 'label'},
+  'paper': {
+    'data': 'tfds:cifar10', 'steps': 100_000, 'steps_per_dispatch': 1,
+    'g_learning_rate': 2e-4, 'd_learning_rate': 2e-4, 'ema_decay': 0.0,
+    'latent_size': 128, 'base_features': 256, 'd_features': 128, 'num_critic': 5,
+  },
+}  # fmt: skip
+
+
+def get_config(arg=None):
+  """The config; the argument is 'label', to be told classes, or 'paper', its sizes."""
+  chosen = runs.choose(SIZES, arg or '', 'the argument')
+  config = runs.small_images(steps=2500, b1=0.0)
+  config.data = 'glyphs'
+  config.steps_per_dispatch = 10
+  config.condition = ''  # or 'label'
+  config.game = 'hinge'
+  config.g_learning_rate = 5e-4
+  config.d_learning_rate = 1e-3
+  config.b2 = 0.9
+  config.num_critic = 1
+  config.base_features = 32
+  config.d_features = 32
+  config.update(chosen)
+  return config
+
+
+def batch_size(config):
+  """Every critic step has its own data."""
+  return runs.several_critic_steps(config)
+
+
+def make_method(config, spec, *, wrap=lambda tx: tx):
+  """A GAN whose critic's layers have norm 1."""
+  return gan.gan(
+    **networks.sngan_networks(config, spec),
+    **optimizers.adams(config, wrap),
+    game=games.game(config),
+    num_critic=config.num_critic,
+  )
