@@ -26,6 +26,7 @@ ALLOWED = {
   'unroll': {'base', 'gradient'},
   'players': {'base', 'conditions', 'gradient', 'priors'},
   'text_features': {'base', 'conditions'},
+  'domains': {'base', 'conditions'},
   'latent_priors': {'base', 'losses'},
   'observations': {'base', 'losses', 'samplers'},
   'amortized': {
@@ -52,6 +53,7 @@ ALLOWED = {
     'latent_priors',
     'observations',
     'text_features',
+    'domains',
   },
   'tasks': {'base', *FOUNDATION, 'players', 'adversaries', 'samplers', 'metrics'},
   'data': {'base', 'caches', 'model_space'},

@@ -13,6 +13,8 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from experiments.configs import sngan_images  # noqa: E402
+from experiments.configs.parts import evaluations  # noqa: E402
 from gm_jax import base  # noqa: E402
 from gm_jax.data import registry, transforms  # noqa: E402
 from gm_jax.training import conditioning, launch, setup  # noqa: E402
@@ -96,6 +98,15 @@ def test_a_papers_sizes_step_at_two(name):
   model = base.Model(after.params, after.extra)
   x = method.sample(model, jax.random.key(2), 2, condition=jnp.array([3, 7]))
   assert x.shape == (2, *PAPERS[name]) and np.isfinite(x).all()
+
+
+def test_classes_are_evaluated_where_they_are_asked_for(monkeypatch):
+  for name in ('images', 'images_of_classes'):
+    monkeypatch.setattr(evaluations, name, lambda config, data, name=name: name)
+  config = sngan_images.get_config()
+  assert evaluations.images_or_classes(config, None) == 'images'
+  config = sngan_images.get_config('label')
+  assert evaluations.images_or_classes(config, None) == 'images_of_classes'
 
 
 CARD = base.Card(

@@ -23,42 +23,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gm_jax import base, conditions, gradient, players
+from gm_jax import base, domains, gradient, players
 from gm_jax.losses import adversarial, shapes, translation
 from gm_jax.methods import cycle_gan
 from gm_jax.players import DISCRIMINATOR, GENERATOR
-
-
-def label_vector(domain: base.Array, sizes: Sequence[int]) -> base.Array:
-  """Labels of domains as the translator reads them.
-
-  Args:
-    domain: `[B]` integers, those of one data set after those of another.
-    sizes: numbers of domains by data set, of sum K.
-
-  Returns:
-    `[B, K]` one-hot; of S > 1 data sets `[B, K + S]`, with the data set, one-hot.
-  """
-  label = conditions.one_hot(domain, sum(sizes))
-  if len(sizes) == 1:
-    return label
-  mask = conditions.one_hot(data_set(domain, sizes), len(sizes))
-  return jnp.concatenate([label, mask], axis=1)
-
-
-def data_set(domain: base.Array, sizes: Sequence[int]) -> base.Array:
-  """The data sets `[B]` that domains `[B]` are of."""
-  ends = jnp.cumsum(jnp.array(sizes))
-  return jnp.searchsorted(ends, jnp.asarray(domain, jnp.int32), side='right')
-
-
-def draw_targets(
-  key: base.Array, domain: base.Array, sizes: Sequence[int]
-) -> base.Array:
-  """Draws a domain for each example, uniformly of its own data set's, `[B]`."""
-  number, counts = data_set(domain, sizes), jnp.array(sizes)
-  first = (jnp.cumsum(counts) - counts)[number]
-  return jax.random.randint(key, domain.shape, first, first + counts[number])
 
 
 def star_gan(
@@ -107,18 +75,18 @@ def star_gan(
 
   def heads(params, model_state, key, x, train=True):
     """Logits of patches and of domains, and the collections."""
-    (patches, domains), model_state = players.apply(
+    (patches, domain_logits), model_state = players.apply(
       discriminator, params, model_state, x, key=key, train=train
     )
-    return patches, domains, model_state
+    return patches, domain_logits, model_state
 
   def translated(params, model_state, key, x, domain):
-    label = label_vector(domain, sizes)
+    label = domains.label_vector(domain, sizes)
     return players.apply(generator, params, model_state, x, label, key=key)
 
   def d_loss(params, model_state, key, real, fake, domain):
     real_key, fake_key, critic_key, penalty_key = jax.random.split(key, 4)
-    real_logits, domains, model_state = heads(params, model_state, real_key, real)
+    real_logits, domain_logits, model_state = heads(params, model_state, real_key, real)
     fake_logits, _, model_state = heads(params, model_state, fake_key, fake)
     loss = game.discriminator(real_logits, fake_logits).mean()
     if penalty is not None:
@@ -127,7 +95,7 @@ def star_gan(
         return heads(params, model_state, critic_key, x)[0].sum(axis=1)
 
       loss += penalty(critic, penalty_key, real, fake).mean()
-    nats = classification(domains, domain)
+    nats = classification(domain_logits, domain)
     means = {
       'real_logits': real_logits.mean(),
       'fake_logits': fake_logits.mean(),
@@ -140,8 +108,10 @@ def star_gan(
     fake, model_state = translated(params, model_state, there_key, real, target)
     back, model_state = translated(params, model_state, back_key, fake, domain)
     real_logits = heads(critic.params, critic.model_state, real_key, real)[0]
-    fake_logits, domains, _ = heads(critic.params, critic.model_state, fake_key, fake)
-    nats = classification(domains, target)
+    fake_logits, domain_logits, _ = heads(
+      critic.params, critic.model_state, fake_key, fake
+    )
+    nats = classification(domain_logits, target)
     cycle = translation.absolute_error(real, back).mean()
     loss = game.generator(real_logits, fake_logits).mean()
     loss += domain_weight * nats + cycle_weight * cycle
@@ -149,7 +119,7 @@ def star_gan(
 
   def init(key, batch):
     g_key, d_key = jax.random.split(key)
-    x, label = batch['x'][:2], label_vector(batch['domain'][:2], sizes)
+    x, label = batch['x'][:2], domains.label_vector(batch['domain'][:2], sizes)
     return players.first_state({
       GENERATOR: players.new_player(generator, g_tx, g_key, x, label),
       DISCRIMINATOR: players.new_player(discriminator, d_tx, d_key, x),
@@ -164,7 +134,7 @@ def star_gan(
     def critic_step(critic, inputs):
       key, real, domain = inputs
       target_key, fake_key, d_key = jax.random.split(key, 3)
-      target = draw_targets(target_key, domain, sizes)
+      target = domains.draw_targets(target_key, domain, sizes)
       fake, _ = translated(g.params, g.model_state, fake_key, real, target)
       critic, loss, means = players.gradient_step(
         d_loss, d_tx, critic, d_key, real, fake, domain
@@ -177,7 +147,7 @@ def star_gan(
 
     # 2. The generator, there and back again, against the new discriminator.
     real, domain = real[-1], domain[-1]
-    target = draw_targets(target_key, domain, sizes)
+    target = domains.draw_targets(target_key, domain, sizes)
     g, loss, found = players.gradient_step(
       g_loss, g_tx, g, g_key, critic, real, domain, target
     )
@@ -191,7 +161,7 @@ def star_gan(
       raise ValueError('the condition must be the domain to translate to, got none')
     domain = jnp.broadcast_to(jnp.asarray(condition), (len(x),))
     shapes.check_levels(sum(sizes), domain=domain)
-    label = label_vector(domain, sizes)
+    label = domains.label_vector(domain, sizes)
     return players.apply_trained(generator, GENERATOR, model, x, label)
 
   def critic(model, key, x, *, condition=None):

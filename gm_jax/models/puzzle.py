@@ -130,9 +130,7 @@ class Painter(nn.Module):
         f'patches must be {[len(z), "P", *shape]}, got {list(patches.shape)}'
       )
     num = patches.shape[1]
-    widths = tuple(
-      self.base_features * min(_WIDEST, 2**i) for i in range(halvings)
-    )
+    widths = tuple(self.base_features * min(_WIDEST, 2**i) for i in range(halvings))
     coarsest = widths[::-1]
     each = Encoder(widths, self.embedding, name='encoder')(
       patches.reshape(-1, *shape), train=train

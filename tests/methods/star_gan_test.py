@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from gm_jax import domains
 from gm_jax.losses import penalties
 from gm_jax.methods import star_gan
 from gm_jax.models import mlp
@@ -61,14 +62,14 @@ def vector(domain):
 
 
 def test_the_label_is_that_of_its_own_data_set_and_the_mask():
-  np.testing.assert_array_equal(star_gan.label_vector(DOMAIN, SIZES), vector(DOMAIN))
-  one = star_gan.label_vector(jnp.array([2, 0], jnp.uint8), (3,))  # no mask of one set
+  np.testing.assert_array_equal(domains.label_vector(DOMAIN, SIZES), vector(DOMAIN))
+  one = domains.label_vector(jnp.array([2, 0], jnp.uint8), (3,))  # no mask of one set
   np.testing.assert_array_equal(one, [[0, 0, 1], [1, 0, 0]])
 
 
 def test_targets_are_uniform_in_the_examples_own_data_set():
   domain = jnp.repeat(jnp.arange(K), 4000)
-  target = np.asarray(star_gan.draw_targets(jax.random.key(0), domain, SIZES))
+  target = np.asarray(domains.draw_targets(jax.random.key(0), domain, SIZES))
   for c in range(K):
     counts = np.bincount(target[4000 * c : 4000 * (c + 1)], minlength=K)
     own = range(2) if c < 2 else range(2, K)
@@ -88,7 +89,7 @@ def nats(logits, domain):
 
 def test_a_step_is_down_the_gradients_of_the_papers_objectives(monkeypatch):
   targets = iter([jnp.array([1, 0, 3, 2, 2, 4]), jnp.array([1, 1, 4, 4, 3, 3])] * 3)
-  monkeypatch.setattr(star_gan, 'draw_targets', lambda *_: next(targets))
+  monkeypatch.setattr(domains, 'draw_targets', lambda *_: next(targets))
   first, second = (jnp.array([1, 0, 3, 2, 2, 4]), jnp.array([1, 1, 4, 4, 3, 3]))
 
   def at_middle(critic, key, real, fake):  # the penalty with every fraction 1/2

@@ -161,6 +161,35 @@ def test_a_residual_critic_s_features_are_homogeneous():
   np.testing.assert_allclose(module.apply(variables, x[1:]), once[1:], rtol=1e-5)
 
 
+def test_a_residual_critic_s_logit_is_linear_in_its_features_with_slope_one():
+  x = jax.random.normal(KEY, (3, 8, 8, 2))
+  module = sngan.Discriminator(4, num_outputs=1)
+  variables = jax.jit(module.init)(KEY, x)
+  kernel, bias = (variables['params']['Dense_0'][n] for n in ('kernel', 'bias'))
+  features = sngan.Discriminator(4).apply(variables, x)
+  expected = features @ (kernel / np.linalg.norm(kernel)) + bias
+  np.testing.assert_allclose(module.apply(variables, x), expected, rtol=1e-5)
+
+
+def test_a_residual_critic_halves_as_often_as_it_is_told():
+  # Of an image of ones each convolution's output is one number inside; the sum over
+  # positions counts them: four times as many where one block less halves.
+  x = jnp.ones((1, 64, 64, 1))
+  once, twice = sngan.Discriminator(3, 1, 1), sngan.Discriminator(3, 2, 2)
+  maps = []
+  for module in (once, twice):
+    variables = jax.jit(module.init)(KEY, x)
+    params = jax.tree.map(jnp.zeros_like, variables['params'])
+    # Shortcuts alone, the identity on the first channel.
+    for name in ('SameConv_2', 'SameConv_5'):
+      if name in params:
+        kernel = params[name]['kernel'].at[0, 0, 0, 0].set(1.0)
+        params[name] = {**params[name], 'kernel': kernel}
+    out = module.apply({**variables, 'params': params}, x)
+    maps.append(out[0, 0])
+  np.testing.assert_allclose(maps, [32.0**2, 16.0**2], rtol=1e-5)
+
+
 @pytest.mark.slow
 def test_ac_gan_s_critic_has_the_papers_layers_and_drops_out_in_training_alone():
   module, x = ac_gan.Discriminator(11), jnp.ones((2, 32, 32, 3))

@@ -61,3 +61,14 @@ def test_kernels_that_do_not_fit_are_refused():
   for shape in ((3, 3, 2, 6), (2, 2, 6, 6), (3, 1, 6, 6)):
     with pytest.raises(ValueError, match=r'K, K, I, O\], K odd'):
       layers.conv_same(jnp.zeros((1, 4, 4, 6)), jnp.zeros(shape))
+
+
+def test_sizes_are_four_or_seven_doubled_and_no_other():
+  found = {}
+  for size in range(300):
+    try:
+      found[size] = layers.num_doublings(size)
+    except ValueError as error:
+      assert f'image size {size} is not 4 or 7 times' in str(error)
+  expected = {4 * 2**n: n for n in range(1, 7)} | {7 * 2**n: n for n in range(1, 6)}
+  assert found == expected

@@ -6,7 +6,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.configs.parts import optimizers, runs
+from experiments.configs.parts import optimizers, runs, specs
 from gm_jax import base, orders
 from gm_jax.losses import likelihood
 from gm_jax.methods import autoregressive
@@ -87,7 +87,7 @@ def sequence(module, config, spec, wrap, **kwargs) -> base.Method:
     wrap(optimizers.plain_adam(config)),
     shape=spec.shape,
     order=order(config, spec) if 'order' in config else None,
-    condition=condition(config, spec),
+    condition=specs.condition(config, spec),
     **kwargs,
   )
 
