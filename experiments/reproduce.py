@@ -38,6 +38,7 @@
                    beside an untrained critic's maps and pixels
   translation      images from face to face without pairs: CycleGAN and StarGAN, terms
                    left out, against the truth, and the way back
+  growth           Progressive GAN grown and not, at equal operations and equal seconds
   variational_inference
                    evidence, bounds and mean fields of models where all is known, and
                    the gaps of encoders
@@ -183,6 +184,12 @@ def _translation() -> dict:
   return translation.run(_BUDGET.value, out=pathlib.Path(_OUT.value))
 
 
+def _growth() -> dict:
+  from experiments.ledger import growth
+
+  return growth.run(_BUDGET.value, out=pathlib.Path(_OUT.value))
+
+
 def _variational_inference() -> dict:
   from experiments.ledger import variational_inference
 
@@ -207,6 +214,7 @@ COMMANDS = {
   'text_to_image': _text_to_image,
   'translation': _translation,
   'dcgan_features': _dcgan_features,
+  'growth': _growth,
   'variational_inference': _variational_inference,
 }
 

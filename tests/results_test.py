@@ -28,6 +28,7 @@ from experiments.ledger import (  # noqa: E402
   dcgan_features,
   decoders,
   f_gan_gaussian,
+  growth,
   infogan_mi,
   kernels,
   likelihoods,
@@ -160,6 +161,7 @@ def test_every_config_is_in_the_gallery_or_says_why_not():
     ('translation', {
       'two faces': translation.TWO_HEADER, 'four faces': translation.MANY_HEADER,
     }),
+    ('growth', {'growth': growth.HEADER, 'steps': growth.STEPS_HEADER}),
     ('variational_inference', {
       'identity': variational_inference.IDENTITY_HEADER,
       'correlation': variational_inference.CORRELATION_HEADER,

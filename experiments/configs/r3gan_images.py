@@ -25,7 +25,7 @@ SIZES = {
 def get_config(arg=None):
   """The config; the argument is 'label', to be told classes, or 'paper', its sizes."""
   chosen = runs.choose(SIZES, arg or '', 'the argument')
-  config = runs.small_images(steps=2000, b1=0.0)
+  config = runs.small_images(steps=1500, b1=0.0)
   config.data = 'glyphs'
   config.steps_per_dispatch = 10
   config.condition = ''  # or 'label'
@@ -33,7 +33,7 @@ def get_config(arg=None):
   config.b2 = 0.99
   config.base_features = 16
   config.num_blocks = 1
-  config.gamma = 1.0
+  config.gamma = 0.5
   config.update(chosen)
   return config
 

@@ -25,17 +25,15 @@ SIZES = {
 def get_config(arg=None):
   """The config; the argument is 'label', to be told classes, or 'paper', its sizes."""
   chosen = runs.choose(SIZES, arg or '', 'the argument')
-  config = runs.small_images(steps=2500, b1=0.0)
+  config = runs.small_images(steps=3000, rate=2e-3, b1=0.0)
   config.data = 'glyphs'
   config.steps_per_dispatch = 10
   config.condition = ''  # or 'label'
   config.game = 'hinge'
-  config.g_learning_rate = 5e-4
-  config.d_learning_rate = 1e-3
   config.b2 = 0.9
   config.num_critic = 1
-  config.base_features = 32
-  config.d_features = 32
+  config.base_features = 16
+  config.d_features = 16
   config.update(chosen)
   return config
 
