@@ -1,5 +1,6 @@
 """Configs of classes and codes: papers' sizes, and the launcher's ways to ask."""
 
+import functools
 import importlib
 import json
 import pathlib
@@ -13,8 +14,8 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from experiments.configs import sngan_images  # noqa: E402
-from experiments.configs.parts import evaluations  # noqa: E402
+from experiments.configs import r3gan_images, sngan_images  # noqa: E402
+from experiments.configs.parts import evaluations, networks  # noqa: E402
 from gm_jax import base  # noqa: E402
 from gm_jax.data import registry, transforms  # noqa: E402
 from gm_jax.training import conditioning, launch, setup  # noqa: E402
@@ -107,6 +108,40 @@ def test_classes_are_evaluated_where_they_are_asked_for(monkeypatch):
   assert evaluations.images_or_classes(config, None) == 'images'
   config = sngan_images.get_config('label')
   assert evaluations.images_or_classes(config, None) == 'images_of_classes'
+
+
+def test_channels_of_r3gan_double_with_each_halving():
+  spec = base.DataSpec((28, 28, 1), jnp.float32, 256, 10, None, transforms.scaling(256))
+  config = r3gan_images.get_config('label')
+  config.update({'base_features': 8, 'max_features': 20})
+  parts = networks.r3gan_networks(config, spec)
+  assert parts['generator'].body.features == (20, 16, 8)
+  assert parts['discriminator'].body.features == (8, 16, 20)
+  # The condition is beside z, and the critic's features are as many as its last.
+  z, x, y = jnp.ones((2, 64)), jnp.ones((2, 28, 28, 1)), jnp.eye(10)[:2]
+  config.max_features = 16
+  parts = networks.r3gan_networks(config, spec)
+  shapes = jax.eval_shape(parts['generator'].init, jax.random.key(0), z, y)
+  assert shapes['params']['body']['Dense_0']['kernel'].shape == (64 + 10, 16)
+  shapes = jax.eval_shape(parts['discriminator'].init, jax.random.key(0), x, y)
+  assert shapes['params']['condition']['kernel'].shape == (10, 16)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('size', [32, 56, 64])
+@pytest.mark.parametrize('module', [sngan_images, r3gan_images])
+def test_baselines_take_images_up_to_64_pixels(module, size):
+  way = transforms.scaling(256)
+  spec = base.DataSpec((size, size, 3), jnp.float32, 256, 10, None, way)
+  method = module.make_method(module.get_config('label'), spec)
+  batch = {'x': jnp.zeros((2, *spec.shape)), 'label': jnp.array([3, 7])}
+  state = jax.eval_shape(method.init, jax.random.key(0), batch)
+  after, _ = jax.eval_shape(method.step, state, jax.random.key(1), batch)
+  assert jax.tree.structure(after) == jax.tree.structure(state)
+  model = base.Model(state.params, state.extra)
+  draw = functools.partial(method.sample, num=2, condition=batch['label'])
+  x = jax.eval_shape(draw, model, jax.random.key(2))
+  assert x.shape == (2, *spec.shape)
 
 
 CARD = base.Card(

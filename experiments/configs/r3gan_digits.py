@@ -22,6 +22,7 @@ def get_config(arg=None):
   """The config; the argument is the name of the game."""
   config = runs.small_images(steps=2000, rate=1e-3, b1=0.0)
   config.base_features = 32
+  config.max_features = 32
   config.num_blocks = 1
   config.gamma = 0.5
   config.game = arg or 'relativistic'

@@ -3,7 +3,18 @@
   python experiments/main.py --workdir=runs/r3gan_images \
       --config=experiments/configs/r3gan_images.py[:label|:paper] [--data=NAME]
 
-About 0 s on two CPU cores. HEADER
+About 520 s on two CPU cores. The argument is 'label', to be told classes, or 'paper',
+its sizes for CIFAR-10. Data are images, as --data=glyphs?size=32 or tfds:fashion_mnist.
+
+Seed 0, glyphs of 28 pixels: digits of several faces, most of them readable, a third
+with a stroke too many or too few, on grounds of one gray where the data have black too.
+Frechet distance 42 from 2,000 test images (30 after 1,500 steps), MMD^2 0.014. LABELS
+
+Penalties are a derivative of a derivative: a step of 32 images costs as much as one of
+64 of sngan_images.py with twice the channels. Of one width of 16, in batches of 64, it
+was 94 after 1,000 steps. Channels double from 16 to 64 here; the paper's are one width,
+and its gamma, rates and averages change over the run, and examples are augmented: these
+are constant, but for the rates, which fall to 0, and images are as they are.
 """
 
 from experiments.configs.parts import evaluations, games, networks, optimizers, runs
@@ -17,7 +28,7 @@ SIZES = {
   'paper': {
     'data': 'tfds:cifar10', 'batch_size': 512, 'steps': 40_000, 'ema_decay': 0.999,
     'g_learning_rate': 2e-4, 'd_learning_rate': 2e-4, 'base_features': 768,
-    'num_blocks': 2, 'gamma': 0.05, 'b2': 0.99,
+    'max_features': 768, 'num_blocks': 2, 'gamma': 0.05, 'b2': 0.99,
   },
 }  # fmt: skip
 
@@ -25,13 +36,15 @@ SIZES = {
 def get_config(arg=None):
   """The config; the argument is 'label', to be told classes, or 'paper', its sizes."""
   chosen = runs.choose(SIZES, arg or '', 'the argument')
-  config = runs.small_images(steps=1500, b1=0.0)
+  config = runs.small_images(steps=2000, b1=0.0)
+  config.batch_size = 32
   config.data = 'glyphs'
   config.steps_per_dispatch = 10
   config.condition = ''  # or 'label'
   config.game = 'relativistic'
   config.b2 = 0.99
-  config.base_features = 16
+  config.base_features = 16  # at the images' size; they double with each halving
+  config.max_features = 64
   config.num_blocks = 1
   config.gamma = 0.5
   config.update(chosen)

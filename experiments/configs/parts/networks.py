@@ -89,18 +89,21 @@ def sngan_networks(config, spec) -> dict:
 
 
 def r3gan_networks(config, spec) -> dict:
-  """R3GAN's networks of one width, a normal prior, and what `condition` names.
+  """R3GAN's networks, a normal prior, and what `condition` names.
 
-  A condition stands beside z, and the critic takes the projection of it.
+  Channels double with each halving, from `base_features` to at most `max_features`. A
+  condition stands beside z, and the critic takes the projection of it.
   """
   runs.check_images(config, spec)
-  runs.check_sizes(config, 'latent_size', 'base_features', 'num_blocks')
+  sizes = 'latent_size', 'base_features', 'max_features', 'num_blocks'
+  runs.check_sizes(config, *sizes)
   condition, (size, _, channels) = specs.condition(config, spec), spec.shape
-  features = (config.base_features,) * r3gan.num_resolutions(size)
-  generator = r3gan.Generator(size, channels, features, config.num_blocks)
+  first, most = config.base_features, config.max_features
+  features = tuple(min(first * 2**i, most) for i in range(r3gan.num_resolutions(size)))
+  generator = r3gan.Generator(size, channels, features[::-1], config.num_blocks)
   critic = r3gan.Discriminator(features, config.num_blocks)
   if condition is not None:
-    body = critic.clone(num_outputs=config.base_features)
+    body = critic.clone(num_outputs=features[-1])
     critic = joint.Projection(body, activation=lambda x: x)
     generator = joint.Conditioned(generator)
   return {
