@@ -8,7 +8,11 @@ its sizes for CIFAR-10. Data are images, as --data=glyphs?size=32 or tfds:fashio
 
 Seed 0, glyphs of 28 pixels: digits of several faces, most of them readable, a third
 with a stroke too many or too few, on grounds of one gray where the data have black too.
-Frechet distance 42 from 2,000 test images (30 after 1,500 steps), MMD^2 0.014. LABELS
+Frechet distance 42 from 2,000 test images (30 after 1,500 steps), MMD^2 0.014. With
+'label' (560 s) a column a class, most its digit at sight, sixes, eights and nines often
+broken: a classifier that is right on 100% of 2,000 test images reads 80.5% of as many
+samples as their class, two samples of a class are 0.79 times as far apart as two test
+images of it, and the distance is 15. At this budget sngan_images.py is ahead.
 
 Penalties are a derivative of a derivative: a step of 32 images costs as much as one of
 64 of sngan_images.py with twice the channels. Of one width of 16, in batches of 64, it
