@@ -114,6 +114,26 @@ def cutout(key: Array, x: Array) -> Array:
   return jnp.where(hidden, 0.0, x)
 
 
+def noise(std: float) -> Augmentation:
+  """Returns the augmentation that adds Gaussian noise to every number.
+
+  Distributions that lie on thin sets overlap with it, and a critic of noisy images
+  cannot be moved by patterns that are below the noise.
+
+  Source: Towards Principled Methods for Training Generative Adversarial Networks,
+  Arjovsky and Bottou, 2017, arXiv:1701.04862, section 3.
+
+  Args:
+    std: standard deviation, of images in [-1, 1].
+
+  Raises:
+    ValueError: `std` is below 0.
+  """
+  if std < 0:
+    raise ValueError(f'std must be >= 0, got {std}')
+  return lambda key, x: x + std * jax.random.normal(key, x.shape, x.dtype)
+
+
 def compose(*parts: Augmentation) -> Augmentation:
   """Returns the augmentation that applies others in order.
 

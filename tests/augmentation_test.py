@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from gm_jax import augmentation
 
@@ -41,6 +42,18 @@ def test_contrast_scales_about_the_mean_of_the_image():
   y = augmentation.contrast(KEY, X)
   np.testing.assert_allclose(y.mean((1, 2, 3)), X.mean((1, 2, 3)), atol=1e-6)
   spread(y.std((1, 2, 3)) / X.std((1, 2, 3)), 0.5, 1.5)
+
+
+def test_noise_is_gaussian_and_each_number_s_own():
+  moved = np.asarray(augmentation.noise(0.3)(KEY, X) - X) / 0.3
+  assert stats.kstest(moved.ravel()[::4], 'norm').pvalue > 1e-3
+  # Of 400 images, neighboring pixels and channels: correlations of 1 / sqrt(N).
+  for a, b in ((moved[1:], moved[:-1]), (moved[:, 1:], moved[:, :-1]),
+               (moved[..., 1:], moved[..., :-1])):  # fmt: skip
+    assert abs((a * b).mean()) < 5 / np.sqrt(a.size)
+  np.testing.assert_array_equal(augmentation.noise(0.0)(KEY, X), X)
+  with pytest.raises(ValueError, match='std must be >= 0, got -1'):
+    augmentation.noise(-1)
 
 
 def test_translation_is_one_of_the_moves_and_all_of_them_come():

@@ -25,9 +25,10 @@ the published code hardly lets them fall (0.999 of the first at its end).
 """
 
 from experiments.configs.parts import games, optimizers, runs, translations
+from gm_jax import augmentation
 from gm_jax.losses import penalties
 from gm_jax.methods import star_gan
-from gm_jax.models import translation
+from gm_jax.models import remedies, translation
 
 ANOTHER = 'small'  # argument that tests try
 FACES = ('sans', 'serif-bold', 'mono-bold', 'cm-italic')
@@ -59,6 +60,7 @@ def get_config(arg=None):
   config.domain_weight = 1.0
   config.cycle_weight = 10.0
   config.num_critic = 2
+  config.noise = 0.4  # standard deviation of what the critic's images are added
   config.d_halvings = 4  # down to 2 x 2 patches, over whose sum the penalty is
   config.sizes = ()  # of domains of each data set that is joined; () for a single one
   config.kind = arg or 'small'
@@ -68,7 +70,7 @@ def get_config(arg=None):
       'g_learning_rate': 1e-4, 'd_learning_rate': 1e-4,
       'base_features': 64, 'd_features': 64, 'num_blocks': 6, 'd_halvings': 6,
       'halvings': 2, 'kernel_size': 7, 'normalization': 'instance', 'output': 'image',
-      'num_critic': 5, 'ema_decay': 0.999,
+      'num_critic': 5, 'noise': 0.0, 'ema_decay': 0.999,
     })  # fmt: skip
   return config
 
@@ -85,12 +87,15 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
   sizes = config.sizes or (num_domains,)
   if sum(sizes) != num_domains:
     raise ValueError(f'sizes = {sizes} are not of {num_domains} domains')
+  critic = translation.DomainCritic(num_domains, config.d_features, config.d_halvings)
+  if config.noise:
+    critic = remedies.Augmented(critic, augmentation.noise(config.noise))
   penalty = games.weighted(
     penalties.gradient_penalty, config.penalty_weight, 'penalty_weight'
   )
   return star_gan.star_gan(
     translations.translator(config, spec.shape[2]),
-    translation.DomainCritic(num_domains, config.d_features, config.d_halvings),
+    critic,
     wrap(optimizers.linear_adam(config, config.g_learning_rate)),
     wrap(
       optimizers.linear_adam(
