@@ -49,7 +49,7 @@ def glyphs(faces=FACES, options=''):
 def get_config(arg=None):
   """The config; the argument is 'paper' for its sizes."""
   runs.choose({'small': None, 'paper': None}, arg or 'small', 'the argument')
-  config = runs.run(glyphs(options='&size=32'), steps=1200, batch_size=16)
+  config = runs.run(glyphs(options='&size=32'), steps=3600, batch_size=16)
   config.g_learning_rate = 1e-3
   config.d_learning_rate = 1e-3
   config.b1 = 0.5
