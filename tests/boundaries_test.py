@@ -155,6 +155,7 @@ def test_importing_losses_loads_jax_and_chex_and_nothing_heavier():
   assert roots == {'gm_jax'}
 
 
+@pytest.mark.drill
 def test_training_needs_no_heavy_library_to_import():
   ours = loaded_by('from gm_jax.training import launch')
   assert not HEAVY & {name.split('.')[0] for name in ours} - {'scipy'}  # jax has scipy

@@ -470,6 +470,7 @@ def test_a_typo_of_a_configs_name_suggests_the_nearest(tmp_path):
   assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.drill
 def test_the_card_is_printed_without_a_run():
   done = call('--config=gan_ring', '--mode=card')
   assert done.returncode == 0, done.stderr

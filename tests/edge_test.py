@@ -85,6 +85,7 @@ def small_ring(**changes):
   return found, config
 
 
+@pytest.mark.drill
 def test_a_finished_run_goes_on_at_a_rate_above_zero(tmp_path):
   found, config = small_ring()
   first = launch.train(found, config, tmp_path / 'run')
@@ -200,6 +201,7 @@ def test_a_picture_that_fails_is_named_and_loses_nothing(monkeypatch, tmp_path):
   assert (tmp_path / 'run' / 'checkpoints' / '5').is_dir()
 
 
+@pytest.mark.drill
 def test_an_evaluation_that_is_switched_off_is_not_made(tmp_path):
   path = tmp_path / 'same.npz'
   np.savez(path, x=np.zeros((60, 8, 8, 1), np.uint8))

@@ -31,6 +31,7 @@ def draw(key):
   return {'x': 1.0 + jax.random.normal(key, (16, 2))}
 
 
+@pytest.mark.slow
 def test_seeds_at_once_are_the_seeds_one_by_one():
   method = small_gan()
   found = seeds.train(

@@ -1,4 +1,4 @@
-"""R3GAN, told the class or not, on images of 28 to 64 pixels.
+"""R3GAN: its own networks, told the class or not, on images of 28 to 64 pixels.
 
   python experiments/main.py --workdir=runs/r3gan_images \
       --config=experiments/configs/r3gan_images.py[:label|:paper] [--data=NAME]

@@ -1,4 +1,4 @@
-"""SNGAN of residual networks, told the class or not, on images of 28 to 64 pixels.
+"""SNGAN: residual networks, told the class or not, on images of 28 to 64 pixels.
 
   python experiments/main.py --workdir=runs/sngan_images \
       --config=experiments/configs/sngan_images.py[:label|:paper] [--data=NAME]

@@ -31,7 +31,10 @@ CYCLE = {
   'GAN alone': (cycle_gan_glyphs, 'gan'),
   'CycleGAN': (cycle_gan_glyphs, None),
 }
-STAR = {'StarGAN': (star_gan_glyphs, None)}
+STAR = {
+  'StarGAN without noise': (star_gan_glyphs, 'plain'),
+  'StarGAN': (star_gan_glyphs, None),
+}
 BUDGETS = {'smoke': 0.01, 'laptop': 1.0, 'full': 1.0}  # parts of the configs' steps
 
 

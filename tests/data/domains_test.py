@@ -172,6 +172,7 @@ def test_sets_that_cannot_be_domains_are_refused():
     domains.domains(*[registry.load('dynamic:digits')] * 2)
 
 
+@pytest.mark.slow
 def test_endless_domains_are_drawn_evenly_and_apart():
   data = registry.load('domains:toy:ring?num_modes=2|toy:ring|toy:grid')
   batch = take(data, 1, 6000)[0]

@@ -73,6 +73,7 @@ print(hashlib.sha256(b''.join(p.tobytes() for p in parts[::-1])).hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_an_index_has_the_same_bytes_in_any_order_and_process():
   x = made(COLORED, 0, 40)
   for i in (39, 0, 17):

@@ -218,6 +218,7 @@ def test_damaged_sets_are_named(root, tmp_path):
     load(tmp_path, 'plain')
 
 
+@pytest.mark.drill
 def test_tensorflow_is_never_imported(root):
   code = (
     'import sys; from gm_jax.data import registry;'

@@ -338,6 +338,7 @@ def test_docstring_examples():
   assert doctest.testmod(adversarial).attempted > 0
 
 
+@pytest.mark.drill
 def test_import_needs_no_framework():
   code = (
     'import sys\nfrom gm_jax.losses import adversarial\n'

@@ -104,6 +104,7 @@ def test_without_weight_it_is_the_auto_encoder():
   assert float(gap['decoder']['Dense_0']['kernel']) == 0  # which sees no discrepancy
 
 
+@pytest.mark.slow
 def test_codes_have_the_moments_of_the_prior_and_samples_those_of_the_data():
   scale = jnp.array([[0.6, 0.0], [0.3, 0.5]])
 

@@ -171,6 +171,7 @@ def _files(folder):
   return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_counting_classifier_is_right_on_98_percent_of_digits(cached, capsys):
   call, folder = cached
   classifier = call(steps=600)
