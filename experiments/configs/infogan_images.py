@@ -68,11 +68,10 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
   """The paper's networks, or a DCGAN's; Q has layers of its own, the critic's rate."""
   runs.check_images(config, spec)
   runs.check_sizes(config, 'latent_size', 'base_features')
+  runs.check_sizes(config, 'hidden', least=0)
   size, _, channels = spec.shape
   outputs = config.num_classes + 2 * config.num_continuous
   features, hidden = config.base_features, config.hidden
-  if hidden < 0:
-    raise ValueError(f'hidden must be >= 0, got {hidden}')
   if not 1 <= config.q_side <= size:
     raise ValueError(f'q_side must be in [1, {size}], got {config.q_side}')
   if hidden:

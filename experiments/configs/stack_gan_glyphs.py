@@ -66,8 +66,7 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
     raise ValueError(
       f'ratio must be 2 or 4 and divide the size, {size}, got {config.ratio}'
     )
-  if config.num_blocks < 0:
-    raise ValueError(f'num_blocks must be >= 0, got {config.num_blocks}')
+  runs.check_sizes(config, 'num_blocks', least=0)
   source, phases = texts.source(config, spec, wrap)
   begin = phases[0].until if phases else 0
   middle = begin + config.stage_steps

@@ -160,11 +160,11 @@ def choose(table: Mapping[str, Any], name: str, leaf: str) -> Any:
   return table[name]
 
 
-def check_sizes(config, *names: str) -> None:
-  """Raises ValueError unless these leaves are at least 1."""
+def check_sizes(config, *names: str, least: int = 1) -> None:
+  """Raises ValueError unless these leaves are at least 1, or `least`."""
   for name in names:
-    if config[name] < 1:
-      raise ValueError(f'{name} must be >= 1, got {config[name]}')
+    if not config[name] >= least:
+      raise ValueError(f'{name} must be >= {least}, got {config[name]}')
 
 
 def check_dropout(config, name: str = 'dropout') -> None:

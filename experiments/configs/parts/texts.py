@@ -44,9 +44,7 @@ def check(config, spec) -> None:
   """Raises ValueError unless leaves and data fit a text-to-image model."""
   runs.check_images(config, spec)
   runs.check_sizes(config, 'latent_size', 'base_features', 'd_features', 'text_size')
-  for name in ('narrow_size', 'text_layers'):
-    if config[name] < 0:
-      raise ValueError(f'{name} must be >= 0, got {config[name]}')
+  runs.check_sizes(config, 'narrow_size', 'text_layers', least=0)
   if config.condition not in ('text', 'condition'):
     raise ValueError(f"condition must be 'text' or 'condition': {config.condition!r}")
   if config.condition not in spec.parts:

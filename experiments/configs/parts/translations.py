@@ -32,9 +32,7 @@ def check(config, spec) -> None:
   """Raises ValueError unless leaves and data fit networks that translate."""
   runs.check_images(config, spec)
   runs.check_sizes(config, 'base_features', 'd_features', 'kernel_size', 'd_halvings')
-  for name in ('halvings', 'num_blocks'):
-    if config[name] < 0:
-      raise ValueError(f'{name} must be >= 0, got {config[name]}')
+  runs.check_sizes(config, 'halvings', 'num_blocks', least=0)
   if not config.kernel_size % 2:
     raise ValueError(f'kernel_size must be odd, got {config.kernel_size}')
 

@@ -59,8 +59,7 @@ def sizes(config) -> tuple[int, ...]:
 
 def hierarchy(module, output: observations.Observation, config, wrap) -> base.Method:
   """A hierarchical VAE of a network and a config's numbers."""
-  if not config.beta_warmup >= 0:
-    raise ValueError(f'beta_warmup must be >= 0, got {config.beta_warmup}')
+  runs.check_sizes(config, 'beta_warmup', least=0)
   tx = gradient.skip_large(optimizers.plain_adam(config), config.skip_above)
   return hierarchical_vae.hierarchical_vae(
     module, wrap(tx), observation=output, warmup_steps=config.beta_warmup
