@@ -15,6 +15,7 @@ from PIL import Image
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from experiments.configs import star_gan_glyphs  # noqa: E402
 from gm_jax import base  # noqa: E402
 from gm_jax.data import dataset, registry, transforms  # noqa: E402
 from gm_jax.training import conditioning, launch, own_images, setup  # noqa: E402
@@ -158,6 +159,16 @@ def test_images_that_cannot_be_used_are_one_line(tmp_path, shape, name, word):
   with pytest.raises((setup.UsageError, dataset.DataError), match=word) as error:
     own_images.load(name.format(tmp_path / 'own.npz'))
   assert '\n' not in str(error.value)
+
+
+def test_noise_below_zero_is_refused_by_its_name():
+  config = star_gan_glyphs.get_config('plain')
+  assert (config.noise, config.steps) == (0.0, 1200)
+  config.noise = -1.0
+  way = transforms.scaling(256)
+  spec = base.DataSpec((32, 32, 1), jnp.float32, 256, 10, None, way)
+  with pytest.raises(ValueError, match='noise must be >= 0, got -1'):
+    star_gan_glyphs.make_method(config, spec)
 
 
 def test_domains_of_different_shapes_are_one_line(tmp_path):

@@ -82,6 +82,7 @@ def get_config(arg=None):
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """A residual translator that is told the domain, a critic of patches and domains."""
   translations.check(config, spec)
+  runs.check_sizes(config, 'noise', least=0)
   if 'domain' not in spec.parts:
     raise ValueError(
       f'data = {config.data!r} have no domains, which this config needs:'
