@@ -14,11 +14,11 @@ broken: a classifier that is right on 100% of 2,000 test images reads 80.5% of a
 samples as their class, two samples of a class are 0.79 times as far apart as two test
 images of it, and the distance is 15. At this budget sngan_images.py is ahead.
 
-Penalties are a derivative of a derivative: a step of 32 images costs as much as one of
-64 of sngan_images.py with twice the channels. Of one width of 16, in batches of 64, it
-was 94 after 1,000 steps. Channels double from 16 to 64 here; the paper's are one width,
-and its gamma, rates and averages change over the run, and examples are augmented: these
-are constant, but for the rates, which fall to 0, and images are as they are.
+Penalties are a derivative of a derivative: a step of 32 images takes 0.24 s, one of 64
+of sngan_images.py 0.13 s. Of one width of 16, in batches of 64, it was 94 after 1,000
+steps. Channels double from 16 to 64 here; the paper's are one width, and its gamma,
+rates and averages change over the run, and examples are augmented: these are constant,
+but for the rates, which fall to 0, and images are as they are.
 """
 
 from experiments.configs.parts import evaluations, games, networks, optimizers, runs
