@@ -94,7 +94,7 @@ class MADE(nn.Module):
     """Maps data to the parameters of every conditional.
 
     Args:
-      x: `[B, D]` levels.
+      x: `[B, D]` levels; with num_levels = 2 also real numbers.
       masks: one mask a layer; see `masks`.
       condition: `[B, C]` to condition on, or None.
       train: ignored; nothing differs in training.
@@ -129,6 +129,6 @@ class MADE(nn.Module):
 
   def _inputs(self, x):
     if self.num_levels == 2:
-      return x.astype(jnp.float32)
+      return x.astype(jnp.promote_types(x.dtype, jnp.float32))
     # In a narrow dtype of its own a level may equal others: 5 is 261 in uint8.
     return jax.nn.one_hot(x.astype(jnp.int32), self.num_levels).reshape(len(x), -1)
