@@ -5,7 +5,7 @@ logit an example, `[B]`, or a logit a patch, `[B, P]`; both networks may be give
 condition, which real and fake examples then have in common.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -213,3 +213,39 @@ def critic_query(
     return players.logits(discriminator, params, model_state, x, value, train=False)[0]
 
   return critic
+
+
+def move(
+  state: base.State,
+  names: Sequence[str],
+  txs: Mapping[str, optax.GradientTransformation],
+  loss_fn: players.LossFn,
+  *args: Any,
+) -> tuple[base.State, base.Array, dict]:
+  """One step of some players down a loss of all, each by its own optimizer.
+
+  Args:
+    state: of players that each have an optimizer state of their own.
+    names: who moves; all others, and their collections, are held fixed.
+    txs: optimizers by player.
+    loss_fn: (params, model_states, *args) -> ([] loss, (model_states, metrics)), where
+      parameters and collections are those of all players, by name.
+    *args: passed to the loss.
+
+  Returns:
+    The state, its step not counted, and loss and metrics at the old parameters.
+  """
+  fixed = {name: players.collections(state.extra, name) for name in state.params}
+
+  def of_moved(params, model_states, *args):
+    everything = {**state.params, **params}, {**fixed, **model_states}
+    loss, (after, metrics) = loss_fn(*everything, *args)
+    return loss, ({name: after[name] for name in names}, metrics)
+
+  group = players.Player(*({name: of[name] for name in names}
+                   for of in (state.params, state.opt_state, fixed)))  # fmt: skip
+  tx = players.joint_optimizer({name: txs[name] for name in names})
+  group, loss, metrics = players.gradient_step(of_moved, tx, group, *args)
+  for name in names:
+    state = players.put(state, name, players.Player(*(of[name] for of in group)))
+  return state, loss, metrics

@@ -103,6 +103,7 @@ QUERIES: Mapping[str, Query] = types.MappingProxyType({
   'classify': Query(('x',), '[B, C] logits of labels'),
   'cluster': Query(('x',), '[B, K] logits of components'),
   'critic': Query(('x',), '[B] logits, or [B, P] of patches'),
+  # Of several styles it has the option `reference`, images [B, ...] in whose style
   'translate': Query(('x',), 'as the domain `condition`: an int, or [B] ints'),
   'impute': Query(('x', 'observed'), '[num, B, ...] completions', ('num',)),
   'sample_info': Query(('num',), '(samples [num, ...], {name: [] or [num, ...]})'),

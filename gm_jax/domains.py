@@ -42,3 +42,20 @@ def draw_targets(
   number, counts = data_set(domain, sizes), jnp.array(sizes)
   first = (jnp.cumsum(counts) - counts)[number]
   return jax.random.randint(key, domain.shape, first, first + counts[number])
+
+
+def draw_others(key: base.Array, domain: base.Array) -> base.Array:
+  """Draws for each example another one of its domain, uniformly. Batch-coupled.
+
+  Args:
+    key: `[]` typed key.
+    domain: `[B]` integers.
+
+  Returns:
+    `[B]` indices in [0, B); an example alone in its domain has its own.
+  """
+  itself = jnp.eye(len(domain), dtype=bool)
+  same = domain[:, None] == domain
+  # Far below the others, which alone are drawn where there are any.
+  log_p = jnp.where(itself, -1e6, jnp.where(same, 0.0, -jnp.inf))
+  return jax.random.categorical(key, log_p)

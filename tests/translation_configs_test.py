@@ -191,10 +191,16 @@ def spec_of(size):
   return base.DataSpec(*space, None, None, way, parts)
 
 
+# The papers' batches, and the examples that a step takes.
+PAPERS = {
+  'cycle_gan_glyphs': (1, 1), 'star_gan_glyphs': (16, 80), 'star_gan_v2_glyphs': (8, 16)
+}  # fmt: skip
+
+
 def of_the_paper(name, size=None):
   experiment = experiment_of(name)
   config = experiment.get_config('paper')
-  spec = spec_of(size or {'cycle_gan_glyphs': 256, 'star_gan_glyphs': 128}[name])
+  spec = spec_of(size or {'star_gan_glyphs': 128}.get(name, 256))
   num = getattr(experiment, 'batch_size', lambda c: c.batch_size)(config)
   return config, spec, experiment.make_method(config, spec), num
 
@@ -205,10 +211,10 @@ def batch_of(spec, num):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['cycle_gan_glyphs', 'star_gan_glyphs'])
+@pytest.mark.parametrize('name', PAPERS)
 def test_the_papers_sizes_lower_at_its_batch(name):
   config, spec, method, num = of_the_paper(name)
-  assert (config.batch_size, num) == {'cycle_gan_glyphs': (1, 1)}.get(name, (16, 80))
+  assert (config.batch_size, num) == PAPERS[name]
   batch = jax.eval_shape(lambda: batch_of(spec, num))
   state = jax.eval_shape(method.init, jax.random.key(0), batch)
   assert 'func' in jax.jit(method.step).lower(state, jax.random.key(1), batch).as_text()

@@ -83,12 +83,7 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
   """A residual translator that is told the domain, a critic of patches and domains."""
   translations.check(config, spec)
   runs.check_sizes(config, 'noise', least=0)
-  if 'domain' not in spec.parts:
-    raise ValueError(
-      f'data = {config.data!r} have no domains, which this config needs:'
-      ' domains:NAME|NAME'
-    )
-  num_domains = spec.parts['domain'].num_levels
+  num_domains = translations.num_domains(config, spec)
   sizes = config.sizes or (num_domains,)
   if sum(sizes) != num_domains:
     raise ValueError(f'sizes = {sizes} are not of {num_domains} domains')

@@ -1,13 +1,17 @@
 """Images translated from domain to domain: the images themselves, and their errors.
 
-For any method with the query `translate`. Errors are mean absolute differences of a
-number of an image in model space. Where images of several domains belong together,
-`arrays['pairs']` holds them (`x` and `y`, or `x` `[N, D, ...]`), and the error against
-the truth stands beside that of an image that was left as it is.
+For any method with the query `translate`. Where that takes `reference`, an image whose
+style to take, the way back is in the style of what was translated. Errors are mean
+absolute differences of a number of an image in model space. Where images of several
+domains belong together, `arrays['pairs']` holds them (`x` and `y`, or `x`
+`[N, D, ...]`), and the error against the truth stands beside that of an image that was
+left as it is.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 
+import jax
 import jax.numpy as jnp
 
 from gm_jax import base
@@ -28,6 +32,7 @@ def translate(
   *,
   condition: int | None = None,
   split: str = 'test',
+  reference: int | None = None,
 ) -> base.Result:
   """Translates the images of a split.
 
@@ -42,14 +47,17 @@ def translate(
     spec: of the data.
     condition: the domain to translate to, of two domains 0 for x and 1 for y.
     split: which is translated.
+    reference: index of an image of the split, in whose style all are translated; None
+      leaves the style to the method.
 
   Returns:
     `num`; arrays `inputs`, `outputs` and, where the images' own domain is known,
     `back`, raw `[N, ...]`; a grid of them, a row each, where all have one shape.
 
   Raises:
-    ValueError: the method does not translate, there is no condition, or the images are
-      of another shape than those of the model.
+    ValueError: the method does not translate, there is no condition, the images are of
+      another shape than those of the model, or the reference is not among them or is
+      more than the method takes.
   """
   query, raw = results.query_of(method, 'translate'), results.split_of(arrays, split)
   if condition is None:
@@ -66,13 +74,15 @@ def translate(
     )
 
   translated = _in_chunks(query, model, key)
-  out = translated(one.transform.forward(key, images), condition)
+  x = one.transform.forward(key, images)
+  style = None if reference is None else _one_for_all(query, x, reference)
+  out = translated(x, condition, style)
   found = {'inputs': images, results.OUTPUTS: other.transform.inverse(out)}
   if 'y' in spec.parts:
     found['back'] = one.transform.inverse(translated(out, 1 - condition))
   elif 'domain' in raw:
     own = jnp.asarray(raw['domain'], jnp.int32)
-    found['back'] = one.transform.inverse(translated(out, own))
+    found['back'] = one.transform.inverse(translated(out, own, x))
   if len({a.shape[1:] for a in found.values()}) == 1:
     rows = jnp.stack([a[:COLUMNS] for a in found.values()])
     found[results.GRID] = rows.astype(found[results.OUTPUTS].dtype)
@@ -80,15 +90,35 @@ def translate(
   return base.Result({'num': (jnp.asarray(len(images)), kind)}, found)
 
 
-def _in_chunks(query: Callable, model: base.Model, key: base.Array) -> Callable:
-  """(images `[N, ...]`, the domain of all or of each) -> translations, in chunks."""
+def _takes_reference(query: Callable) -> bool:
+  return 'reference' in inspect.signature(query).parameters
 
-  def translated(images, domain):
+
+def _one_for_all(query: Callable, x: base.Array, reference: int) -> base.Array:
+  """The image of this index, once for each of x `[N, ...]`."""
+  if not _takes_reference(query):
+    raise ValueError('this method translates in one style and takes no reference')
+  if not 0 <= reference < len(x):
+    raise ValueError(f'reference must be from 0 to {len(x) - 1}, got {reference}')
+  return jnp.broadcast_to(x[reference], x.shape)
+
+
+def _in_chunks(query: Callable, model: base.Model, key: base.Array) -> Callable:
+  """(images `[N, ...]`, the domain of all or of each) -> translations, in chunks.
+
+  A third argument, images `[N, ...]`, is the reference of a method that takes one.
+  """
+  styled = _takes_reference(query)
+
+  def translated(images, domain, reference=None):
+    each, common = {}, {'condition': domain}
     if jnp.ndim(domain):
-      return density.in_chunks(
-        lambda a, d: query(model, key, a, condition=d), images, domain
-      )
-    return density.in_chunks(lambda a: query(model, key, a, condition=domain), images)
+      each, common = common, each
+    if styled and reference is not None:
+      each['reference'] = reference
+    return density.in_chunks(
+      lambda x, own: query(model, key, x, **common, **own), images, each
+    )
 
   return translated
 
@@ -196,7 +226,7 @@ def many_domains(
     counted = domain != target
     found = {
       'domain_accuracy': domains(quality.scaled(spec, out)).argmax(axis=1) == target,
-      'back': translation.absolute_error(x, translated(out, domain)),
+      'back': translation.absolute_error(x, translated(out, domain, x)),
     }
     if labels is not None and label is not None:
       found['label_kept'] = labels(quality.scaled(spec, out)).argmax(axis=1) == label
@@ -211,6 +241,63 @@ def many_domains(
   return base.Result({
     name: (value / total, f'{kinds.get(name, "mean absolute error")}, {size}')
     for name, value in sums.items()
+  })  # fmt: skip
+
+
+def styles(
+  method: base.Method,
+  model: base.Model,
+  key: base.Array,
+  arrays: Mapping[str, base.Batch],
+  spec: base.DataSpec,
+  *,
+  num: int = 200,
+) -> base.Result:
+  """How far translations of one image to one domain differ, when styles do.
+
+  Args:
+    method: with the query `translate`, which draws styles and takes `reference`.
+    model: its parameters.
+    key: of the styles that are drawn.
+    arrays: as of `many_domains`.
+    spec: of the data, with the part `domain`.
+    num: examples of each domain, at most.
+
+  Returns:
+    `diversity`, the mean absolute difference of two translations of an image in two
+    styles that are drawn, and `reference_diversity`, in those of two images of the
+    domain; `data_diversity`, that of these two images.
+
+  Raises:
+    ValueError: the method does not translate or has one style, or the data have no
+      domains.
+  """
+  query = results.query_of(method, 'translate')
+  if 'domain' not in spec.parts:
+    raise ValueError('these data have no domains to translate between')
+  if not _takes_reference(query):
+    raise ValueError('this method translates in one style and takes no reference')
+  count = spec.parts['domain'].num_levels
+  x, domain, _, _ = _sources(arrays, spec, num, count)
+
+  keys = jax.random.split(key)
+
+  def apart(target):
+    # Every image's references: of the domain's n images those i and i + 1, modulo n.
+    order = jnp.argsort(domain != target, stable=True)
+    size = jnp.maximum((domain == target).sum(), 1)
+    references = jnp.stack([x[order[(jnp.arange(len(x)) + i) % size]] for i in (0, 1)])
+    drawn = jax.lax.map(lambda k: _in_chunks(query, model, k)(x, target), keys)
+    translated = _in_chunks(query, model, key)
+    like = jax.lax.map(lambda r: translated(x, target, r), references)
+    pairs = (drawn, like, references)
+    return jnp.stack([translation.absolute_error(*pair).mean() for pair in pairs])
+
+  means = jax.lax.map(apart, jnp.arange(count)).mean(axis=0)
+  names = ('diversity', 'reference_diversity', 'data_diversity')
+  kind = f'mean absolute difference, N = {len(x)} images to each domain'
+  return base.Result({
+    name: (value, kind) for name, value in zip(names, means, strict=True)
   })  # fmt: skip
 
 

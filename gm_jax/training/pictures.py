@@ -134,10 +134,12 @@ def _domains(setup, phase, drawing) -> tuple[Callable, Callable] | None:
   raw = setup.data.arrays('test', PAIRS)
   test = model_space.forward(phase.spec, jax.random.key(0), {'x': raw['x']})['x']
   own = np.asarray(raw['domain'], np.int32)
+  # Back again in the image's own style, where the method has several.
+  style = {'reference': test} if 'reference' in options.keywords(query) else {}
 
   def draw(model, key):
     each = [query(model, key, test, condition=d) for d in range(part.num_levels)]
-    return (test, *each[:SIDE], query(model, key, each[-1], condition=own))
+    return (test, *each[:SIDE], query(model, key, each[-1], condition=own, **style))
 
   def picture(path, drawn, title):
     del title

@@ -25,6 +25,14 @@ def test_the_error_is_a_mean_over_an_examples_numbers():
   assert translation.absolute_error(-np.ones((1, 3)), np.ones((1, 3))) == 2
 
 
+def test_the_error_of_what_is_the_same_has_no_slope():
+  slope = jax.grad(lambda y: translation.absolute_error(X, y).sum())
+  same = jnp.asarray(X, jnp.float32)
+  np.testing.assert_array_equal(slope(same), 0)
+  part = same.at[1, 0].add(1.0)
+  np.testing.assert_allclose(slope(part), (part != same) / 32)
+
+
 def test_the_cross_entropy_of_one_data_set_is_the_textbooks():
   p = special.softmax(LOGITS, axis=1)
   found = translation.domain_classification(LOGITS, DOMAIN)

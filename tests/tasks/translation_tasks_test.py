@@ -118,6 +118,88 @@ def test_images_are_translated_into_the_other_space_and_back():
   assert 'back' not in own.arrays and own.arrays[results.GRID].shape[0] == 2
 
 
+def styled(model, key, x, *, condition, reference=None):
+  """To a domain's mean, as `to_domain`; the style is the upper left pixel."""
+  if reference is None:
+    corner = jax.random.uniform(key, (len(x),))
+  else:
+    corner = reference[:, 0, 0, 0]
+  out = to_domain(model, key, x, condition=condition)
+  return out.at[:, 0, 0, 0].set(corner)
+
+
+def test_an_image_comes_back_in_its_own_style():
+  pairs = many()
+  x = pairs['x'].reshape(-1, 4, 4, 1)
+  test = {'x': x, 'domain': np.tile(np.arange(3), 5)}
+
+  @jax.jit
+  def measured(key):
+    return results.numbers(translation.many_domains(
+      method_of(styled), None, key, {'pairs': pairs}, MANY, domains=read_domain
+    ))  # fmt: skip
+
+  # The corner moves the mean of the others by a sixteenth of it, and comes back itself.
+  assert measured(jax.random.key(0))['back'] < 0.03
+  found = translation.translate(
+    method_of(styled), None, jax.random.key(0), {'test': test}, MANY, condition=1
+  )
+  corner = found.arrays['back'][:, 0, 0, 0].astype(int)
+  np.testing.assert_allclose(corner, x[:, 0, 0, 0], atol=1)
+  # All in the style of the image of an index.
+  options = {'condition': 1, 'reference': 4}
+  found = translation.translate(
+    method_of(styled), None, None, {'test': test}, MANY, **options
+  )
+  corner = found.arrays[results.OUTPUTS][:, 0, 0, 0].astype(int)
+  np.testing.assert_allclose(corner, x[4, 0, 0, 0], atol=1)
+  for translator, reference, word in (
+    (styled, 15, 'reference must be from 0 to 14, got 15'),
+    (to_domain, 0, 'takes no reference'),
+  ):
+    with pytest.raises(ValueError, match=word):
+      translation.translate(
+        method_of(translator), None, None, {'test': test}, MANY, condition=1,
+        reference=reference,
+      )  # fmt: skip
+
+
+def test_diversity_is_the_difference_of_two_styles():
+  """Of images that are their corner alone, the rest being zero."""
+  rng, key = np.random.default_rng(2), jax.random.key(0)
+  raw = np.full((6, 4, 4, 1), 127, np.uint8)
+  raw[:, 0, 0, 0] = rng.integers(0, 256, 6)
+  test = {'x': raw, 'domain': np.array([0, 1, 1, 0, 1, 2])}
+
+  def corner(model, key, x, *, condition, reference=None):
+    drawn = jax.random.uniform(key, (len(x),))
+    value = drawn if reference is None else reference[:, 0, 0, 0]
+    return jnp.zeros_like(x).at[:, 0, 0, 0].set(value)
+
+  def found(translate):
+    task = jax.jit(lambda key: results.numbers(translation.styles(
+      method_of(translate), None, key, {'test': test}, MANY)))  # fmt: skip
+    return {name: float(value) for name, value in task(key).items()}
+
+  one, other = (jax.random.uniform(k, (6,)) for k in jax.random.split(key))
+  numbers = found(corner)
+  np.testing.assert_allclose(
+    numbers['diversity'], np.abs(one - other).mean() / 16, rtol=1e-5
+  )
+  # References are neighbors in their domain, which of 1 are three and of 2 one alone.
+  gaps = []
+  for members in ((0, 3), (1, 2, 4), (5,)):
+    value = np.resize(raw[list(members), 0, 0, 0].astype(float), 7)
+    gaps.append(np.abs(np.diff(value)).mean())
+  expected = np.mean(gaps) * LEVEL / 16
+  np.testing.assert_allclose(numbers['reference_diversity'], expected, rtol=1e-4)
+  np.testing.assert_allclose(numbers['data_diversity'], expected, rtol=1e-4)
+  with pytest.raises(ValueError, match='takes no reference'):
+    found(to_domain)
+  with pytest.raises(ValueError, match='no domains'):
+    translation.styles(method_of(corner), None, key, {'test': test}, TWO)
+
+
 @pytest.mark.parametrize(
   ('arrays', 'condition', 'word'),
   [

@@ -37,6 +37,20 @@ def check(config, spec) -> None:
     raise ValueError(f'kernel_size must be odd, got {config.kernel_size}')
 
 
+def num_domains(config, spec) -> int:
+  """The number of domains of the data.
+
+  Raises:
+    ValueError: they have none.
+  """
+  if 'domain' not in spec.parts:
+    raise ValueError(
+      f'data = {config.data!r} have no domains, which this config needs:'
+      ' domains:NAME|NAME'
+    )
+  return spec.parts['domain'].num_levels
+
+
 def translator(config, channels: int):
   """A translator to so many channels."""
   normalize = runs.choose(NORMALIZATIONS, config.normalization, 'normalization')
@@ -77,3 +91,10 @@ def many_domains(config, data) -> evaluations.Evaluation:
   reads = {n: functools.partial(c.logits, c.params) for n, c in found.items()}
   arrays = pairs_of(config, data, NUM)
   return evaluations.bound(translation.many_domains, data, arrays, **reads, num=NUM)
+
+
+def many_styles(config, data) -> evaluations.Evaluation:
+  """`many_domains` of styles that are drawn, and how far these differ."""
+  arrays = pairs_of(config, data, NUM)
+  styles = evaluations.bound(translation.styles, data, arrays, num=NUM)
+  return evaluations.merged(many_domains(config, data), styles)
