@@ -8,6 +8,7 @@ options, as in a web address:
   manual                     characters of the Python manual
   melodies                   generated tunes of a known distribution
   toy:NAME                   points in the plane with a known density
+  simulator:NAME             parameters of a prior, and what is observed of them
   tfds:NAME                  images that TensorFlow Datasets prepared
   folder:PATH                a folder of images; a class is a sub-folder
   npz:PATH                   arrays x, y or x_train, y_train, ...
@@ -53,6 +54,7 @@ from gm_jax.data import (
   melodies,
   npz,
   patches,
+  simulators,
   stacked,
   text,
   tfds,
@@ -66,7 +68,8 @@ _PLAIN = {
   'digits': digits.digits, 'glyphs': glyphs.glyphs, 'manual': text.manual,
   'melodies': melodies.melodies,
 }  # fmt: skip
-_NEEDS = {'toy': 'NAME', 'tfds': 'NAME', 'folder': 'PATH', 'npz': 'PATH'}
+_NEEDS = {'toy': 'NAME', 'simulator': 'NAME', 'tfds': 'NAME'}
+_NEEDS |= {'folder': 'PATH', 'npz': 'PATH'}
 _NEEDS |= {'text': 'PATH', 'stacked': 'NAME', 'dynamic': 'NAME', 'static': 'NAME'}
 _NEEDS |= {'patches': 'NAME'}
 # Made of another set, whose name follows.
@@ -76,6 +79,7 @@ _OF_OTHERS = {
 }  # fmt: skip
 _JOINERS = {'unpaired': 'NAME|NAME', 'domains': 'NAME|NAME|...'}
 _NEEDS |= _JOINERS
+_MEMBERS = {'toy': toy.TOYS, 'simulator': simulators.SIMULATORS}
 KINDS = (*_PLAIN, *_NEEDS)
 # (the kinds before a joiner) (the joiner) (its options), and what parts two sets.
 _JOINED = re.compile(
@@ -135,12 +139,13 @@ def _factory(kind: str, rest: str, plain: str, data_dir: str | None) -> Callable
   """Finds the function of options alone that makes the data set."""
   if plain in _PLAIN:
     return _PLAIN[plain]
-  if kind not in _NEEDS or kind == 'toy' and rest not in toy.TOYS:
+  if kind not in _NEEDS or rest not in _MEMBERS.get(kind, (rest,)):
     raise ValueError(_unknown(plain))
   if not rest:
     raise ValueError(f'{plain!r} names no data: {kind}:{_NEEDS[kind]}')
-  if kind == 'toy':
-    return _toy(toy.TOYS[rest])
+  if kind in _MEMBERS:
+    make = toy.dataset if kind == 'toy' else simulators.dataset
+    return _endless(_MEMBERS[kind][rest], make)
   if kind in _OF_OTHERS:
     base_load = functools.partial(load, data_dir=data_dir)
     return functools.partial(_OF_OTHERS[kind], rest, base_load)
@@ -165,10 +170,12 @@ def _bind(factory: Callable, *args) -> Callable:
   return build
 
 
-def _toy(factory: Callable[..., toy.Toy]) -> Callable[..., dataset.Dataset]:
+def _endless(factory: Callable, make: Callable) -> Callable[..., dataset.Dataset]:
+  """Makes the factory of an endless set of a factory of its distribution."""
+
   @functools.wraps(factory)
   def build(**options):
-    data = toy.dataset(factory(**options))
+    data = make(factory(**options))
     known = inspect.signature(factory).bind(**options)
     known.apply_defaults()
     # Not of draws, whose last digits depend on the machine.
@@ -217,11 +224,12 @@ def _sides(kind: str, rest: str, plain: str) -> list[str]:
 
 def _unknown(plain: str) -> str:
   """Says what may be meant by a name that is none."""
-  exact = [*_PLAIN, *(f'toy:{name}' for name in toy.TOYS)]
-  kinds = {f'{kind}:': need for kind, need in _NEEDS.items() if kind != 'toy'}
+  members = [f'{kind}:{name}' for kind, names in _MEMBERS.items() for name in names]
+  exact = [*_PLAIN, *members]
+  kinds = {f'{kind}:': need for kind, need in _NEEDS.items() if kind not in _MEMBERS}
   kind, colon, _ = plain.partition(':')
   # A long path would drown the likeness of its kind.
-  sought = plain if kind == 'toy' or not colon else kind + colon
+  sought = plain if kind in _MEMBERS or not colon else kind + colon
   near = words.nearest(sought, [*exact, *kinds])
   known = ', '.join(sorted([*exact, *(kind + need for kind, need in kinds.items())]))
   guess = f'; did you mean {near!r}?' if plain else '.'

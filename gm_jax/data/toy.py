@@ -67,7 +67,8 @@ def _check_counts(**counts: int) -> None:
       raise ValueError(f'{name} must be from 1 to {MAX_SIZE}, got {value}')
 
 
-def _check_scales(**scales) -> None:
+def check_scales(**scales) -> None:
+  """Raises ValueError unless every number is from 1e-6 to 1e6."""
   for name, value in scales.items():
     value = np.asarray(value, np.float64)
     if not value.size or not ((value >= 1e-6) & (value <= 1e6)).all():
@@ -137,7 +138,7 @@ def ring(*, num_modes: int = 8, radius: float = 2.0, std: float = 0.02) -> Toy:
   arXiv:1611.02163, section 3.1.
   """
   _check_counts(num_modes=num_modes)
-  _check_scales(radius=radius, std=std)
+  check_scales(radius=radius, std=std)
   angle = 2 * np.pi * np.arange(num_modes) / num_modes
   means = radius * np.stack([np.cos(angle), np.sin(angle)], -1)
   return gaussian_mixture(means, std, name='ring')
@@ -150,7 +151,7 @@ def grid(*, side: int = 5, spacing: float = 2.0, std: float = 0.05) -> Toy:
   whose toy data are such a mixture of 25.
   """
   _check_counts(side=side, modes=side**2)
-  _check_scales(spacing=spacing, std=std)
+  check_scales(spacing=spacing, std=std)
   ticks = spacing * (np.arange(side) - (side - 1) / 2)
   means = np.stack(np.meshgrid(ticks, ticks, indexing='ij'), -1).reshape(-1, 2)
   return gaussian_mixture(means, std, name='grid')
@@ -165,7 +166,7 @@ def concentric_rings(
   and the Jacobian of polar coordinates
   p(x) = 1 / (2 pi r K) sum_k [N(r; r_k, std^2) + N(-r; r_k, std^2)].
   """
-  _check_scales(radii=radii, std=std)
+  check_scales(radii=radii, std=std)
   radii = np.asarray(radii, np.float32)
 
   def sample(key, num):
@@ -193,7 +194,7 @@ def _noisy_curves(name: str, curves: Sequence[Callable], std: float) -> Toy:
   quadrature this is a mixture of Gaussians at the nodes, which are laid so
   densely that the error is below float32's within ten standard deviations of them.
   """
-  _check_scales(std=std)
+  check_scales(std=std)
   ends = np.linspace(0, 1, 1001)
   steps = [
     np.linalg.norm(np.diff(curve(ends, np), axis=0), axis=-1) for curve in curves
@@ -248,7 +249,7 @@ def swiss_roll(*, radius: float = 2.0, turns: float = 1.5, std: float = 0.1) -> 
   Source: Deep Unsupervised Learning using Nonequilibrium Thermodynamics,
   Sohl-Dickstein et al., 2015, arXiv:1503.03585, figure 1.
   """
-  _check_scales(radius=radius, turns=turns)
+  check_scales(radius=radius, turns=turns)
   first, last = 1.5 * math.pi, 1.5 * math.pi + 2 * math.pi * turns
 
   def spiral(u, xp):
@@ -271,7 +272,7 @@ def checkerboard(*, side: int = 4, width: float = 2.0) -> Toy:
     A Toy whose log-density is -inf on white squares and off the board.
   """
   _check_counts(side=side, squares=side**2)
-  _check_scales(width=width)
+  check_scales(width=width)
   black = np.argwhere(np.indices((side, side)).sum(0) % 2 == 0).astype(np.float32)
   half = side / 2
   log_density = -math.log(len(black)) - 2 * math.log(width)
@@ -322,7 +323,7 @@ def pinwheel(
     A Toy.
   """
   _check_counts(num_arms=num_arms)
-  _check_scales(radius=radius, radial_std=radial_std, tangential_std=tangential_std)
+  check_scales(radius=radius, radial_std=radial_std, tangential_std=tangential_std)
   arms = 2 * np.pi * np.arange(num_arms, dtype=np.float32) / num_arms
   mean = np.array([radius, 0], np.float32)
   std = np.array([radial_std, tangential_std], np.float32)
@@ -357,7 +358,7 @@ def funnel(*, dim: int = 10, std: float = 3.0) -> Toy:
   """
 
   _check_counts(dim=dim)
-  _check_scales(std=std)
+  check_scales(std=std)
 
   def sample(key, num):
     noise = jax.random.normal(key, (num, dim))
