@@ -23,11 +23,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gm_jax import base, conditions, gradient, latent_priors, observations, players
+from gm_jax import (
+  base,
+  bijectors,
+  conditions,
+  gradient,
+  latent_priors,
+  observations,
+  players,
+)
 from gm_jax.losses import variational
 from gm_jax.metrics import annealed, importance
 
 ENCODER, DECODER, PRIOR = 'encoder', 'decoder', 'prior'
+POSTERIOR = 'posterior'  # the map of a posterior that is no Gaussian
 CARD = base.Card(
   density='lower_bound',
   density_cost='one_pass',
@@ -40,6 +49,9 @@ CARD = base.Card(
 )
 
 
+Posterior = latent_priors.Gaussian | latent_priors.Transformed
+
+
 class Networks(NamedTuple):
   """A latent-variable model with its encoder.
 
@@ -48,6 +60,8 @@ class Networks(NamedTuple):
   prior: of the codes.
   observation: of the data.
   condition: given to both networks beside their input, or None.
+  flow: from codes to the encoder's Gaussian, given the encoder's output: q(z | x) is
+    that Gaussian seen through its inverse. None for the Gaussian itself.
   """
 
   encoder: nn.Module
@@ -55,12 +69,20 @@ class Networks(NamedTuple):
   prior: latent_priors.LatentPrior
   observation: observations.Observation
   condition: conditions.Condition | None = None
+  flow: bijectors.Bijection | None = None
 
   def embed(self, value, num=None):
     """The condition's value as the networks see it; see `conditions.embedded`."""
     return conditions.embedded(self.condition, value, num)
 
-  def posterior(self, out: base.Array) -> latent_priors.Gaussian:
+  def posterior(self, params: dict, out: base.Array) -> Posterior:
+    """q(z | x) of the encoder's output, by the parameters of the players."""
+    noise = self.gaussian(out)
+    if self.flow is None:
+      return noise
+    return latent_priors.Transformed(noise, params[POSTERIOR], out, self.flow)
+
+  def gaussian(self, out: base.Array) -> latent_priors.Gaussian:
     """Splits the encoder's output; log deviations are kept in [-38, 38].
 
     Raises:
@@ -82,8 +104,10 @@ class Networks(NamedTuple):
     def encode(inputs):
       if self.condition is not None:
         raise ValueError('a prior made of posteriors cannot stand beside a condition')
+      if self.flow is not None:
+        raise ValueError('a prior made of posteriors needs them to be Gaussian')
       model = base.Model(params, extra)
-      return self.posterior(players.apply_trained(self.encoder, ENCODER, model, inputs))
+      return self.gaussian(players.apply_trained(self.encoder, ENCODER, model, inputs))
 
     return encode
 
@@ -105,7 +129,7 @@ class Terms(NamedTuple):
 class Draws(NamedTuple):
   """Codes of a batch, as an objective is given them."""
 
-  q: latent_priors.Gaussian  # [B, Z]
+  q: Posterior  # [B, Z]
   z: base.Array  # [K, B, Z]
   terms: Callable[..., Terms]  # of (z, fixed=False): log q's parameters are constants
   kl_each: base.Array | None  # [B, Z] nats, where there is a closed form
@@ -123,15 +147,18 @@ def init(net: Networks, key: base.Array, batch: base.Batch) -> tuple[dict, dict]
     ValueError: outputs whose shapes do not fit the prior or the observation.
   """
   e_key, d_key, p_key = jax.random.split(key, 3)
+  q_key = jax.random.fold_in(p_key, 1)
   two = jax.tree.map(lambda x: x[:2], dict(batch))
   value = net.embed(conditions.from_batch(net.condition, two))
   e = players.init(net.encoder, e_key, two['x'], value)
   out, _ = players.apply(net.encoder, *e, two['x'], value, train=False)
-  z = net.posterior(out).mean
+  z = net.gaussian(out).mean
   d = players.init(net.decoder, d_key, z, value)
   parameters, _ = players.apply(net.decoder, *d, z, value, train=False)
   net.observation.check_parameters(parameters, two['x'])
   params = {ENCODER: e[0], DECODER: d[0], PRIOR: net.prior.init(p_key)}
+  if net.flow is not None:
+    params[POSTERIOR] = net.flow.init(q_key, z, out)
   params = {name: p for name, p in params.items() if p}  # a prior may have none
   return params, players.with_collections({}, {ENCODER: e[1], DECODER: d[1]})
 
@@ -164,7 +191,7 @@ def draws(
   out, e_state = players.apply(
     net.encoder, params[ENCODER], e_state, x, value, key=e_key, train=train
   )
-  q = net.posterior(out)
+  q = net.posterior(params, out)
 
   def terms(z, fixed=False):
     repeated = jax.tree.map(
@@ -184,7 +211,8 @@ def draws(
     density = jax.lax.stop_gradient(q) if fixed else q
     return Terms(log_likelihood, log_prior, density.log_prob(z), state)
 
-  kl_each = None if net.prior.kl_each is None else net.prior.kl_each(q)
+  closed = net.prior.kl_each is not None and net.flow is None
+  kl_each = net.prior.kl_each(q) if closed else None
   return Draws(q, q.draw(z_key, num), terms, kl_each, e_state)
 
 
@@ -219,7 +247,8 @@ def queries(net: Networks) -> dict[str, Callable]:
 
   `elbo` is by one draw, `iwae` by as many as are asked for, `log_prob_estimate` by
   annealed importance sampling from the posterior, whose options are its sizes; its
-  logarithm is low on average. `encode` gives the mean of the posterior, `decode` that
+  logarithm is low on average. `encode` gives the mean of the posterior (or its center,
+  see `latent_priors.Transformed`), `decode` that
   of the observation, and `reconstruct` both in turn.
   """
 
@@ -276,7 +305,7 @@ def queries(net: Networks) -> dict[str, Callable]:
 
     def q(data):
       out = players.apply_trained(net.encoder, ENCODER, model, data['x'], data['value'])
-      return net.posterior(out)
+      return net.posterior(model.params, out)
 
     found = annealed.forward(
       annealed.Decoder(
@@ -298,7 +327,10 @@ def queries(net: Networks) -> dict[str, Callable]:
     elbo, iwae, log_prob_estimate, posterior, encode, decode, reconstruct, prior,
     log_prior,
   )  # fmt: skip
-  return {fn.__name__: fn for fn in found}
+  names = {fn.__name__: fn for fn in found}
+  if net.flow is not None:
+    del names['posterior']  # not of parameters of examples alone
+  return names
 
 
 def method(

@@ -15,10 +15,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 
-from gm_jax import base
+from gm_jax import base, bijectors
 from gm_jax.losses import variational
 
 
@@ -36,6 +37,49 @@ class Gaussian(NamedTuple):
     """Draws `[num, ..., Z]`, with a gradient."""
     noise = jax.random.normal(key, (num, *self.mean.shape), self.mean.dtype)
     return self.mean + jnp.exp(self.log_std) * noise
+
+
+@flax.struct.dataclass
+class Transformed:
+  """A Gaussian seen through an invertible map: a posterior that is none itself.
+
+  Source: Variational Inference with Normalizing Flows, Rezende and Mohamed, 2015,
+  arXiv:1505.05770, section 4.
+
+  Attributes:
+    noise: the Gaussian `[..., Z]`.
+    params: of the map.
+    condition: `[..., C]`, given to the map.
+    bijection: from codes to the noise; its inverse draws.
+  """
+
+  noise: Gaussian
+  params: Any
+  condition: base.Array
+  bijection: bijectors.Bijection = flax.struct.field(pytree_node=False)
+
+  @property
+  def mean(self) -> base.Array:
+    """The Gaussian's mean through the map, `[..., Z]`: a center and not the mean."""
+    return self._mapped(self.bijection.inverse, self.noise.mean)[0]
+
+  def _mapped(self, fn: Callable, z: base.Array) -> tuple[base.Array, base.Array]:
+    shape = jnp.broadcast_shapes(z.shape, self.noise.mean.shape)
+    condition = jnp.broadcast_to(
+      self.condition, (*shape[:-1], self.condition.shape[-1])
+    )
+    flat = jnp.broadcast_to(z, shape).reshape(-1, shape[-1])
+    out, log_det = fn(self.params, flat, condition.reshape(len(flat), -1))
+    return out.reshape(shape), log_det.reshape(shape[:-1])
+
+  def log_prob(self, z: base.Array) -> base.Array:
+    """The log-density of z `[..., Z]`, `[...]` nats."""
+    noise, log_det = self._mapped(self.bijection.forward, z)
+    return self.noise.log_prob(noise) + log_det
+
+  def draw(self, key: base.Array, num: int) -> base.Array:
+    """Draws `[num, ..., Z]`, with a gradient."""
+    return self._mapped(self.bijection.inverse, self.noise.draw(key, num))[0]
 
 
 Encode = Callable[[base.Array], Gaussian]
@@ -132,6 +176,32 @@ def vamp(
     return jnp.zeros(num_components), encode(inputs)
 
   return _of_components(size, init, components)
+
+
+def flow(size: int, bijection: bijectors.Bijection) -> LatentPrior:
+  """A standard normal distribution seen through an invertible map, which is learned.
+
+  Source: Variational Lossy Autoencoder, Chen et al., 2017, arXiv:1611.02731, section
+  3.2.
+
+  Args:
+    size: Z.
+    bijection: from codes `[N, Z]` to the noise.
+  """
+  standard = Gaussian(jnp.zeros(()), jnp.zeros(()))
+
+  def init(key):
+    z_key, key = jax.random.split(key)
+    return {'flow': bijection.init(key, jax.random.normal(z_key, (256, size)))}
+
+  def log_prob(params, encode, z):
+    noise, log_det = bijection.forward(params['flow'], z)
+    return standard.log_prob(noise) + log_det
+
+  def draw(params, encode, key, num):
+    return bijection.inverse(params['flow'], jax.random.normal(key, (num, size)))[0]
+
+  return LatentPrior(size, init, log_prob, draw)
 
 
 def _of_components(size: int, init: Callable, components: Callable) -> LatentPrior:

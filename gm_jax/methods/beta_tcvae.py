@@ -66,9 +66,11 @@ def beta_tcvae(
     The method, with the queries of a variational auto-encoder.
 
   Raises:
-    ValueError: a prior other than N(0, I); a number out of range; at init, networks
-      that do not fit.
+    ValueError: a prior other than N(0, I), a posterior with a flow; a number out of
+      range; at init, networks that do not fit.
   """
   if networks.prior.kl_each is None:
     raise ValueError('beta_tcvae needs the prior N(0, I), latent_priors.normal')
+  if networks.flow is not None:
+    raise ValueError('beta_tcvae needs a Gaussian posterior, without a flow')
   return amortized.method(networks, tx, objective(**weights))

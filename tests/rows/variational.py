@@ -7,7 +7,16 @@ import jax.numpy as jnp
 import optax
 from rows.common import Row, plane
 
-from gm_jax import amortized, conditions, gradient, latent_priors, observations
+from gm_jax import (
+  amortized,
+  bijectors,
+  conditions,
+  flow_layers,
+  gradient,
+  latent_priors,
+  monotone,
+  observations,
+)
 from gm_jax.losses import likelihood
 from gm_jax.methods import (
   autoregressive,
@@ -19,7 +28,7 @@ from gm_jax.methods import (
   vae,
   vq_vae,
 )
-from gm_jax.models import hierarchical, latent, mlp, transformer
+from gm_jax.models import flows, hierarchical, latent, mlp, transformer
 from gm_jax.samplers import autoregressive as sampler
 
 TX = functools.partial(optax.adam, 1e-2)
@@ -50,6 +59,15 @@ def importance_weighted(wrap, prior):
 def total_correlation(wrap, prior):
   del prior
   return beta_tcvae.beta_tcvae(networks(), wrap(TX()), num_train=1000, beta=2.0)
+
+
+def with_flows(wrap, prior):
+  del prior
+  layer = flow_layers.coupling(
+    lambda outputs: flows.Residual(outputs, 8, 1), monotone.affine()
+  )
+  prior = latent_priors.flow(2, bijectors.chain(layer, bijectors.reverse()))
+  return vae.vae(networks(prior=prior, flow=layer), wrap(TX()))
 
 
 def conditional(wrap, prior):
@@ -136,6 +154,7 @@ def small_images(num):
 ROWS = {
   'vae': Row(variational, plane(64)),
   'conditional_vae': Row(conditional, labelled(64), falls=False),
+  'flow_vae': Row(with_flows, plane(64), falls=False),
   'iwae': Row(importance_weighted, plane(64)),
   'beta_tcvae': Row(total_correlation, plane(64)),
   'ladder_vae': Row(ladder, plane(64)),

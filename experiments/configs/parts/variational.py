@@ -7,9 +7,19 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from experiments.configs.parts import likelihoods, optimizers, runs, specs
-from gm_jax import amortized, base, conditions, gradient, latent_priors, observations
+from gm_jax import (
+  amortized,
+  base,
+  bijectors,
+  conditions,
+  flow_layers,
+  gradient,
+  latent_priors,
+  monotone,
+  observations,
+)
 from gm_jax.methods import hierarchical_vae
-from gm_jax.models import latent, mlp
+from gm_jax.models import flows, latent, mlp
 
 
 def leaves(data: str, *, steps: int, latent_size: int = 16):
@@ -118,14 +128,29 @@ def prior(config, spec) -> latent_priors.LatentPrior:
     'normal': lambda: latent_priors.normal(size),
     'mixture': lambda: latent_priors.mixture(size, config.components),
     'vamp': vamp,
+    'flow': lambda: latent_priors.flow(size, latent_flow(config)),
   }
   return runs.choose(table, config.get('prior', 'normal'), 'prior')()
+
+
+def latent_flow(config) -> bijectors.Bijection:
+  """Affine couplings of codes, of `flow_layers` layers."""
+  runs.check_sizes(config, 'latent_size', 'flow_layers')
+  if config.latent_size < 2:
+    raise ValueError(f'a flow needs two codes, got latent_size = {config.latent_size}')
+  make = functools.partial(flows.Residual, width=64, num_blocks=1)
+  layer = bijectors.chain(
+    flow_layers.coupling(make, monotone.affine()), bijectors.reverse()
+  )
+  return bijectors.repeated(layer, config.flow_layers)
 
 
 def networks(config, spec) -> amortized.Networks:
   """A perceptron of two hidden layers each way."""
   runs.check_sizes(config, 'latent_size', 'hidden')
   hidden, output = (config.hidden,) * 2, observation(config, spec)
+  posterior = config.get('posterior', 'gaussian')
+  posteriors = {'gaussian': lambda: None, 'flow': lambda: latent_flow(config)}
   shape = output.parameters(spec.shape)
   dense = functools.partial(mlp.MLP, activation=nn.gelu)
   return amortized.Networks(
@@ -134,6 +159,7 @@ def networks(config, spec) -> amortized.Networks:
     prior=prior(config, spec),
     observation=output,
     condition=condition(config, spec),
+    flow=runs.choose(posteriors, posterior, 'posterior')(),
   )
 
 
