@@ -129,6 +129,53 @@ def density(
   return results.merged(*found)
 
 
+def known_density(
+  method: base.Method,
+  model: base.Model,
+  key: base.Array,
+  arrays: Mapping[str, base.Batch],
+  spec: base.DataSpec,
+  *,
+  known: Callable[[base.Array], base.Array],
+  num: int | None = None,
+) -> base.Result:
+  """How far a method is from data whose density is known, of the same test points.
+
+  Args:
+    method: of an exact density, a lower bound or an estimate.
+    model: its parameters.
+    key: of noise.
+    arrays: raw, by split, with 'test'.
+    spec: of the data.
+    known: raw x `[B, ...]` -> `[B]` nats, the density of the data.
+    num: of the test points, at most; None for all.
+
+  Returns:
+    `entropy_estimate`, the mean of -log p of the data, and `kl_estimate`, the mean of
+    log p - log q with q the method's; of a bound an upper bound. Each has `..._error`.
+
+  Raises:
+    ValueError: the method has no likelihood to report, or there is a single point.
+  """
+  score = score_of(method)
+  raw = jnp.asarray(results.split_of(arrays, 'test')['x'][:num])
+  noise_key, key = jax.random.split(key)
+  x = spec.transform.forward(noise_key, raw)
+  nats = in_chunks(lambda x: score.nats(model, key, x, condition=None), x)
+  nats = nats[0] if score.is_estimate else nats
+  truth = in_chunks(known, raw)
+  found = {
+    'entropy_estimate': -truth,
+    'kl_estimate': truth - nats - spec.transform.log_det(noise_key, raw),
+  }
+  values = {}
+  for name, each in found.items():
+    mean, error = statistics.mean_and_error(each)
+    values[name] = mean, f'estimate, N = {len(raw)}'
+    values[f'{name}_error'] = error, f'standard error over {len(raw)} examples'
+  return base.Result(values)
+
+
 def _of_split(score, card, model, key, arrays, split, spec, num) -> dict:
   raw = {k: jnp.asarray(v[:num]) for k, v in results.split_of(arrays, split).items()}
   size = len(raw['x'])

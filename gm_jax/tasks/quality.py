@@ -102,11 +102,18 @@ def image_distances(
 def scaled(spec: base.DataSpec, x: base.Array) -> base.Array:
   """Takes levels to [-1, 1]; floats stay as they are: what classifiers here are fed.
 
+  Where noise has spread levels over intervals these are the levels, as they are shown:
+  what a density puts beyond the last one is the last one. NaN stays NaN.
+
   Args:
     spec: of the data.
     x: `[B, ...]` in model space.
   """
-  if spec.num_levels is None or not jnp.issubdtype(x.dtype, jnp.integer):
+  if spec.num_levels is None:
+    return x
+  if spec.transform.measure == 'density':
+    x = jnp.where(jnp.isnan(x), jnp.nan, spec.transform.inverse(x))
+  elif not jnp.issubdtype(x.dtype, jnp.integer):
     return x
   return 2.0 / max(1, spec.num_levels - 1) * x - 1.0
 

@@ -54,6 +54,29 @@ def test_a_gaussians_nll_is_its_entropy_and_more_elsewhere():
   assert found.keys() == {'nll_density', 'nll_density_error'}  # points have no bits
 
 
+def test_what_is_left_to_a_known_density_is_the_divergence():
+  """Of N(0, 1) by N(1, 1), twice: KL = 1, at the same points."""
+  x = np.random.default_rng(1).normal(size=(4000, 2)).astype(np.float32)
+
+  def known(x):
+    return normal(base.Model(0.0, {}), None, x)
+
+  def task(mean):
+    found = density.known_density(
+      method(normal, card=DENSITY), base.Model(mean, {}), KEY, {'test': {'x': x}},
+      POINTS, known=known,
+    )  # fmt: skip
+    return results.numbers(found)
+
+  found = task(1.0)
+  assert abs(found['kl_estimate'] - 1.0) < 4 * found['kl_estimate_error']
+  np.testing.assert_allclose(
+    found['kl_estimate_error'], np.sqrt(2) / np.sqrt(4000), rtol=0.05
+  )
+  assert abs(found['entropy_estimate'] - np.log(2 * np.pi * np.e)) < 0.1
+  np.testing.assert_allclose(task(0.0)['kl_estimate'], 0.0, atol=1e-6)
+
+
 def test_mean_and_error_are_those_of_the_examples():
   x = np.random.default_rng(1).normal(size=(300, 2)).astype(np.float32)
   found = scores(method(normal, card=DENSITY), {'x': x}, POINTS, base.Model(0.0, {}))
