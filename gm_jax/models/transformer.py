@@ -1,9 +1,11 @@
-"""A causal transformer over tokens: characters, notes, pixels.
+"""Causal transformers over tokens: characters, notes, pixels, patches.
 
 Blocks x + attention(norm(x)), x + perceptron(norm(x)); position i attends to i and to
 the positions before it. The input is shifted by one, a start token first, so that
 output i depends on x[:, :i] alone. For sampling, `update` takes one token and attends
 to a cache of keys and values: a token costs a token's work and not a pass over all.
+`Decoder` is all of this between embeddings and outputs; `Transformer` embeds integers,
+and the network of `patch_transformer` vectors of real numbers.
 
 Source: Attention Is All You Need, Vaswani et al., 2017, arXiv:1706.03762; the norm
 before each part: Generating Long Sequences with Sparse Transformers, Child et al.,
@@ -19,8 +21,10 @@ import jax.numpy as jnp
 
 from gm_jax import base
 
+SMALL: Callable = nn.initializers.normal(0.02)
 
-def _apply_to_rows(layer: Callable, x: base.Array) -> base.Array:
+
+def apply_to_rows(layer: Callable, x: base.Array) -> base.Array:
   """Applies a layer to x [..., I] as rows [N, I]: twice as fast a gradient on a CPU."""
   return layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
 
@@ -72,18 +76,18 @@ class Block(nn.Module):
 
   def project_qkv(self, x: base.Array) -> tuple[base.Array, ...]:
     """Maps x `[B, T, width]` to q, k and v, each `[B, heads, T, width / heads]`."""
-    parts = _apply_to_rows(self.to_qkv, self.norms[0](x))
+    parts = apply_to_rows(self.to_qkv, self.norms[0](x))
     parts = parts.reshape(*x.shape[:2], 3, self.heads, -1)
     return tuple(jnp.moveaxis(parts, (2, 3), (0, 2)))
 
   def add_residuals(self, x: base.Array, attention: base.Array, *, train: bool):
     """Adds the attention `[B, heads, T, width / heads]`, then the perceptron, to x."""
-    attention = _apply_to_rows(
+    attention = apply_to_rows(
       self.from_heads, attention.swapaxes(1, 2).reshape(x.shape)
     )
     x = x + self.drop(attention, deterministic=not train)
     gelu = jax.checkpoint(nn.gelu)  # its input alone is kept for the gradient
-    y = _apply_to_rows(lambda h: self.down(gelu(self.up(h))), self.norms[1](x))
+    y = apply_to_rows(lambda h: self.down(gelu(self.up(h))), self.norms[1](x))
     return x + self.drop(y, deterministic=not train)
 
   def __call__(self, x: base.Array, *, train: bool = False) -> base.Array:
@@ -111,6 +115,96 @@ class Block(nn.Module):
     return self.add_residuals(x, attention, train=False), (keys, values)
 
 
+class Decoder(nn.Module):
+  """Outputs of each position, by the embedded tokens before it.
+
+  Attributes:
+    num_dims: T, tokens of an example.
+    outputs: K, of every position.
+    width: of the features.
+    num_layers: number of blocks.
+    heads: of the attention.
+    dropout: probability of dropping a feature while training.
+    head_init: initializer of the last layer.
+  """
+
+  num_dims: int
+  outputs: int
+  width: int
+  num_layers: int
+  heads: int
+  dropout: float = 0.0
+  head_init: Callable = nn.linear.default_kernel_init
+
+  def setup(self):
+    """Creates the start token, the places, the blocks and the last layer."""
+    if self.width % self.heads:
+      raise ValueError(f'width {self.width} is not divisible by heads {self.heads}')
+    self.places = self.param('places', SMALL, (self.num_dims, self.width))
+    self.first = self.param('first', SMALL, (self.width,))
+    self.of_condition = nn.Dense(self.width)
+    self.blocks = [
+      Block(self.width, self.heads, self.dropout) for _ in range(self.num_layers)
+    ]
+    self.norm = nn.LayerNorm()
+    self.head = nn.Dense(self.outputs, kernel_init=self.head_init)
+
+  def _start_token(self, num: int, condition: base.Array | None) -> base.Array:
+    first = jnp.broadcast_to(self.first, (num, self.width))
+    return first if condition is None else first + self.of_condition(condition)
+
+  def __call__(
+    self, before: base.Array, condition: base.Array | None, *, train: bool = False
+  ) -> base.Array:
+    """Maps the tokens but the last to the outputs of every position.
+
+    Args:
+      before: `[B, T - 1, width]` embedded tokens.
+      condition: `[B, C]` to condition on, or None.
+      train: whether features are dropped.
+
+    Returns:
+      `[B, T, K]`, the i-th a function of before[:, :i].
+    """
+    first = self._start_token(len(before), condition)[:, None]
+    h = jnp.concatenate([first, before], 1) + self.places
+    for block in self.blocks:
+      h = block(h, train=train)
+    return apply_to_rows(self.head, self.norm(h))
+
+  def start(self, num: int, condition: base.Array | None = None) -> dict:
+    """Returns the memory before the first token: the start token, in every cache.
+
+    Args:
+      num: B, how many examples are drawn.
+      condition: `[B, C]` to condition on, or None.
+
+    Returns:
+      A dict of `caches`, one a block, and `outputs` `[B, K]` of the first token.
+    """
+    size = self.width // self.heads
+    empty = jnp.zeros((num, self.heads, self.num_dims, size), self.first.dtype)
+    caches = [(empty, empty)] * self.num_layers
+    return self._decode_token(
+      caches, self._start_token(num, condition), jnp.zeros((), jnp.int32)
+    )
+
+  def _decode_token(
+    self, caches: list, embedded: base.Array, place: base.Array
+  ) -> dict:
+    h, after = (embedded + self.places[place])[:, None], []
+    for block, cache in zip(self.blocks, caches, strict=True):
+      h, cache = block.decode_step(h, cache, place)
+      after.append(cache)
+    return {'caches': after, 'outputs': self.head(self.norm(h[:, 0]))}
+
+  def update(self, memory: dict, i: base.Array, embedded: base.Array) -> dict:
+    """Returns the memory with the i-th embedded token `[B, width]` in it."""
+    # The last is clamped: what would follow it is computed in vain and never read.
+    place = jnp.minimum(i + 1, self.num_dims - 1)
+    return self._decode_token(memory['caches'], embedded, place)
+
+
 class Transformer(nn.Module):
   """Logits of each token, conditional on those before.
 
@@ -131,22 +225,11 @@ class Transformer(nn.Module):
   dropout: float = 0.0
 
   def setup(self):
-    """Creates the embeddings, the blocks and the last layer."""
-    if self.width % self.heads:
-      raise ValueError(f'width {self.width} is not divisible by heads {self.heads}')
-    small: Callable = nn.initializers.normal(0.02)
-    self.tokens = nn.Embed(self.num_levels, self.width, embedding_init=small)
-    self.places = self.param('places', small, (self.num_dims, self.width))
-    self.first = self.param('first', small, (self.width,))
-    self.of_condition = nn.Dense(self.width)
-    self.blocks = [
-      Block(self.width, self.heads, self.dropout) for _ in range(self.num_layers)
-    ]
-    self.norm, self.head = nn.LayerNorm(), nn.Dense(self.num_levels)
-
-  def _start_token(self, num: int, condition: base.Array | None) -> base.Array:
-    first = jnp.broadcast_to(self.first, (num, self.width))
-    return first if condition is None else first + self.of_condition(condition)
+    """Creates the embedding and what follows it, with parameters side by side."""
+    self.tokens = nn.Embed(self.num_levels, self.width, embedding_init=SMALL)
+    sizes = self.num_dims, self.num_levels, self.width, self.num_layers, self.heads
+    self.decoder = Decoder(*sizes, self.dropout)
+    nn.share_scope(self, self.decoder)
 
   def __call__(
     self, x: base.Array, condition: base.Array | None = None, *, train: bool = False
@@ -166,46 +249,17 @@ class Transformer(nn.Module):
     """
     if x.ndim != 2 or x.shape[1] != self.num_dims:
       raise ValueError(f'x must be [B, {self.num_dims}], got {x.shape}')
-    before = self.tokens(x[:, :-1])
-    first = self._start_token(len(x), condition)[:, None]
-    h = jnp.concatenate([first, before], 1) + self.places
-    for block in self.blocks:
-      h = block(h, train=train)
-    return _apply_to_rows(self.head, self.norm(h))
+    return self.decoder(self.tokens(x[:, :-1]), condition, train=train)
 
   def start(self, num: int, condition: base.Array | None = None) -> dict:
-    """Returns the memory before the first token: the start token, in every cache.
-
-    Args:
-      num: B, how many examples are drawn.
-      condition: `[B, C]` to condition on, or None.
-
-    Returns:
-      A dict of `caches`, one a block, and `logits` `[B, K]` of the first token.
-    """
-    size = self.width // self.heads
-    empty = jnp.zeros((num, self.heads, self.num_dims, size))
-    caches = [(empty, empty)] * self.num_layers
-    return self._decode_token(
-      caches, self._start_token(num, condition), jnp.zeros((), jnp.int32)
-    )
-
-  def _decode_token(
-    self, caches: list, embedded: base.Array, place: base.Array
-  ) -> dict:
-    h, after = (embedded + self.places[place])[:, None], []
-    for block, cache in zip(self.blocks, caches, strict=True):
-      h, cache = block.decode_step(h, cache, place)
-      after.append(cache)
-    return {'caches': after, 'logits': self.head(self.norm(h[:, 0]))}
+    """Returns the memory before the first of B = num tokens, see `Decoder.start`."""
+    return self.decoder.start(num, condition)
 
   def conditional(self, memory: dict, i: base.Array) -> base.Array:
     """Returns the logits `[B, K]` of the i-th token, which the memory holds."""
     del i
-    return memory['logits']
+    return memory['outputs']
 
   def update(self, memory: dict, i: base.Array, value: base.Array) -> dict:
     """Returns the memory with the i-th token `[B]` in it."""
-    # The last is clamped: what would follow it is computed in vain and never read.
-    place = jnp.minimum(i + 1, self.num_dims - 1)
-    return self._decode_token(memory['caches'], self.tokens(value), place)
+    return self.decoder.update(memory, i, self.tokens(value))

@@ -36,7 +36,8 @@ def adam(
   """Adam with cosine decay to 0 and, if the config has these, warm-up and a clip.
 
   Leaves: `b1` and `b2`, 0.9 and 0.999 where there are none; `decay_steps`, see there;
-  `warmup_steps`; `clip`, of the gradient's global norm.
+  `warmup_steps`; `clip`, of the gradient's global norm; `weight_decay`, of AdamW,
+  which is multiplied by the rate.
 
   Args:
     config: whose leaves are read.
@@ -52,7 +53,7 @@ def adam(
   clip = config.get('clip', 0.0)
   warmup_steps = config.get('warmup_steps', 0)
   decay = decay_steps(config)
-  for name in ('warmup_steps', 'clip'):
+  for name in ('warmup_steps', 'clip', 'weight_decay'):
     if config.get(name, 0) < 0:
       raise ValueError(f'{name} must be >= 0, got {config[name]}')
   check_adam(learning_rate, b1, b2)
@@ -67,7 +68,11 @@ def adam(
     )
   elif warmup_steps:
     schedule = optax.linear_schedule(0.0, learning_rate, updates * warmup_steps)
-  tx = optax.adam(schedule, b1=b1, b2=b2, eps_root=eps_root)
+  decayed = config.get('weight_decay', 0.0)
+  options = {'b1': b1, 'b2': b2, 'eps_root': eps_root}
+  tx = optax.adam(schedule, **options)
+  if decayed:
+    tx = optax.adamw(schedule, weight_decay=decayed, **options)
   return optax.chain(gradient.clip_by_global_norm(clip), tx) if clip else tx
 
 
