@@ -5,6 +5,7 @@
   python experiments/benchmark.py steps [--methods=NAME,...] [--repeats=20] [--quick]
   python experiments/benchmark.py autoregressive [--repeats=20] [--quick]
   python experiments/benchmark.py latent [--repeats=20] [--quick]
+  python experiments/benchmark.py flow_speed [--repeats=20] [--quick]
   python experiments/benchmark.py metrics [--repeats=20] [--quick]
   python experiments/benchmark.py data [--data_dir=PATH] [--repeats=20] [--quick]
 
@@ -16,6 +17,8 @@
            a transformer, beside PyTorch
   latent   leapfrog steps in a decoder's latent space, importance-weighted bounds
            of 5,000 draws and look-ups of codes, beside PyTorch
+  flow_speed  spline and autoregressive flows beside zuko, nflows and flowjax, TarFlow's
+           samples with a cache and without
   metrics  the Frechet distance, precision, recall, density and coverage, and the
            kernel distance of 10,000 x 2,048 features, beside the field's packages
   data     examples a second of every data source, beside PyTorch's DataLoader;
@@ -102,6 +105,13 @@ def _latent() -> dict:
   return latent.run(repeats=5 if few else _REPEATS.value, quick=_QUICK.value)
 
 
+def _flow_speed() -> dict:
+  from experiments.bench import flow_speed
+
+  few = _QUICK.value and not flags.FLAGS['repeats'].present
+  return flow_speed.run(repeats=5 if few else _REPEATS.value, quick=_QUICK.value)
+
+
 def _metrics() -> dict:
   from experiments.bench import metrics
 
@@ -126,6 +136,7 @@ COMMANDS = {
   'steps': _steps,
   'autoregressive': _autoregressive,
   'latent': _latent,
+  'flow_speed': _flow_speed,
   'metrics': _metrics,
   'data': _data,
 }  # each prints its tables and returns them with every number

@@ -38,6 +38,8 @@
                    beside an untrained critic's maps and pixels
   translation      images from face to face without pairs: CycleGAN and StarGAN, terms
                    left out, against the truth, and the way back
+  flows            flows of toys whose density is known, by layers, and of digits beside
+                   NADE, PixelCNN and a VAE with flows
   growth           Progressive GAN grown and not, at equal operations and equal seconds
   variational_inference
                    evidence, bounds and mean fields of models where all is known, and
@@ -190,6 +192,12 @@ def _growth() -> dict:
   return growth.run(_BUDGET.value, out=pathlib.Path(_OUT.value))
 
 
+def _flows() -> dict:
+  from experiments.ledger import flows
+
+  return flows.run(_BUDGET.value, out=pathlib.Path(_OUT.value))
+
+
 def _variational_inference() -> dict:
   from experiments.ledger import variational_inference
 
@@ -214,6 +222,7 @@ COMMANDS = {
   'text_to_image': _text_to_image,
   'translation': _translation,
   'dcgan_features': _dcgan_features,
+  'flows': _flows,
   'growth': _growth,
   'variational_inference': _variational_inference,
 }

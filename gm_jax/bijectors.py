@@ -165,9 +165,9 @@ def permutation(order: Sequence[int]) -> Bijection:
   return _rearranged(lambda x: x[..., places], lambda z: z[..., back])
 
 
-def reverse() -> Bijection:
-  """The last axis from its end to its beginning."""
-  return _rearranged(lambda x: x[..., ::-1], lambda z: z[..., ::-1])
+def reverse(axis: int = -1) -> Bijection:
+  """One axis from its end to its beginning; by default the last."""
+  return _rearranged(lambda x: jnp.flip(x, axis), lambda z: jnp.flip(z, axis))
 
 
 def flatten(shape: Shape) -> Bijection:
@@ -205,6 +205,71 @@ def squeeze() -> Bijection:
     return z.reshape(num, 2 * height, 2 * width, channels // 4)
 
   return _rearranged(there, back)
+
+
+def patches(shape: Shape, size: int) -> Bijection:
+  """Images `[B, H, W, C]` to sequences of squares `[B, T, P]`, row by row.
+
+  T = (H / size) (W / size), and P = size^2 C are the numbers of a square, in the order
+  of memory.
+
+  Args:
+    shape: (H, W, C), of an example.
+    size: side of a square, in pixels.
+
+  Raises:
+    ValueError: `shape` is no image's, or its sides are no multiples of `size`.
+  """
+  if len(shape) != 3 or size < 1 or shape[0] % size or shape[1] % size:
+    raise ValueError(
+      f'patches of {size} x {size} pixels do not cover examples of shape {list(shape)}:'
+      ' they must be [H, W, C], with H and W multiples of the side'
+    )
+  height, width, channels = shape
+  rows, columns = height // size, width // size
+
+  def there(x):
+    if x.shape[1:] != tuple(shape):
+      raise ValueError(f'x must be {[*shape]} an example, got {[*x.shape[1:]]}')
+    x = x.reshape(len(x), rows, size, columns, size, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(len(x), rows * columns, -1)
+
+  def back(z):
+    z = z.reshape(len(z), rows, columns, size, size, channels)
+    return z.transpose(0, 1, 3, 2, 4, 5).reshape(len(z), *shape)
+
+  return _rearranged(there, back)
+
+
+def logit(alpha: float = 0.05) -> Bijection:
+  """Numbers of [-1, 1] to all of R: z = logit(alpha + (1 - 2 alpha) (x + 1) / 2).
+
+  Source: Density Estimation using Real NVP, Dinh et al., 2017, arXiv:1605.08803,
+  section 4.1.
+
+  Args:
+    alpha: what keeps the logits finite, in (0, 1/2).
+
+  Raises:
+    ValueError: alpha outside (0, 1/2).
+  """
+  if not 0 < alpha < 0.5:
+    raise ValueError(f'alpha must lie in (0, 0.5), got {alpha}')
+  width = 0.5 - alpha  # of p by x
+
+  def log_slope(z):
+    """log dz/dx, of z."""
+    return -jax.nn.log_sigmoid(z) - jax.nn.log_sigmoid(-z) + np.log(width)
+
+  def forward(params, x, condition=None):
+    z = jnp.log(0.5 + width * x) - jnp.log(0.5 - width * x)
+    return z, total(log_slope(z))
+
+  def inverse(params, z, condition=None):
+    x = (jax.nn.sigmoid(z) - 0.5) / width
+    return x, -total(log_slope(z))
+
+  return Bijection(_none, forward, inverse)
 
 
 def factored(inner: Bijection, shape: Shape) -> Bijection:

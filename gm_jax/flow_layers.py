@@ -172,6 +172,7 @@ def autoregressive(
   """
   module = made.MADE(num_dims, tuple(hidden), function.num_params)
   masks = made.masks(np.random.default_rng(seed), np.arange(num_dims), hidden)
+  depth = len(hidden)
 
   def params_of(params, x, condition):
     found = module.apply({'params': params}, x, masks, condition)
@@ -179,9 +180,9 @@ def autoregressive(
 
   def init(key, x, condition=None):
     params = module.init(key, x, masks, condition)['params']
-    last = f'kernel_{len(hidden)}'
     # Near the identity at first: at random the inverse of many layers overflows.
-    return {**params, last: jnp.zeros_like(params[last])}
+    last = [n for n in params if n in (f'kernel_{depth}', f'condition_{depth}')]
+    return params | {n: jax.tree.map(jnp.zeros_like, params[n]) for n in last}
 
   def forward(params, x, condition=None):
     z, each = function.forward(params_of(params, x, condition), x)

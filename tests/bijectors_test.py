@@ -43,6 +43,7 @@ CASES = {
   'elementwise': (bijectors.elementwise(monotone.affine()), VECTOR),
   'permutation': (bijectors.permutation([2, 0, 1, 4, 3]), VECTOR),
   'squeeze': (bijectors.squeeze(), IMAGE),
+  'logit': (bijectors.logit(0.2), VECTOR),
   'actnorm': (flow_layers.actnorm(), VECTOR),
   'actnorm of images': (flow_layers.actnorm(), IMAGE),
   'linear': (flow_layers.linear([2, 0, 1, 4, 3]), VECTOR),
@@ -80,6 +81,7 @@ def test_determinants_are_those_of_jacobians_and_the_inverse_goes_back(name):
   bijection, shape = CASES[name]
   with jax.enable_x64(True):
     x = jnp.asarray(np.random.default_rng(4).normal(size=(3, *shape)))
+    x = jnp.tanh(x) if name == 'logit' else x  # of [-1, 1]
     # Deep ones less: errors of rounding grow by every layer's scale.
     params = jax.jit(bijection.init)(jax.random.key(0), x)
     params = moved(params, 0.1 if name == 'glow' else 0.5)

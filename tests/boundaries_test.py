@@ -17,7 +17,7 @@ FOUNDATION = {
   'losses', 'processes', 'models', 'gradient', 'unroll', 'priors', 'dynamics',
   'augmentation', 'orders', 'conditions', 'model_space', 'statistics', 'caches',
   'pools',
-  'growth', 'monotone',
+  'growth', 'monotone', 'ode',
 }  # fmt: skip
 ALLOWED = {
   'base': set(),
@@ -25,16 +25,18 @@ ALLOWED = {
   'models': {'base', 'augmentation'},
   'bijectors': {'base', 'monotone'},
   'flow_layers': {'base', 'bijectors', 'models', 'monotone'},
+  'patch_flow_layers': {'bijectors', 'monotone'},
   'unroll': {'base', 'gradient'},
   'players': {'base', 'conditions', 'gradient', 'priors'},
   'text_features': {'base', 'conditions'},
   'domains': {'base', 'conditions'},
-  'latent_priors': {'base', 'losses'},
+  'latent_priors': {'base', 'bijectors', 'losses'},
   'observations': {'base', 'losses', 'samplers'},
   'amortized': {
     'base',
     *FOUNDATION,
     'players',
+    'bijectors',
     'latent_priors',
     'observations',
     'metrics',
@@ -74,7 +76,7 @@ LOSSES_IMPORT = {'jax', 'chex', 'gm_jax', 'typing', 'collections', 'functools', 
 LOSSES_IMPORT |= {'itertools'}
 HEAVY = {
   'tensorflow_datasets', 'orbax', 'grain', 'matplotlib', 'sklearn', 'scipy', 'torch',
-  'PIL', 'tensorboardX', 'tqdm', 'tokenizers', 'safetensors',
+  'PIL', 'tensorboardX', 'tqdm', 'tokenizers', 'safetensors', 'diffrax', 'optimistix',
 }  # fmt: skip
 FILES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob('*.py'))
 every_file = pytest.mark.parametrize('file', FILES, ids=str)

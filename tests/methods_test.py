@@ -47,15 +47,17 @@ def having(condition):
   return [name for name, method in METHODS.items() if condition(method)]
 
 
-def rows(names):
-  return pytest.mark.parametrize('name', names)
+def rows(names, fast=lambda row: not row.slow):
+  """Rows by name, in `make test` those that are fast and elsewhere all."""
+  marked = [
+    pytest.param(name, marks=() if fast(ROWS[name]) else pytest.mark.slow)
+    for name in names
+  ]
+  return pytest.mark.parametrize('name', marked)
 
 
 every_row = rows(ROWS)
-every_structure = rows([
-  pytest.param(name, marks=() if row.structure else pytest.mark.slow)
-  for name, row in ROWS.items()
-])  # fmt: skip
+every_structure = rows(ROWS, lambda row: row.structure)
 SAMPLED = having(lambda method: method.sample)
 EXACT = having(lambda method: method.card.density == 'exact')
 MASSES = [n for n in EXACT if METHODS[n].card.measure == 'mass']

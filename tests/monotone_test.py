@@ -13,6 +13,7 @@ SPLINE = monotone.rational_quadratic(5, 2.0)
 FUNCTIONS = {
   'additive': monotone.additive(),
   'affine': monotone.affine(),
+  'standardization': monotone.standardization(),
   'sigmoid_affine': monotone.sigmoid_affine(),
   'rational_quadratic': SPLINE,
 }
@@ -43,7 +44,9 @@ def test_log_derivative_is_that_of_autodiff_and_the_inverse_goes_back(name):
     np.testing.assert_allclose(log_back, -log_slope, atol=1e-9)
 
 
-@pytest.mark.parametrize('name', ['additive', 'affine', 'rational_quadratic'])
+@pytest.mark.parametrize(
+  'name', ['additive', 'affine', 'standardization', 'rational_quadratic']
+)
 def test_parameters_of_zero_are_the_identity(name):
   function, x = FUNCTIONS[name], jnp.linspace(-3.0, 3.0, 61)
   y, log_slope = function.forward(jnp.zeros((61, function.num_params)), x)
@@ -57,6 +60,9 @@ def test_affine_maps_are_those_of_their_papers():
   scale = 3.0 * np.tanh(0.4 / 3.0)
   np.testing.assert_allclose(y, 0.7 * np.exp(scale) - 1.2, rtol=1e-5)
   np.testing.assert_allclose(log_scale, scale, rtol=1e-6)
+  y, log_scale = monotone.standardization(3.0).forward(params, x)
+  np.testing.assert_allclose(y, (0.7 + 1.2) * np.exp(-scale), rtol=1e-5)
+  np.testing.assert_allclose(log_scale, -scale, rtol=1e-6)
   # Glow's code: the shift comes first, and the scale is sigmoid(s + 2).
   y, log_scale = monotone.sigmoid_affine().forward(params, x)
   np.testing.assert_allclose(y, (0.7 - 1.2) / (1 + np.exp(-2.4)), rtol=1e-6)

@@ -17,6 +17,7 @@ from experiments import results  # noqa: E402
 from experiments.bench import (  # noqa: E402
   autoregressive,
   data,
+  flow_speed,
   latent,
   metrics,
   steps,
@@ -28,6 +29,7 @@ from experiments.ledger import (  # noqa: E402
   dcgan_features,
   decoders,
   f_gan_gaussian,
+  flows,
   growth,
   infogan_mi,
   kernels,
@@ -161,6 +163,7 @@ def test_every_config_is_in_the_gallery_or_says_why_not():
     ('translation', {
       'two faces': translation.TWO_HEADER, 'four faces': translation.MANY_HEADER,
     }),
+    ('flows', {'toys': flows.TOY_HEADER, 'digits': flows.DIGITS_HEADER}),
     ('growth', {'growth': growth.HEADER, 'steps': growth.STEPS_HEADER}),
     ('variational_inference', {
       'identity': variational_inference.IDENTITY_HEADER,
@@ -173,6 +176,7 @@ def test_every_config_is_in_the_gallery_or_says_why_not():
     ('steps', {n: t.header for n, t in steps.tables([], []).items()}),
     ('autoregressive', {'times': list(autoregressive.COLUMNS)}),
     ('latent', {'times': list(latent.COLUMNS)}),
+    ('flow_speed', {'times': list(flow_speed.COLUMNS)}),
     ('metrics', {'times': list(metrics.COLUMNS)}),
     ('data', {'sources': list(data.COLUMNS)}),
   ],

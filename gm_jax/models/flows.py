@@ -1,8 +1,11 @@
-"""Networks that give the parameters of a flow's layers.
+"""Networks that give the parameters of a flow's layers, or a flow's velocity.
 
-Each is called as `module(x, condition)` and ends with a layer that is 0 at first, so
-that the layer of the flow begins near the identity. A condition is `[B, C]` or None.
+Each is called as `module(x, condition)`, a velocity as `module(z, t, condition)`, and
+ends with a layer that is 0 at first, so that the flow begins near the identity. A
+condition is `[B, C]` or None.
 """
+
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -57,7 +60,13 @@ class Convolutions(nn.Module):
 
   @nn.compact
   def __call__(self, x: base.Array, condition: base.Array | None = None) -> base.Array:
-    """Maps `[B, H, W, I]` to `[B, H, W, outputs]`; a condition is added everywhere."""
+    """Maps `[B, H, W, I]` to `[B, H, W, outputs]`.
+
+    A condition `[B, C]` is added everywhere, one of images `[B, H, W, C]` stands beside
+    x.
+    """
+    if condition is not None and condition.ndim == 4:
+      x, condition = jnp.concatenate([x, condition.astype(x.dtype)], axis=3), None
     h = layers.SameConv(self.width)(x)
     if condition is not None:
       h += nn.Dense(self.width, use_bias=False)(condition.astype(h.dtype))[
@@ -67,3 +76,36 @@ class Convolutions(nn.Module):
     last = layers.SameConv(self.outputs, kernel_init=nn.initializers.zeros)
     gain = self.param('gain', nn.initializers.zeros, (self.outputs,))
     return last(nn.relu(h)) * jnp.exp(3.0 * gain)
+
+
+class Velocity(nn.Module):
+  """A perceptron of vectors and time, the velocity of a continuous flow.
+
+  Time stands beside the vector. The activation is smooth, for an adaptive solver makes
+  many small steps across the kinks of another.
+
+  Source: FFJORD: Free-form Continuous Dynamics for Scalable Reversible Generative
+  Models, Grathwohl et al., 2019, arXiv:1810.01367, section 4.
+
+  Attributes:
+    width: of the hidden layers.
+    num_layers: hidden ones.
+    activation: between layers.
+    last_init: of the last layer's kernel.
+  """
+
+  width: int = 64
+  num_layers: int = 3
+  activation: Callable = nn.tanh
+  last_init: nn.initializers.Initializer = nn.initializers.zeros
+
+  @nn.compact
+  def __call__(
+    self, z: base.Array, t: base.Array, condition: base.Array | None = None
+  ) -> base.Array:
+    """Maps `[B, D]` at times t `[B]` to velocities `[B, D]`."""
+    beside = [t[:, None]] if condition is None else [t[:, None], condition]
+    h = jnp.concatenate([z, *(b.astype(z.dtype) for b in beside)], axis=1)
+    for _ in range(self.num_layers):
+      h = self.activation(nn.Dense(self.width)(h))
+    return nn.Dense(z.shape[1], kernel_init=self.last_init)(h)

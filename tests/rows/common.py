@@ -21,6 +21,7 @@ class Row(NamedTuple):
   levels: int = 0  # of discrete data, for the law of masses
   rounding: float = 1.0  # what tolerances are multiplied by: bfloat16's are wider
   structure: str = ''  # it stands for: `make test` tries it on many devices
+  slow: bool = False  # another row has its method: `make test-slow` tries it
 
 
 def plane(num):

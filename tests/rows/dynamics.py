@@ -26,9 +26,9 @@ ROWS = {
     functools.partial(simultaneous, dynamics.simultaneous), plane(64)
   ),
   'extragradient_gan': Row(
-    functools.partial(simultaneous, dynamics.extragradient), plane(64)
+    functools.partial(simultaneous, dynamics.extragradient), plane(64), slow=True
   ),
   'consensus_gan': Row(
-    functools.partial(simultaneous, dynamics.consensus(0.1)), plane(64)
+    functools.partial(simultaneous, dynamics.consensus(0.1)), plane(64), slow=True
   ),
 }

@@ -116,10 +116,18 @@ ROWS = {
   'nade': exact(by_nade, structure='one player'),
   'transformer': exact(by_transformer),
   'pixelcnn': Row(
-    by_pixelcnn(pixelcnn.PixelCNN), tiles((2, 2, 1), 2), falls=False, levels=2
+    by_pixelcnn(pixelcnn.PixelCNN),
+    tiles((2, 2, 1), 2),
+    falls=False,
+    levels=2,
+    slow=True,
   ),
   'gated_pixelcnn': Row(
-    by_pixelcnn(pixelcnn.GatedPixelCNN), tiles((2, 2, 1), 2), falls=False, levels=2
+    by_pixelcnn(pixelcnn.GatedPixelCNN),
+    tiles((2, 2, 1), 2),
+    falls=False,
+    levels=2,
+    slow=True,
   ),
   'pixelcnn_pp': Row(two_channels, tiles((1, 2, 2), 3), falls=False, levels=3),
   'made': exact(by_made),

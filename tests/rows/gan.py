@@ -112,10 +112,12 @@ ROWS = {
   'gan_images': Row(
     image_gan, images(16), falls=False, structure='batch statistics, spectral norms'
   ),
-  'gan_images_frugal': Row(frugal_image_gan, images(16), falls=False, rounding=20),
+  'gan_images_frugal': Row(
+    frugal_image_gan, images(16), falls=False, rounding=20, slow=True
+  ),
   'unrolled_gan': Row(
     functools.partial(unrolled, False), plane(64), structure='an unrolled player'
   ),
   'unrolled_gan_fresh': Row(functools.partial(unrolled, True), plane(256)),
-  'unrolled_gan_images': Row(unrolled_image_gan, images(16), falls=False),
+  'unrolled_gan_images': Row(unrolled_image_gan, images(16), falls=False, slow=True),
 }

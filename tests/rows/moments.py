@@ -48,7 +48,7 @@ def codes_of_data(wrap, prior):
 
 ROWS = {
   'gmmn': Row(matching, plane(64), structure='one player, batch-coupled'),
-  'gmmn_codes': Row(in_codes, plane(64), falls=False),
+  'gmmn_codes': Row(in_codes, plane(64), falls=False, slow=True),
   'mmd_gan': Row(learned_kernel, plane(128)),
   'f_gan': Row(of_divergence, plane(64)),
   'autoencoder': Row(codes_of_data, plane(64), falls=False),

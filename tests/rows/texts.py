@@ -101,6 +101,6 @@ def second_stage(wrap, prior):
 ROWS = {
   'contrastive': Row(pair, described(16), falls=False),
   'gan_cls': Row(from_tokens, described(16), falls=False, structure='a frozen encoder'),
-  'gan_cls_embeddings': Row(from_embeddings, embedded(16), falls=False),
+  'gan_cls_embeddings': Row(from_embeddings, embedded(16), falls=False, slow=True),
   'stack_gan_second': Row(second_stage, embedded(16), falls=False),
 }
