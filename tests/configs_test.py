@@ -375,7 +375,7 @@ def test_wrong_leaves_of_a_dcgan_are_one_line(changes, word):
     ('gan_cls_glyphs', {'encoder_steps': 0}, r'encoder_steps must be in \(0, steps\)'),
     ('gan_cls_glyphs', {'data': 'digits'}, "has no 'text'"),
     ('stack_gan_glyphs', {'ratio': 3}, 'ratio must be 2 or 4'),
-    ('stack_gan_glyphs', {'stage_steps': 8500}, 'leave stage II none'),
+    ('stack_gan_glyphs', {'stage_steps': 11_000}, 'leave stage II none'),
     ('stack_gan_glyphs', {'kl_weight': -1.0}, 'weight of the KL must be >= 0'),
     ('progressive_gan_glyphs', {'first_size': 6}, '4 times a power of 2'),
     ('progressive_gan_glyphs', {'first_size': 64}, 'the first at most the last'),
@@ -486,7 +486,11 @@ def test_wrong_leaves_are_refused_by_name(name, changes, word):
   assert '\n' not in str(error.value)
 
 
-OF_ANY = {'kde_digits', 'gaussian_mixture_digits'}  # whose data may be points
+OF_ANY = {
+  'kde_digits',
+  'gaussian_mixture_digits',
+  'maf_digits',
+}  # whose data may be points
 IMAGES = [
   name
   for name in CONFIGS

@@ -1,6 +1,5 @@
 """The ledger of growth: what is equal, and what is printed."""
 
-import functools
 import pathlib
 import sys
 
@@ -12,7 +11,6 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from experiments.ledger import growth  # noqa: E402
-from gm_jax.metrics import features  # noqa: E402
 
 
 def test_the_ungrown_is_the_grown_ones_last_network():
@@ -53,22 +51,3 @@ def test_cells_are_means_and_errors_over_seeds():
   none = growth.Row('untrained', np.array([80.0, 80.0]), 0, 0, 0.0, 0.0)
   assert growth.cells(none, 80.0)[-2:] == ['0', '0']
   assert len(growth.cells(row, 80.0)) == len(growth.HEADER)
-
-
-@pytest.mark.slow
-def test_a_short_run_prints_what_it_measured(tmp_path, capsys, monkeypatch):
-  brief = functools.partial(features.train_classifier, steps=1)
-  monkeypatch.setattr(features, 'train_classifier', brief)
-  one = growth.BUDGETS['smoke']._replace(seeds=1)
-  monkeypatch.setitem(growth.BUDGETS, 'smoke', one)
-  found = growth.run('smoke', out=tmp_path)
-  table = found['tables']['growth']
-  names = ['untrained', growth.GROWN, growth.OPERATIONS, growth.SECONDS]
-  assert [row[0] for row in table.rows] == names
-  assert [row[0] for row in found['tables']['steps'].rows] == ['8', '16']
-  grown, plain = found['rows'][1:3]
-  last = float(found['tables']['steps'].rows[-1][3]) * 1e9
-  # Equal but for half a dispatch.
-  assert abs(grown['operations'] - plain['operations']) <= 3 * last
-  assert 'Seeds from 1600' in capsys.readouterr().out
-  assert (tmp_path / 'growth.png').exists()

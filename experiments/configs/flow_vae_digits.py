@@ -1,4 +1,4 @@
-"""VAE whose prior and posterior are flows, of the digits' 17 levels.
+"""VAE with flows: a flow as the prior and one as the posterior, of digits of 17 levels.
 
   python experiments/main.py --config=experiments/configs/flow_vae_digits.py \
       --workdir=runs/flow_vae_digits

@@ -128,8 +128,9 @@ def prior(config, spec) -> latent_priors.LatentPrior:
     'normal': lambda: latent_priors.normal(size),
     'mixture': lambda: latent_priors.mixture(size, config.components),
     'vamp': vamp,
-    'flow': lambda: latent_priors.flow(size, latent_flow(config)),
   }
+  if 'flow_layers' in config:
+    table['flow'] = lambda: latent_priors.flow(size, latent_flow(config))
   return runs.choose(table, config.get('prior', 'normal'), 'prior')()
 
 
