@@ -76,7 +76,17 @@ def moved(params, scale=0.5):
   return tree.unflatten([a + scale * rng.normal(size=a.shape) for a in leaves])
 
 
-@pytest.mark.parametrize('name', CASES)
+COSTLY = {
+  'glow',
+  'spline maf',
+  'coupling of images',
+}  # other maps are of the same parts
+
+
+@pytest.mark.parametrize(
+  'name',
+  [pytest.param(n, marks=pytest.mark.slow if n in COSTLY else ()) for n in CASES],
+)
 def test_determinants_are_those_of_jacobians_and_the_inverse_goes_back(name):
   bijection, shape = CASES[name]
   with jax.enable_x64(True):

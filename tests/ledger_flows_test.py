@@ -4,12 +4,14 @@ import pathlib
 import sys
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from experiments.ledger import flows as ledger  # noqa: E402
+from gm_jax.data import registry  # noqa: E402
 from gm_jax.tasks import density  # noqa: E402
 from gm_jax.training import plots  # noqa: E402
 
@@ -20,6 +22,16 @@ def test_a_line_is_blank_where_a_toy_was_not_tried():
   line = ledger.toy_line('maf', [row, {**row, 'layers': 'nice'}])
   assert len(line) == len(ledger.TOY_HEADER)
   assert line[:3] == ['maf', '', '0.123 +- 0.010'] and not any(line[3:])
+
+
+def test_the_gaussian_lacks_its_own_entropy_less_that_of_the_data():
+  """A Gaussian's cross entropy with data of its moments is its own entropy."""
+  data = 'toy:ring?std=0.2'
+  found, known = ledger.gaussian(data), registry.toy_density(data)
+  x = registry.load(data).arrays('test', 20_000)['x']
+  own = np.log(2 * np.pi * np.e) + np.log(x.std(axis=0)).sum()
+  expected = own + np.asarray(known.log_prob(x)).mean()
+  assert abs(found['kl_estimate'] - expected) < 4 * found['kl_estimate_error']
 
 
 def test_every_row_is_a_config_with_its_argument():

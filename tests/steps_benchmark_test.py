@@ -32,7 +32,15 @@ CASES = [
 SETTINGS = {**steps.SETTINGS, 'sngan_32': steps.residual(16, 16)}
 
 
-@pytest.mark.parametrize('name', ['gan_ring', 'gan_dcgan_28', 'sngan_32', *CASES])
+@pytest.mark.parametrize(
+  'name',
+  [
+    'gan_ring',
+    'gan_dcgan_28',
+    pytest.param('sngan_32', marks=pytest.mark.slow),
+    *CASES,
+  ],
+)
 def test_operations_are_what_xla_counts_but_for_borders_and_elementwise_parts(name):
   setting = SETTINGS[name]
   args = steps.example(setting)

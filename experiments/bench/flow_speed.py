@@ -21,17 +21,7 @@ TOKENS, BLOCKS, LAYERS, WIDTH, HEADS = 64, 4, 2, 64, 4  # of tarflow_digits, pat
 SAMPLES = 16
 STD = 0.1  # of what moves the parameters away from the identity
 AGREEMENT = 1e-4  # relative difference of values that is let pass
-COLUMNS = {
-  'what': 'name',
-  'ours ms': 'ours_ms',
-  'best ms': 'ours_ms_best',
-  'beside it': 'peer',
-  'ms': 'peer_ms',
-  'best': 'peer_ms_best',
-  'times faster': 'times_faster',
-  'difference': 'difference',
-  'others, cores': 'others_cores',
-}
+COLUMNS = timing.COLUMNS
 
 
 def tarflow_row(where, repeats: int, scale: int = 1) -> dict:

@@ -23,17 +23,7 @@ INTRINSIC = 64  # dimensions of which features are functions, but for some noise
 NEIGHBORS, SUBSETS, SUBSET_SIZE = 5, 100, 1_000
 AGREEMENT = 1e-3  # relative difference of values that is let pass
 FASTER = 1.5
-COLUMNS = {
-  'what': 'name',
-  'ours ms': 'ours_ms',
-  'best ms': 'ours_ms_best',
-  'beside it': 'peer',
-  'ms': 'peer_ms',
-  'best': 'peer_ms_best',
-  'times faster': 'times_faster',
-  'difference': 'difference',
-  'others, cores': 'others_cores',
-}
+COLUMNS = timing.COLUMNS
 
 
 def features(num: int, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -26,6 +26,18 @@ except ImportError:
 
 NO_TORCH = "PyTorch is not installed: pip install 'gm_jax[bench]'"
 SECONDS = 20.0  # of timing for each row, at most
+# Of a table whose rows are made by `beside`: title, key.
+COLUMNS = {
+  'what': 'name',
+  'ours ms': 'ours_ms',
+  'best ms': 'ours_ms_best',
+  'beside it': 'peer',
+  'ms': 'peer_ms',
+  'best': 'peer_ms_best',
+  'times faster': 'times_faster',
+  'difference': 'difference',
+  'others, cores': 'others_cores',
+}
 PROC = pathlib.Path('/proc')  # of Linux
 WATCHED = 0.5  # seconds, at least: ticks of 0.01 are too coarse for less
 

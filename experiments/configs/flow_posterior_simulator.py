@@ -10,10 +10,10 @@ many observations at once, which fill the square of the prior; --mode=sample
 --condition=0.1,0.2 draws parameters that explain one: two arcs.
 """
 
-from experiments.configs.parts import evaluations, flows, runs
+from experiments.configs.parts import flows, runs
 
 ANOTHER = 'linear'  # argument that tests try
-make_evaluation = evaluations.likelihoods
+make_evaluation = flows.densities
 
 
 def get_config(arg=None):

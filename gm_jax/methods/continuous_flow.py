@@ -23,16 +23,10 @@ import jax.numpy as jnp
 import optax
 
 from gm_jax import base, conditions, gradient, ode, priors
+from gm_jax.methods import flow
 
-CARD = base.Card(
-  density='exact',
-  density_cost='ode',
-  measure='density',
-  sampling='exact',
-  sampling_cost='iterative',
-  training=('maximum_likelihood',),
-  latents='continuous',
-  architecture='any',
+CARD = flow.CARD._replace(
+  density_cost='ode', sampling_cost='iterative', architecture='any'
 )
 
 
@@ -127,18 +121,8 @@ def continuous_flow(
     args = model.params, embed(condition, len(z))
     return solve(field, 1.0, 0.0, z.reshape(-1, *shape), args)[0]
 
-  def draw(model, key, num, *, condition=None):
-    del model, condition
-    return prior(key, num)
-
-  def sample(model, key, num, *, condition=None, temperature=1.0):
-    return decode(model, None, temperature * prior(key, num), condition=condition)
-
-  def log_prior(model, key, z, *, condition=None):
-    del model, key, condition
-    return prior.log_prob(z)
-
-  queries = {'encode': encode, 'decode': decode, 'prior': draw, 'log_prior': log_prior}
+  sample, queries = flow.from_noise(prior, decode)
+  queries |= {'encode': encode, 'decode': decode}
   exact = {'log_prob': log_prob} if trace.density == 'exact' else {}
   if not exact:
     queries['log_prob_estimate'] = log_prob_estimate

@@ -14,7 +14,7 @@ arXiv:1605.08803.
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import optax
 
@@ -96,26 +96,44 @@ def flow(
     del key
     return bijection.inverse(model.params['flow'], z, embed(condition, len(z)))[0]
 
-  def draw(model, key, num, *, condition=None):
-    del model, condition
-    return prior(key, num)
-
-  def sample(model, key, num, *, condition=None, temperature=1.0):
-    return decode(model, None, temperature * prior(key, num), condition=condition)
-
-  def log_prior(model, key, z, *, condition=None):
-    del model, key, condition
-    return prior.log_prob(z)
-
+  sample, queries = from_noise(prior, decode)
   card = CARD._replace(
     condition=conditions.names(condition),
     density_cost=_cost_of_density(bijection.forward_cost),
     sampling_cost=bijection.inverse_cost,
   )
-  queries = {'encode': encode, 'decode': decode, 'prior': draw, 'log_prior': log_prior}
+  queries |= {'encode': encode, 'decode': decode}
   return gradient.from_loss(
     loss_fn, tx, init, card=card, sample=sample, log_prob=log_prob, queries=queries
   )
+
+
+def from_noise(
+  prior: priors.Density, decode: Callable
+) -> tuple[Callable, dict[str, Callable]]:
+  """Samples of a model that maps noise to data, and what is known of the noise.
+
+  Args:
+    prior: of the noise z [B, D].
+    decode: the query.
+
+  Returns:
+    `sample` of a method, with the option `temperature`, which multiplies the noise; and
+    the queries `prior` and `log_prior`.
+  """
+
+  def sample(model, key, num, *, condition=None, temperature=1.0):
+    return decode(model, None, temperature * prior(key, num), condition=condition)
+
+  def draw(model, key, num, *, condition=None):
+    del model, condition
+    return prior(key, num)
+
+  def log_prior(model, key, z, *, condition=None):
+    del model, key, condition
+    return prior.log_prob(z)
+
+  return sample, {'prior': draw, 'log_prior': log_prior}
 
 
 def _cost_of_density(cost: bijectors.Cost) -> base.DensityCost:

@@ -152,6 +152,7 @@ def test_prior_and_posterior_are_drawn_and_measured_by_one_network(name):
   assert (np.abs(gap.mean(axis=0)) < 4 * gap.std(axis=0) / math.sqrt(200)).all()
 
 
+@pytest.mark.slow
 def test_blocks_begin_as_the_identity_of_what_comes_from_above():
   module, x, noise, _ = begun('top_down')
   params = module.init(jax.random.key(2), x, noise)['params']

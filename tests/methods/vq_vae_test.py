@@ -210,6 +210,7 @@ def test_the_bound_is_that_of_the_one_code_and_below_the_sum_over_all():
   assert set(np.asarray(means) @ [4, 2, 1]) <= set(of_codes)
 
 
+@pytest.mark.slow
 def test_the_prior_learns_and_what_is_frozen_stays():
   vq_state, second, before, after, metrics = fitted()
   frozen = base.Model(vq_state.params, vq_state.extra)

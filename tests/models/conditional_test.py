@@ -150,6 +150,7 @@ def test_a_residual_generator_without_its_branches_enlarges_pixels():
   np.testing.assert_allclose(found, np.tanh(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_residual_critic_s_features_are_homogeneous():
   # No normalization of examples, no bias at first: relu commutes with a factor.
   module, x = sngan.Discriminator(4), jax.random.normal(KEY, (2, 8, 8, 3))
@@ -171,6 +172,7 @@ def test_a_residual_critic_s_logit_is_linear_in_its_features_with_slope_one():
   np.testing.assert_allclose(module.apply(variables, x), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_residual_critic_halves_as_often_as_it_is_told():
   # Of an image of ones each convolution's output is one number inside; the sum over
   # positions counts them: four times as many where one block less halves.

@@ -70,7 +70,7 @@ def wasserstein(wrap, prior):
 
 ROWS = {
   'adversarial_autoencoder': Row(adversarial, plane(64)),
-  'labelled_aae': Row(with_classes, labelled(64)),
+  'labelled_aae': Row(with_classes, labelled(64), slow=True),
   'wae': Row(wasserstein, plane(64)),
   'semi_supervised_aae': Row(semi_supervised, labelled(64)),
 }

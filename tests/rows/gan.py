@@ -118,6 +118,6 @@ ROWS = {
   'unrolled_gan': Row(
     functools.partial(unrolled, False), plane(64), structure='an unrolled player'
   ),
-  'unrolled_gan_fresh': Row(functools.partial(unrolled, True), plane(256)),
+  'unrolled_gan_fresh': Row(functools.partial(unrolled, True), plane(256), slow=True),
   'unrolled_gan_images': Row(unrolled_image_gan, images(16), falls=False, slow=True),
 }

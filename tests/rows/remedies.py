@@ -63,10 +63,12 @@ def discriminating(critic):
 
 ROWS = {
   'packed_gan': Row(
-    functools.partial(wrapped, lambda critic: remedies.Packed(critic, 2)), plane(64)
+    functools.partial(wrapped, lambda critic: remedies.Packed(critic, 2)),
+    plane(64),
+    slow=True,
   ),
   'minibatch_discrimination_gan': Row(
-    functools.partial(wrapped, discriminating), plane(64)
+    functools.partial(wrapped, discriminating), plane(64), slow=True
   ),
   'wgan_clipped': Row(clipped, plane(128)),
   'ada_gan': Row(adaptive, images(16), falls=False),

@@ -153,12 +153,12 @@ def small_images(num):
 
 ROWS = {
   'vae': Row(variational, plane(64)),
-  'conditional_vae': Row(conditional, labelled(64), falls=False),
+  'conditional_vae': Row(conditional, labelled(64), falls=False, slow=True),
   'flow_vae': Row(with_flows, plane(64), falls=False),
   'iwae': Row(importance_weighted, plane(64)),
   'beta_tcvae': Row(total_correlation, plane(64)),
   'ladder_vae': Row(ladder, plane(64)),
-  'top_down_vae': Row(top_down, small_images(16), falls=False),
+  'top_down_vae': Row(top_down, small_images(16), falls=False, slow=True),
   'semi_supervised_vae': Row(semi_supervised, half_labelled(64)),
   'vq_vae': Row(quantized, plane(64), falls=False, structure='a codebook'),
   'code_prior': Row(prior_of_codes, labelled(64), falls=False),

@@ -103,6 +103,7 @@ def test_linear_decoder_has_its_exact_log_likelihood_within_a_tenth_of_a_nat():
   assert 0 < found['log_likelihood_noise'] < 0.1
 
 
+@pytest.mark.slow
 def test_noise_is_the_best_of_the_grid_on_validation():
   arrays, found, *_ = linear()
   validation = arrays['validation']['x'][:12]
@@ -120,6 +121,7 @@ def test_gap_of_both_bounds_is_small_where_chains_are_long_and_large_where_short
   assert 0.4 < found['acceptance'] < 0.95 and found['step_size'] > 0.05
 
 
+@pytest.mark.slow
 def test_examples_have_their_own_conditions():
   shift = np.array([5.0, -3.0, 0.0, 8.0], np.float32)
   card = gan.CARD._replace(condition=('condition',))

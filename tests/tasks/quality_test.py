@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gm_jax import base, model_space
-from gm_jax.data import registry, toy
+from gm_jax.data import registry, toy, transforms
 from gm_jax.losses import discrepancy
 from gm_jax.metrics import features, frechet, kernel_distance, modes
 from gm_jax.tasks import quality, results
@@ -50,6 +50,19 @@ def images(split):
   return model_space.forward(spec, KEY, splits[split])['x']
 
 
+@pytest.mark.parametrize('name', ['dequantization', 'logit'])
+def test_images_of_a_density_are_compared_as_the_levels_that_are_shown(name):
+  transform = transforms.PIXELS[name](5)
+  spec = base.DataSpec((2, 1, 1), jnp.float32, 5, None, None, transform)
+  raw = jnp.arange(10).reshape(5, 2, 1, 1) % 5
+  found = quality.scaled(spec, transform.forward(KEY, raw))
+  np.testing.assert_allclose(found, raw / 2.0 - 1.0, atol=1e-6)
+  # What is beyond the last level is the last one, and NaN is no level.
+  ends = quality.scaled(spec, jnp.array([-99.0, 99.0, jnp.nan]))
+  np.testing.assert_array_equal(ends, [-1.0, 1.0, jnp.nan])
+
+
+@pytest.mark.slow
 def test_image_distances_are_those_of_the_metrics():
   splits, spec = digits()
   x = 0.7 * images('train')[:200] - 0.3
