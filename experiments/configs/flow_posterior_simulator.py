@@ -18,9 +18,12 @@ make_evaluation = flows.densities
 
 def get_config(arg=None):
   """The config; the argument is the simulator: two_moons or linear."""
-  data = f'simulator:{arg or "two_moons"}'
-  config = runs.learning(data, steps=6000, batch_size=512, rate=2e-3)
+  simulator = arg or 'two_moons'
+  config = runs.learning(
+    f'simulator:{simulator}', steps=6000, batch_size=512, rate=2e-3
+  )
   config.condition = 'condition'
+  config.kind = simulator
   flows.leaves(config, layers='coupling', num_layers=6, width=64)
   return config
 

@@ -29,6 +29,7 @@ def get_config(arg=None):
   config.prior = prior
   config.posterior = posterior
   config.flow_layers = 4
+  config.kind = arg or 'both'
   return config
 
 

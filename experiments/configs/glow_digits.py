@@ -30,6 +30,7 @@ def get_config(arg=None):
   kind = runs.choose(kinds, arg or 'glow', 'the argument')
   config = runs.learning('digits?transform=logit', steps=1000, batch_size=64, rate=1e-3)
   flows.keep_best(config)
+  config.kind = arg or 'glow'
   config.levels = 2
   config.num_layers = 8  # steps of a level
   config.width = 32  # of the couplings' convolutions

@@ -34,6 +34,7 @@ def get_config(arg=None):
   config = runs.learning('toy:moons', steps=6000, batch_size=512, rate=2e-3)
   flows.leaves(config, layers=layers, num_layers=num, width=64)
   config.function = function
+  config.kind = arg or 'spline'
   return config
 
 
