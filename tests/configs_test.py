@@ -231,10 +231,20 @@ def test_what_configs_share_is_cut_by_purpose_and_is_no_config():
   assert all(hasattr(experiment_of(name), 'get_config') for name in CONFIGS)
 
 
-@every_config
-@pytest.mark.parametrize(
-  'arg', ['default', pytest.param('other', marks=pytest.mark.slow)]
-)
+# Whose networks take seconds to trace.
+COSTLY = {
+  'top_down_vae_digits', 'star_gan_v2_glyphs', 'progressive_gan_glyphs',
+  'continuous_flow_toy', 'stack_gan_glyphs', 'cycle_gan_glyphs', 'star_gan_glyphs',
+  'puzzle_gan_glyphs',
+}  # fmt: skip
+DEFAULTS = [
+  pytest.param(name, 'default', marks=pytest.mark.slow if name in COSTLY else ())
+  for name in CONFIGS
+]
+OTHERS = [pytest.param(name, 'other', marks=pytest.mark.slow) for name in CONFIGS]
+
+
+@pytest.mark.parametrize(('name', 'arg'), [*DEFAULTS, *OTHERS])
 def test_config_makes_a_method_that_fits_its_data(name, arg):
   experiment = experiment_of(name)
   other = getattr(experiment, 'ANOTHER', 'hinge')  # argument of get_config

@@ -79,6 +79,7 @@ def small(name, **changes):
   return experiment, config
 
 
+@pytest.mark.slow
 def test_a_model_of_classes_goes_through_every_mode(tmp_path):
   run = small('nade_digits', condition='label', hidden=16)
   launch.train(*run, tmp_path)

@@ -251,6 +251,7 @@ def test_workdir_that_is_not_a_run_is_left_alone(tmp_path):
     launch.sample(unrolled_gan_ring, ring(), tmp_path / 'nowhere')
 
 
+@pytest.mark.slow
 def test_best_checkpoint_by_a_named_metric_is_kept(one_device, tmp_path):
   config = plain_ring(
     steps=80, seed=3, sample_every=0, keep_checkpoints=1, best='-reverse_kl',

@@ -13,6 +13,7 @@ sys.path.insert(0, str(ROOT))
 from experiments.ledger import growth  # noqa: E402
 
 
+@pytest.mark.slow
 def test_the_ungrown_is_the_grown_ones_last_network():
   budget = growth.BUDGETS['smoke']
   setups = [

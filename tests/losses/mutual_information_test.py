@@ -144,6 +144,7 @@ def test_critic_bounds_are_tight_at_the_log_ratio():
     assert other < twice_jsd
 
 
+@pytest.mark.slow
 def test_info_nce_never_passes_ln_of_the_batch_and_nears_the_information():
   rho, size = 0.8, 64
   true = -0.5 * math.log(1 - rho**2)

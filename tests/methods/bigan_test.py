@@ -64,6 +64,7 @@ def test_all_three_players_move_as_the_formula_says():
 CRITIC = joint.Joint(None, mlp.MLP((32, 32, 1), activation=jnp.tanh))
 
 
+@pytest.mark.slow
 def test_on_a_line_the_encoder_inverts_the_generator():
   rate = optax.cosine_decay_schedule(0.01, 3000)
   method = compiled(bigan.bigan(

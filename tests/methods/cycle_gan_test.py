@@ -147,6 +147,7 @@ def test_critics_see_what_the_pools_give():
   assert (np.abs(kept[:, None] - made[2]).max(axis=2).min(axis=1) < 1e-5).any()
 
 
+@pytest.mark.slow
 def test_translators_of_the_plane_bring_one_domain_to_the_other():
   """x ~ N(0, 1), y ~ N((2, -1), 1): what is least in cycle and identity is a shift."""
   move = jnp.array([2.0, -1.0])

@@ -188,6 +188,7 @@ def test_the_contrastive_loss_is_both_cross_entropies_less_the_logarithm_of_b():
   np.testing.assert_allclose(metrics['loss'], -bound, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_encoder_is_that_of_the_phase_before_and_stays_as_it_is():
   first = rows.pair(lambda tx: tx, None)
   method = rows.from_tokens(lambda tx: tx, priors.normal(4))
@@ -209,6 +210,7 @@ def test_the_encoder_is_that_of_the_phase_before_and_stays_as_it_is():
   chex.assert_trees_all_equal(*found)
 
 
+@pytest.mark.slow
 def test_stage_two_refines_what_the_frozen_stage_one_draws():
   first = rows.first_stage(lambda tx: tx)
   second = rows.second_stage(lambda tx: tx, None)

@@ -61,6 +61,7 @@ def bound(q, g, inputs):
   return (class_bound + number_bound).mean()
 
 
+@pytest.mark.slow
 def test_posterior_and_generator_climb_the_bound(monkeypatch):
   inputs = []
   draw = infogan.draw

@@ -123,7 +123,7 @@ def test_gradient_is_that_of_f_k_by_finite_differences(k, fresh):
     pytest.param(0, False, marks=SLOW),
     pytest.param(0, True, marks=SLOW),
     (2, False),
-    (2, True),
+    pytest.param(2, True, marks=SLOW),
   ],
 )
 def test_accumulated_gradient_is_the_gradient(k, fresh):
@@ -219,6 +219,7 @@ def test_metrics_are_the_gap_between_full_and_partial():
   assert none['unroll_gap'] < 1e-6 and np.linalg.norm(gap) > 1e-3
 
 
+@pytest.mark.slow
 def test_implicit_unrolling_meets_long_unrolling_where_the_critic_is_concave():
   class Concave(nn.Module):
     @nn.compact

@@ -74,6 +74,7 @@ def simulated():
   return z, x, *both(key, x, z, chains=CHAINS)
 
 
+@pytest.mark.slow
 def test_linear_gaussian_decoder_comes_out_within_a_tenth_of_a_nat():
   _, x, lower, upper = simulated()
   for found in (lower, upper):

@@ -162,6 +162,7 @@ def test_a_residual_critic_s_features_are_homogeneous():
   np.testing.assert_allclose(module.apply(variables, x[1:]), once[1:], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_residual_critic_s_logit_is_linear_in_its_features_with_slope_one():
   x = jax.random.normal(KEY, (3, 8, 8, 2))
   module = sngan.Discriminator(4, num_outputs=1)

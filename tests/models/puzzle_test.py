@@ -66,6 +66,7 @@ def test_an_encoder_that_is_called_once_a_patch_sees_their_order_while_it_trains
   assert largest_change(OnceASlot(), True) > 1e-2
 
 
+@pytest.mark.slow
 def test_features_are_sums_over_patches_at_every_level():
   z, patches = inputs()
   variables = jax.jit(PAINTER.init)(KEY, z, patches)

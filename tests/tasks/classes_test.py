@@ -86,6 +86,7 @@ def test_images_of_the_class_agree_as_often_as_the_classifier_is_right():
   assert abs(found['diversity'] - 1) < 0.05
 
 
+@pytest.mark.slow
 def test_samples_of_any_class_agree_by_chance_and_a_single_one_is_no_diversity():
   draw = of_class('train')
 

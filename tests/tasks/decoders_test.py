@@ -134,6 +134,7 @@ def test_examples_have_their_own_conditions():
   assert abs(found['gap']) < 0.7  # simulated data have the conditions too
 
 
+@pytest.mark.slow
 def test_kinds_say_what_the_numbers_are():
   *_, kinds = linear()
   assert 'its std of 8 the best on validation' in kinds['log_likelihood']
