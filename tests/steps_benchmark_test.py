@@ -37,7 +37,8 @@ SETTINGS = {**steps.SETTINGS, 'sngan_32': steps.residual(16, 16)}
   [
     'gan_ring',
     'gan_dcgan_28',
-    *(pytest.param(n, marks=pytest.mark.slow) for n in ('sngan_32', *CASES)),
+    pytest.param('sngan_32', marks=pytest.mark.slow),
+    *CASES,
   ],
 )
 def test_operations_are_what_xla_counts_but_for_borders_and_elementwise_parts(name):
