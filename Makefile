@@ -4,6 +4,9 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 CONFIG := requirements.txt setup.cfg pyproject.toml
 
+# Python's own compiling is done once, also where the environment turns that off.
+export PYTHONDONTWRITEBYTECODE =
+
 # Compiling is most of the tests' work: programs are hardly optimized.
 TEST = JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PY) -m pytest -n 2 --dist loadscope
 
