@@ -44,6 +44,23 @@ def test_splits_hold_whole_bases_and_pictures_keep_their_captions(tmp_path):
   assert set.union(*seen) == set(range(20)) and sum(map(len, seen)) == 20
 
 
+def test_styles_share_the_training_bases_and_have_one_order_of_test_pictures(tmp_path):
+  done = run(tmp_path, GOOD, '--size=4', '--by_style')
+  assert done.returncode == 0, done.stderr
+  numbers = {}
+  for i, style in enumerate(('flat', 'round')):
+    with np.load(tmp_path / f'out_{style}.npz') as out:
+      for split in ('train', 'test'):
+        x, text = out[f'x_{split}'], out[f'text_{split}']
+        found = [int(t.split()[1].rstrip(',')) for t in text]
+        assert (x[:, 0, 0, 0] == 100 * i + np.array(found)).all()
+        numbers[style, split] = found
+  assert numbers['flat', 'test'] == numbers['round', 'test']
+  bases = [{n // 2 for n in numbers[style, 'train']} for style in ('flat', 'round')]
+  assert not bases[0] & bases[1] and len(bases[0] | bases[1]) == 16
+  assert not (bases[0] | bases[1]) & {n // 2 for n in numbers['flat', 'test']}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
   ('changes', 'flags', 'word'),
