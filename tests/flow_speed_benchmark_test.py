@@ -13,9 +13,18 @@ from experiments.bench import flow_speed as bench  # noqa: E402
 
 @pytest.mark.slow  # tests/patch_flow_test.py has the law for few patches
 def test_cached_samples_are_those_of_full_passes():
-  row = bench.tarflow_row(None, 1, 8)
+  row = bench.tarflow_row(1, 8)
   assert row['difference'] < bench.AGREEMENT
   assert row['ours_ms'] > 0 and 'others_cores' in row
+
+
+@pytest.mark.slow
+def test_a_continuous_flow_says_how_often_it_evaluates_its_velocity():
+  """Six stages a step, and the first; an equation of so few numbers needs the same."""
+  row = bench.continuous_row(1, 8)
+  counts = [int(row[side].split()[-2]) for side in ('name', 'peer')]
+  assert counts[0] == counts[1] and counts[0] % 6 == 1
+  assert 'estimate' in row['name'] and 'exact' in row['peer']
 
 
 def test_verdicts_are_of_what_was_measured():

@@ -35,7 +35,7 @@ def test_the_gaussian_lacks_its_own_entropy_less_that_of_the_data():
 
 
 def test_every_row_is_a_config_with_its_argument():
-  for name, module, arg, changes in ledger.DIGITS:
+  for name, module, arg, changes in (*ledger.DIGITS, *ledger.CLOTHES):
     config = module.get_config(arg)
     assert set(changes) <= set(config), name
   for layers in ledger.LAYERS:
@@ -60,9 +60,9 @@ def test_digits_are_reported_at_the_best_step_of_the_validation_split(monkeypatc
     lambda state: ({k: v for k, (v, _) in setup.evaluation(
       None, None, None).values.items()}, {})))  # fmt: skip
   changes = {'evaluate_every': 20, 'steps': 3000}
-  row = ledger.digits('MAF', ledger.maf_digits, None, changes, 0.02)
+  row = ledger.images('MAF', ledger.maf_digits, None, changes, 0.02)
   assert (row['step'], row['nats'], row['kind']) == (40, 8.0, 'bound')
-  assert row['steps'] == 60 and row['samples'].shape == (ledger.SAMPLES, 8, 8, 1)
+  assert row['steps'] == 60 and row['samples'][None].shape == (ledger.SAMPLES, 8, 8, 1)
 
 
 @pytest.mark.slow
@@ -70,7 +70,7 @@ def test_the_whole_ledger_of_one_toy_and_one_model(monkeypatch, tmp_path, capsys
   monkeypatch.setattr(ledger, 'LAYERS', ('nice',))
   monkeypatch.setattr(ledger, 'DIGITS', ledger.DIGITS[5:6])
   monkeypatch.setattr(plots, 'side_by_side', lambda path, images, **options: None)
-  numbers = ledger.run('smoke', out=tmp_path)
+  numbers = ledger.run('smoke', data_dir=None, out=tmp_path)
   gaussian, toy = numbers['toys']
   assert gaussian['steps'] == 0 and toy['steps'] == 30
   assert 0 < toy['kl_estimate'] < 1.1 * gaussian['kl_estimate']  # where it began

@@ -1,8 +1,8 @@
-"""Flows of toys whose density is known, and of digits beside models of their levels.
+"""Flows of toys whose density is known, and of images beside models of their levels.
 
 Every row is a config of `experiments/configs` and one of its arguments, trained and
-then scored on a whole split that it never saw. Of a toy what is left to its own
-entropy is known; of digits a density of noisy pixels bounds the mass of levels.
+then scored on a split that it never saw. Of a toy what is left to its own entropy is
+known; of images a density of noisy pixels bounds the mass of levels.
 """
 
 import pathlib
@@ -14,6 +14,7 @@ import numpy as np
 from experiments import quiet
 from experiments.configs import (
   flow_vae_digits,
+  gaussian_mixture_digits,
   glow_digits,
   maf_digits,
   nade_digits,
@@ -49,8 +50,23 @@ DIGITS = (
   ('TarFlow', tarflow_digits, None, {}),
   ('VAE, flow prior and posterior', flow_vae_digits, None, {}),
 )
+FASHION = 'tfds:fashion_mnist?validation=5000'
+TEN_MINUTES = {
+  'data': f'{FASHION}&transform=logit', 'steps': 1500, 'steps_per_dispatch': 50,
+  'evaluate_every': 300, 'width': 64,
+}  # fmt: skip
+EPOCHS = {
+  'data': f'{FASHION}&transform=dequantization', 'steps': 660, 'batch_size': 1000,
+  'steps_per_epoch': 55, 'steps_per_dispatch': 55, 'evaluate_every': 220,
+}  # fmt: skip
+CLOTHES = (
+  ('30 diagonal Gaussians', gaussian_mixture_digits, None, EPOCHS),
+  ('RealNVP', glow_digits, 'realnvp', TEN_MINUTES),
+  ('Glow', glow_digits, None, TEN_MINUTES),
+)
+TEMPERATURES = (0.0, 0.5, 0.7, 1.0, 1.3)  # in the picture of Glow's digits
 TOY_HEADER = ('layers', *TOYS)
-DIGITS_HEADER = ('model', 'nats', 'bits a number', 'kind', 'best step', 'steps',
+IMAGES_HEADER = ('model', 'nats', 'bits a number', 'kind', 'best step', 'steps',
                  'seconds')  # fmt: skip
 
 
@@ -68,17 +84,20 @@ BUDGETS = {
 }
 
 
-def prepared(module, arg, changes, part: float) -> setup_lib.Setup:
+def prepared(
+  module, arg, changes, part: float, data_dir: str | None = None
+) -> setup_lib.Setup:
   """A config with its changes, a part of its steps, evaluated at its own pace."""
   config = module.get_config(arg)
   for name, value in changes.items():
     config[name] = value
-  config.steps_per_dispatch = 10 if part < 1 else config.steps_per_dispatch
+  if part < 1 and 'steps_per_epoch' not in config:
+    config.steps_per_dispatch = 10
   unit = config.steps_per_dispatch
   config.steps = max(1, round(config.steps * part / unit)) * unit
   config.sample_every = config.checkpoint_every = 0
   config.log_every = unit
-  return setup_lib.prepare(module, config, evaluates=True)
+  return setup_lib.prepare(module, config, setup_lib.Options(data_dir), evaluates=True)
 
 
 def toy(layers: str, data: str, part: float) -> dict[str, Any]:
@@ -118,10 +137,12 @@ def gaussian(data: str) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def digits(name: str, module, arg, changes, part: float) -> dict[str, Any]:
-  """A model of digits at its best evaluation on the validation split."""
+def images(
+  name: str, module, arg, changes, part: float, data_dir: str | None = None
+) -> dict[str, Any]:
+  """A model of images at its best evaluation on the validation split."""
   changes = {'evaluate_every': 100, **changes}
-  setup = prepared(module, arg, changes, part)
+  setup = prepared(module, arg, changes, part, data_dir)
   data = setup.data
   splits = evaluations.splits_of(data, evaluations.HELD_OUT)
 
@@ -130,7 +151,12 @@ def digits(name: str, module, arg, changes, part: float) -> dict[str, Any]:
 
   setup = setup._replace(evaluation=evaluation)
   phase = setup.make_phases(0)[0]
-  score, draw = inference.scorer(setup, phase), inference.drawer(setup, phase, SAMPLES)
+  score = inference.scorer(setup, phase)
+  temperatures = TEMPERATURES if (name, data_dir) == ('Glow', None) else ()
+  draw = {None: inference.drawer(setup, phase, SAMPLES)}
+  for value in temperatures:
+    drawing = inference.Drawing(options={'temperature': value})
+    draw[value] = inference.drawer(setup, phase, SAMPLES, drawing)
   best: dict[str, Any] = {}
 
   def evaluate(phase, state):
@@ -143,7 +169,10 @@ def digits(name: str, module, arg, changes, part: float) -> dict[str, Any]:
         nats=float(found[f'nll{ending}']), error=float(found[f'nll{ending}_error']),
         bits=float(found[f'bits_per_dim{ending}']),
         kind='bound' if ending.startswith('_bound') else 'exact',
-        samples=draw(state) / (data.spec.num_levels - 1) * 2 - 1,
+        samples={
+          key: drawn(state) / (data.spec.num_levels - 1) * 2 - 1
+          for key, drawn in draw.items()
+        },
       )  # fmt: skip
     return {}
 
@@ -160,19 +189,20 @@ def toy_line(layers: str, rows: list[dict]) -> list[str]:
   )]  # fmt: skip
 
 
-def digits_line(row: dict) -> list[str]:
-  """A line of the table of digits."""
+def images_line(row: dict) -> list[str]:
+  """A line of a table of images."""
   nats = f'{row["nats"]:.2f} +- {row["error"]:.2f}'
   steps = str(row['step']), str(row['steps']), f'{row["seconds"]:.0f}'
   return [row['name'], nats, f'{row["bits"]:.3f}', row['kind'], *steps]
 
 
-def run(budget_name: str, *, out: pathlib.Path) -> dict[str, Any]:
-  """Trains every flow, prints the tables and draws samples of digits.
+def run(budget_name: str, *, data_dir: str | None, out: pathlib.Path) -> dict[str, Any]:
+  """Trains every flow, prints the tables and draws samples of images.
 
   Args:
     budget_name: one of `BUDGETS`.
-    out: folder for the picture.
+    data_dir: where TensorFlow Datasets keeps Fashion-MNIST, or None.
+    out: folder for pictures.
 
   Returns:
     Every number, ready for JSON, and the printed tables by name.
@@ -183,7 +213,8 @@ def run(budget_name: str, *, out: pathlib.Path) -> dict[str, Any]:
     f' error; {TOY_STEPS} steps of 512 points. Digits, 17 levels: the test split at the'
     ' evaluation that is best on the validation split, one every 100 steps; "bound":'
     " of a density of noisy levels by Jensen's inequality, or the model's own. Seed 0."
-    ' Seconds are of training alone.',
+    ' Fashion-MNIST, 256 levels: 2,000 test images, at the best of some evaluations on'
+    ' 2,000 of the validation split. Seconds are of training alone.',
     flush=True,
   )
   toys = [gaussian(data) for data in budget.toys]
@@ -191,27 +222,56 @@ def run(budget_name: str, *, out: pathlib.Path) -> dict[str, Any]:
   for layers in LAYERS:
     toys += [toy(layers, data, budget.part) for data in budget.toys]
     print(f'  {" | ".join(toy_line(layers, toys))}', flush=True)
-  found = []
-  for name, *fit in DIGITS:
-    found.append(digits(name, *fit, budget.part))
-    print(f'  {" | ".join(digits_line(found[-1]))}', flush=True)
-  path = out / 'flows.png'
-  drawn = {row['name']: row.pop('samples') for row in found}
-  plots.side_by_side(path, drawn, columns=5, sets=5)
   tables = {
     'toys': report.Table(
       TOY_HEADER, [toy_line(layers, toys) for layers in (GAUSSIAN, *LAYERS)]
-    ),
-    'digits': report.Table(DIGITS_HEADER, [digits_line(row) for row in found]),
+    )
   }
+  found = {'digits': fitted(DIGITS, budget, None, out, 'flows')}
+  if data_dir:
+    found['fashion_mnist'] = fitted(CLOTHES, budget, data_dir, out, 'flows_fashion')
+  for name, rows in found.items():
+    tables[name] = report.Table(IMAGES_HEADER, [images_line(row) for row in rows])
   for name, table in tables.items():
     print(f'\n{name}\n' + report.text_table(*table))
-  print(f'samples: {path}')
   return {
     'tables': tables,
     'budget': budget_name,
     'versions': report.versions(),
     'toys': toys,
-    'digits': found,
+    **found,
     'seconds': time.perf_counter() - began,
   }
+
+
+def fitted(
+  rows: tuple, budget: Budget, data_dir: str | None, out: pathlib.Path, picture: str
+) -> list[dict[str, Any]]:
+  """Trains models of images, prints their lines and draws samples.
+
+  Args:
+    rows: as `DIGITS`.
+    budget: of the run.
+    data_dir: where TensorFlow Datasets keeps the images, or None.
+    out: folder for the pictures.
+    picture: its name; that of Glow's digits by temperature ends with `_temperatures`.
+
+  Returns:
+    The numbers of each model.
+  """
+  found, drawn = [], {}
+  for name, *fit in rows:
+    row = images(name, *fit, budget.part, data_dir)
+    samples = row.pop('samples')
+    drawn[name] = samples.pop(None)
+    if samples:
+      by_value = {f'temperature {value}': x for value, x in samples.items()}
+      path = out / f'{picture}_temperatures.png'
+      plots.side_by_side(path, by_value, columns=5, sets=5)
+      print(f'samples of {name}: {path}')
+    found.append(row)
+    print(f'  {" | ".join(images_line(row))}', flush=True)
+  path = out / f'{picture}.png'
+  plots.side_by_side(path, drawn, columns=5, sets=5)
+  print(f'samples: {path}')
+  return found
