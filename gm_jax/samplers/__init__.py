@@ -1,6 +1,7 @@
 """Samplers: functions that draw from models, given as functions of arrays.
 
 `autoregressive`  ancestral sampling, one position after another
+`diffusion`       from noise to data by a denoiser, in steps of several kinds
 `mcmc`            Markov chains of a density known up to its normalization
 
 >>> import jax, jax.numpy as jnp
@@ -10,6 +11,6 @@
 [1 0]
 """
 
-from gm_jax.samplers import autoregressive, mcmc
+from gm_jax.samplers import autoregressive, diffusion, mcmc
 
-__all__ = ['autoregressive', 'mcmc']
+__all__ = ['autoregressive', 'diffusion', 'mcmc']
