@@ -261,14 +261,16 @@ def _check_lengths(path: str, arrays: Mapping, names: Mapping) -> None:
 def _check_alike(path: str, splits: dict, names: Mapping) -> None:
   """Checks that splits have one set of keys, shapes and kinds; pads texts alike."""
   train = splits['train']
-  longest = max((s['text'].shape[1] for s in splits.values() if 'text' in s), default=0)
-  for split, arrays in splits.items():
+  for arrays in splits.values():
     if set(arrays) != set(train):
       odd = sorted(set(arrays) ^ set(train))[0]
       raise dataset.DataError(f'{path}: {odd} is given for some splits, not for all')
-    if longest:
+  if 'text' in train:
+    longest = max(arrays['text'].shape[1] for arrays in splits.values())
+    for arrays in splits.values():
       short = longest - arrays['text'].shape[1]
       arrays['text'] = np.pad(arrays['text'], ((0, 0), (0, short)))
+  for split, arrays in splits.items():
     for key, array in arrays.items():
       if array.dtype.kind == train[key].dtype.kind == 'U':
         continue  # strings, of any length

@@ -107,6 +107,16 @@ def test_number_of_tokens_is_that_of_all_splits(tmp_path):
   assert data.spec.parts['text'].num_levels == 27
 
 
+def test_the_longest_text_may_stand_in_any_split(tmp_path):
+  """Also in one that the file has before the training split."""
+  data = npz.npz(saved(
+    tmp_path, x_test=POINTS, text_test=np.array(['longest'] * len(POINTS)),
+    x_train=POINTS, text_train=np.array(['short'] * len(POINTS)),
+  ))  # fmt: skip
+  text = data.arrays('train')['text']
+  assert text.shape[1] == 7 and bytes(text[0, :5].astype(np.uint8)) == b'short'
+
+
 @pytest.mark.parametrize('dtype', ['bool', 'int64', 'uint16', 'uint8'])
 def test_levels_of_integers(tmp_path, dtype):
   x = (PIXELS > 127).astype(dtype)
