@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT))
 from experiments.ledger import translation  # noqa: E402
 from gm_jax.data import registry  # noqa: E402
 
-NUMBERS = {name: i / 10 for i, name in enumerate((*translation.TWO, 'unchanged'))}
+NUMBERS = {name: [i / 10] for i, name in enumerate((*translation.TWO, 'unchanged'))}
 
 
 def test_a_line_has_its_numbers_and_what_is_left_as_it_is_has_no_way_back():
@@ -23,6 +23,7 @@ def test_a_line_has_its_numbers_and_what_is_left_as_it_is_has_no_way_back():
   line = translation.cells(still, translation.TWO)
   assert line == ['left as it is', '0.400', '0.400', '', '', '7', '', '']
   assert len(translation.MANY_HEADER) == len(translation.MANY) + 4
+  assert translation.shown_number([0.1, 0.3]) == '0.200 +- 0.100'
 
 
 def test_images_that_are_shown_go_to_every_other_face_and_back():
@@ -48,7 +49,7 @@ def test_the_rows_leave_out_what_they_say():
     ('cycle alone', (0.0, 10.0, 0.0)), ('GAN alone', (1.0, 0.0, 0.0)),
     ('CycleGAN', (1.0, 10.0, 5.0)),
   ):  # fmt: skip
-    module, arg = translation.CYCLE[name]
+    module, arg, _ = translation.CYCLE[name]
     config = module.get_config(arg)
     terms = ('adversarial_weight', 'cycle_weight', 'identity_weight')
     assert tuple(config[term] for term in terms) == weights

@@ -13,6 +13,7 @@ import numpy as np
 
 from experiments import quiet
 from experiments.configs import cycle_gan_glyphs, star_gan_glyphs
+from experiments.ledger import seeds as seeds_lib
 from gm_jax.data import dataset, splits
 from gm_jax.tasks import results
 from gm_jax.training import inference, plots, report
@@ -25,40 +26,63 @@ TWO_HEADER = ('', 'serif to bold', 'bold to serif', 'serif back', 'bold back', '
               'steps', 'seconds')  # fmt: skip
 MANY_HEADER = ('', 'face as asked for', 'same digit', 'error', 'back again', 'N',
                'steps', 'seconds')  # fmt: skip
-# Rows: a config's module and its argument.
+# Rows: a config's module, its argument and what is changed.
 CYCLE = {
-  'cycle alone': (cycle_gan_glyphs, 'cycle'),
-  'GAN alone': (cycle_gan_glyphs, 'gan'),
-  'CycleGAN': (cycle_gan_glyphs, None),
+  'cycle alone': (cycle_gan_glyphs, 'cycle', {}),
+  'GAN alone': (cycle_gan_glyphs, 'gan', {}),
+  'CycleGAN': (cycle_gan_glyphs, None, {}),
 }
 STAR = {
-  'StarGAN without noise': (star_gan_glyphs, 'plain'),
-  'StarGAN': (star_gan_glyphs, None),
+  'StarGAN without noise': (star_gan_glyphs, 'plain', {}),
+  'StarGAN of two data sets': (star_gan_glyphs, None, {'sizes': (2, 2)}),
+  'StarGAN': (star_gan_glyphs, None, {}),
 }
-BUDGETS = {'smoke': 0.01, 'laptop': 1.0, 'full': 1.0}  # parts of the configs' steps
+
+
+class Budget(NamedTuple):
+  """A part of the configs' steps, and seeds of two faces; of four there is one."""
+
+  part: float
+  seeds: int
+
+
+BUDGETS = {
+  'smoke': Budget(0.01, 1), 'laptop': Budget(1.0, 3), 'full': Budget(1.0, 5),
+}  # fmt: skip
 
 
 class Row(NamedTuple):
   """What came of a model."""
 
   name: str
-  numbers: dict[str, float]
+  numbers: dict[str, list[float]]  # by seed
   size: int  # images that the numbers are of
   steps: int
   seconds: float
   images: list[np.ndarray]  # input, output, back again, in [-1, 1]
 
 
-def fit(name: str, module: Any, arg: str | None, part: float) -> Row:
-  """Trains a config for a part of its steps, and measures it."""
-  config = module.get_config(arg)
-  dispatch = config.steps_per_dispatch
-  config.steps = max(dispatch, round(config.steps * part) // dispatch * dispatch)
-  for leaf in ('evaluate', 'sample', 'checkpoint'):
-    config[f'{leaf}_every'] = 0
-  setup = setup_lib.prepare(module, config, evaluates=True)
-  trained = quiet.train_config(setup)
-  return measured(name, setup, trained.state, quiet.seconds(trained))
+def fit(
+  name: str, module: Any, arg: str | None, changes: dict, part: float, seeds: int = 1
+) -> Row:
+  """Trains a config for a part of its steps, from every seed, and measures it."""
+  rows = []
+  for seed in range(seeds):
+    config = module.get_config(arg)
+    dispatch = config.steps_per_dispatch
+    config.steps = max(dispatch, round(config.steps * part) // dispatch * dispatch)
+    for leaf in ('evaluate', 'sample', 'checkpoint'):
+      config[f'{leaf}_every'] = 0
+    config.seed = seed
+    for leaf, value in changes.items():
+      config[leaf] = value
+    setup = setup_lib.prepare(module, config, evaluates=True)
+    trained = quiet.train_config(setup)
+    rows.append(measured(name, setup, trained.state, quiet.seconds(trained)))
+  numbers = {key: [row.numbers[key][0] for row in rows] for key in rows[0].numbers}
+  return rows[0]._replace(
+    numbers=numbers, seconds=sum(row.seconds for row in rows) / seeds
+  )
 
 
 def measured(name: str, setup: setup_lib.Setup, state: Any, seconds: float) -> Row:
@@ -72,7 +96,7 @@ def measured(name: str, setup: setup_lib.Setup, state: Any, seconds: float) -> R
   """
   phase = setup.make_phases(0)[-1]
   numbers, kinds = inference.scorer(setup, phase)(state)
-  numbers = {key: float(value) for key, value in numbers.items()}
+  numbers = {key: [float(value)] for key, value in numbers.items()}
   translate = results.query_of(phase.method, 'translate')
   inputs, there, back = shown(setup.data)
 
@@ -101,15 +125,22 @@ def shown(data: dataset.Dataset) -> tuple[np.ndarray, Any, Any]:
 
 def cells(row: Row, names: tuple[str, ...]) -> list[str]:
   """A line of a table; of an image that is left as it is there is no way back."""
-  found = [f'{row.numbers[name]:.3f}' if name in row.numbers else '' for name in names]
+  found = [shown_number(row.numbers[n]) if n in row.numbers else '' for n in names]
   seconds = f'{row.seconds:.0f}' if row.seconds else ''
   end = [str(row.steps) if row.steps else '', seconds]
   return [row.name, *found, str(row.size), *end]
 
 
+def shown_number(values: list[float]) -> str:
+  """A number, or the mean of several seeds' and its standard error."""
+  if len(values) == 1:
+    return f'{values[0]:.3f}'
+  return seeds_lib.mean_and_error(np.asarray(values), '.3f')
+
+
 def unchanged(rows: list[Row], names: tuple[str, ...]) -> Row:
   """The line of images that are left as they are, whose errors every model has."""
-  error = rows[-1].numbers['unchanged']
+  error = rows[-1].numbers['unchanged'][:1]  # of the data, whatever the seed
   return Row('left as it is', {n: error for n in names}, rows[-1].size, 0, 0.0, [])
 
 
@@ -123,9 +154,9 @@ def run(budget_name: str, *, out: pathlib.Path) -> dict[str, Any]:
   Returns:
     Every number, ready for JSON, and the printed tables by name.
   """
-  began, part = time.perf_counter(), BUDGETS[budget_name]
-  two = [fit(name, *row, part) for name, row in CYCLE.items()]
-  many = [fit(name, *row, part) for name, row in STAR.items()]
+  began, budget = time.perf_counter(), BUDGETS[budget_name]
+  two = [fit(name, *row, *budget) for name, row in CYCLE.items()]
+  many = [fit(name, *row, budget.part) for name, row in STAR.items()]
   found = reported(two, many, budget_name, out)
   return {**found, 'seconds': time.perf_counter() - began}
 
@@ -143,10 +174,11 @@ def reported(
   """
   print(
     'Digits, configs cycle_gan_glyphs (28 x 28 pixels) and star_gan_glyphs (32 x 32),'
-    ' seed 0. Errors are mean absolute differences of a pixel in [-1, 1], from the same'
-    ' digit in the other face and, on the way back, from the image itself. Faces and'
-    ' digits are read by classifiers of another seed, trained on the train split.'
-    ' Seconds are of training alone.',
+    f' seeds from 0, {len(two[0].numbers["unchanged"])} of two faces, mean +- standard'
+    ' error, and one of four. Errors are mean absolute differences of a pixel in [-1,'
+    ' 1], from the same digit in the other face and, on the way back, from the image'
+    ' itself. Faces and digits are read by classifiers of another seed, trained on the'
+    ' train split. Seconds are of training alone, a seed.',
     flush=True,
   )
   tables = {
