@@ -12,6 +12,7 @@ options, as in a web address:
   tfds:NAME                  images that TensorFlow Datasets prepared
   folder:PATH                a folder of images; a class is a sub-folder
   npz:PATH                   arrays x, y or x_train, y_train, ...
+  table:PATH                 numbers [N, D], standardized; the density benchmarks
   text:PATH                  characters of a UTF-8 file
   stacked:NAME               images of a set above, three as three channels
   dynamic:NAME               images of a set above, every pixel drawn anew as 0 or 1
@@ -56,6 +57,7 @@ from gm_jax.data import (
   patches,
   simulators,
   stacked,
+  tables,
   text,
   tfds,
   toy,
@@ -69,7 +71,7 @@ _PLAIN = {
   'melodies': melodies.melodies,
 }  # fmt: skip
 _NEEDS = {'toy': 'NAME', 'simulator': 'NAME', 'tfds': 'NAME'}
-_NEEDS |= {'folder': 'PATH', 'npz': 'PATH'}
+_NEEDS |= {'folder': 'PATH', 'npz': 'PATH', 'table': 'PATH'}
 _NEEDS |= {'text': 'PATH', 'stacked': 'NAME', 'dynamic': 'NAME', 'static': 'NAME'}
 _NEEDS |= {'patches': 'NAME'}
 # Made of another set, whose name follows.
@@ -153,7 +155,9 @@ def _factory(kind: str, rest: str, plain: str, data_dir: str | None) -> Callable
     return _join(kind, _sides(kind, rest, plain), data_dir)
   if kind == 'tfds':
     return _bind(tfds.tfds, rest, data_dir)
-  factories = {'folder': folder.folder, 'npz': npz.npz, 'text': text.text}
+  factories = {
+    'folder': folder.folder, 'npz': npz.npz, 'table': tables.table, 'text': text.text,
+  }  # fmt: skip
   return _bind(factories[kind], rest)
 
 
