@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gm_jax import bijectors, monotone
+from gm_jax import base, bijectors, monotone
 from gm_jax.models import made
 
 MakeModule = Callable[[int], nn.Module]  # number of outputs -> module(x, condition)
+MakeMatrix = Callable[[base.Array, int, jnp.dtype], base.Array]  # (key, size, dtype)
 HALVINGS = 60  # of a bisection: below the rounding of float64
 
 
@@ -48,17 +49,32 @@ def actnorm() -> bijectors.Bijection:
   return bijectors.Bijection(init, forward, inverse)
 
 
-def linear(order: Sequence[int]) -> bijectors.Bijection:
+def rotation(key: base.Array, size: int, dtype: jnp.dtype) -> base.Array:
+  """Draws a matrix `[size, size]` uniformly from the rotations and reflections."""
+  return jnp.linalg.qr(jax.random.normal(key, (size, size), dtype))[0]
+
+
+def identity(key: base.Array, size: int, dtype: jnp.dtype) -> base.Array:
+  """Gives the matrix `[size, size]` that changes nothing."""
+  del key
+  return jnp.eye(size, dtype=dtype)
+
+
+def linear(
+  order: Sequence[int], *, matrix: MakeMatrix = rotation
+) -> bijectors.Bijection:
   """z = W x along the channels, W = P L U: on images an invertible 1x1 convolution.
 
   P is fixed, L has ones on its diagonal and U positive numbers, so that the
-  determinant is a product and never 0. W is a rotation at first.
+  determinant is a product and never 0.
 
   Source: Glow: Generative Flow with Invertible 1x1 Convolutions, Kingma and Dhariwal,
   2018, arXiv:1807.03039, section 3.2.
 
   Args:
     order: `[C]`, the permutation that P is.
+    matrix: what L U is at first, but for signs and the order of its rows; after
+      `identity` W permutes channels, which keeps what is special about each.
 
   Returns:
     The map, of x `[B, ..., C]`.
@@ -70,10 +86,9 @@ def linear(order: Sequence[int]) -> bijectors.Bijection:
   def init(key, x, condition=None):
     if x.shape[-1] != size:
       raise ValueError(f'x must have {size} channels, got {x.shape[-1]}')
-    rotation = jnp.linalg.qr(jax.random.normal(key, (size, size), x.dtype))[0]
-    both, *_ = jax.lax.linalg.lu(rotation)
+    both, *_ = jax.lax.linalg.lu(matrix(key, size, x.dtype))
     # Rows and columns change their sign until the diagonal is positive; what the
-    # factors then give is the rotation with rows permuted and signs changed.
+    # factors then give is the matrix with rows permuted and signs changed.
     sign = jnp.sign(jnp.diag(both))
     return {
       'lower': jnp.where(below, both * sign[:, None] * sign, 0.0),

@@ -179,6 +179,15 @@ def test_the_linear_map_begins_as_a_rotation_of_determinant_one():
   assert np.abs(bijection.forward(other, jnp.eye(4))[0] - matrix).max() > 0.1
 
 
+def test_a_linear_map_of_the_identity_begins_as_its_permutation():
+  bijection = flow_layers.linear([2, 0, 3, 1], matrix=flow_layers.identity)
+  params = bijection.init(jax.random.key(0), jnp.zeros((1, 4)))
+  x = jax.random.normal(jax.random.key(1), (5, 4))
+  z, log_det = bijection.forward(params, x)
+  np.testing.assert_array_equal(z, x[:, jnp.array([2, 0, 3, 1])])
+  np.testing.assert_array_equal(log_det, 0)
+
+
 def test_a_squeeze_parts_the_colors_of_a_checkerboard():
   board = (jnp.indices((4, 4)).sum(axis=0) % 2).reshape(1, 4, 4, 1)
   z, _ = bijectors.squeeze().forward((), board)

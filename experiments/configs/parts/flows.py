@@ -19,6 +19,7 @@ FUNCTIONS = {
   'standardization': monotone.standardization,
   'sigmoid_affine': monotone.sigmoid_affine,
 }
+MATRICES = {'rotation': flow_layers.rotation, 'identity': flow_layers.identity}
 
 
 def leaves(config, *, layers: str, num_layers: int, width: int):
@@ -30,6 +31,7 @@ def leaves(config, *, layers: str, num_layers: int, width: int):
   config.num_blocks = 2  # residual, or layers of MADE
   config.num_bins = 8  # pieces of the spline
   config.box = 4.0  # half of its side, in standard deviations of the data
+  config.mixing = 'rotation'  # or 'identity': where maps between couplings begin
   return config
 
 
@@ -53,12 +55,14 @@ def vector_layers(config, spec) -> bijectors.Bijection:
   """Standardized numbers through `num_layers` maps, mixed between one and the next."""
   runs.check_sizes(config, 'num_layers', 'width', 'num_blocks')
   size, rng = math.prod(spec.shape), np.random.default_rng(config.seed)
-  mixed = flow_layers.linear(rng.permutation(size))
+  order = rng.permutation(size)
 
   def coupled():
     make = functools.partial(
       flows.Residual, width=config.width, num_blocks=config.num_blocks
     )
+    matrix = runs.choose(MATRICES, config.mixing, 'mixing')
+    mixed = flow_layers.linear(order, matrix=matrix)
     return bijectors.chain(mixed, flow_layers.coupling(make, function(config)))
 
   def autoregressive():
