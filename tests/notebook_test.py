@@ -97,3 +97,32 @@ def test_variational_runs(monkeypatch, tmp_path):
   assert len(steps) == 10 and steps[-1] < 100 < steps[0]
   bounds = [float(n) for n in re.findall(r'(-[\d.]+) nats', text)]
   assert len(bounds) == 3 and bounds[0] < bounds[1]
+
+
+@pytest.mark.slow
+def test_densities_runs(monkeypatch, tmp_path):
+  monkeypatch.setenv('DENSITIES_BUDGET', '0.03')
+  text, pictures = run(paired(FOLDER / 'densities.py'), tmp_path)
+  assert pictures == 4  # densities of the plane, a pixel, learned noise, samples
+  number = r'(-?[\d.]+)'
+
+  # Of any parameters: here the flow has hardly been trained.
+  integrals = re.search(rf'on a grid: {number}, before training {number}', text)
+  assert all(abs(float(n) - 1) < 0.01 for n in integrals.groups())
+  entropy = re.search(rf'entropy of the data, on the grid: +{number}', text)
+  estimate = re.search(rf'mean of -log p at test points: +{number}', text)
+  assert abs(float(entropy[1]) - float(estimate[1])) < 0.03
+
+  bounds = re.findall(rf'(uniform|learned) noise, \d+ draws? +{number} nats', text)
+  assert [name for name, _ in bounds] == ['uniform', 'learned'] * 2
+  first, second = bounds[:2], bounds[2:]
+  assert all(float(a[1]) < float(b[1]) for a, b in zip(first, second, strict=True))
+
+  kinds = dict(re.findall(r'^(\S.*\S) +[\d.]+ \+- [\d.]+ +(nll\w*) ', text, re.M))
+  exact = {'independent pixels', 'NADE'}
+  assert {name for name, kind in kinds.items() if kind == 'nll'} == exact
+  assert sum(kind == 'nll_bound' for kind in kinds.values()) == 5
+  assert re.search(r'^GAN +-- +this method has no likelihood', text, re.M)
+  assert 'refused: this method gives a density' in text
+  without = re.findall(rf'{number} bits without, 8.00 with', text)
+  assert [float(bits) for bits in without] == [1, 0, 8]
