@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from gm_jax import base
-from gm_jax.models import denoisers, transformer
+from gm_jax.models import attention, denoisers, transformer
 
 
 def patchify(x: base.Array, size: int) -> base.Array:
@@ -76,8 +76,8 @@ class Block(nn.Module):
     width = x.shape[-1]
     modulation = denoisers.Modulation(6, denoisers.ZEROS)(embedding, x)
     scale, shift, gate = modulation[:3]
-    attention = denoisers.SelfAttention(self.num_heads)
-    x += gate * attention(_modulated_norm(x, scale, shift))
+    layer = attention.SelfAttention(self.num_heads)
+    x += gate * layer(_modulated_norm(x, scale, shift))
     scale, shift, gate = modulation[3:]
     up, down = nn.Dense(self.mlp_ratio * width), nn.Dense(width)
     h = _modulated_norm(x, scale, shift)

@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from gm_jax import base
-from gm_jax.models import denoisers, layers
+from gm_jax.models import attention, denoisers, layers
 
 # A transposed convolution's pixel sees 4 of the 16 taps that count as its fan-in.
 _UP_INIT = nn.initializers.variance_scaling(4.0, 'fan_in', 'truncated_normal')
@@ -71,8 +71,8 @@ class Attention(nn.Module):
   def __call__(self, x: base.Array) -> base.Array:
     """Maps `[B, H, W, C]` to the same shape, equivariant to permutations of pixels."""
     b, h, w, c = x.shape
-    attention = denoisers.SelfAttention(self.num_heads, denoisers.ZEROS)
-    return x + attention(_norm(x).reshape(b, h * w, c)).reshape(x.shape)
+    layer = attention.SelfAttention(self.num_heads, denoisers.ZEROS)
+    return x + layer(_norm(x).reshape(b, h * w, c)).reshape(x.shape)
 
 
 class UNet(nn.Module):
