@@ -12,10 +12,10 @@ Seed 0, 2,000 digits of the test split in both faces, errors a pixel of [-1, 1]:
 0.073 from the true image, to serif 0.079, where an image left as it is is 0.097 away;
 back again 0.022 and 0.021 from where it began, within the bar of 0.03. Serif digits
 become bold ones, most clean, silver ink often white; bold ones are thinned with dark
-edges and gaps, and some of their ink stays. With 'gan' 0.069 to bold and 0.086 to
-serif, and 0.085 on the way back; with 'cycle' a negative, 1.71, that comes back to
-0.001: of one seed, CycleGAN is below both in the mean of the two ways (0.076, 0.077,
-1.71), and not in each (docs/results/translation.md).
+edges and gaps, and some of their ink stays. Of three seeds it is below 'gan' both ways,
+0.069 and 0.074 against 0.070 and 0.083, the first of which three seeds cannot tell; on
+the way back 'gan' is at 0.085. 'cycle' is a negative, 1.71, that comes back to 0.001
+(docs/results/translation.md).
 
 Translators give a change of the image, and normalize over channels too. With instance
 normalization and images made anew, as in the paper, what came back was 0.19 from where
