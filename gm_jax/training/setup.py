@@ -7,6 +7,8 @@ An experiment is a module with
 
 and, where it needs them,
 
+  measure(config, data) -> None               fills leaves that are measured on the data
+                                              and refuses data that do not fit
   batch_size(config) -> int                   examples a step draws
   make_evaluation(config, data) -> function   (method, model, key) -> dict of [], or
                                               a base.Result
@@ -109,6 +111,9 @@ def prepare(
     if not hasattr(experiment, 'make_method'):
       raise ValueError('the config file has no make_method(config, spec, *, wrap)')
     data = registry.load(config.data, data_dir=options.data_dir)
+    if hasattr(experiment, 'measure'):
+      experiment.measure(config, data)
+      _check_leaves(config)
     settings = loop.Settings(
       steps=config.steps,
       seed=config.seed,
