@@ -13,6 +13,7 @@ many observations at once, which fill the square of the prior; --mode=sample
 from experiments.configs.parts import flows, runs
 
 ANOTHER = 'linear'  # argument that tests try
+measure = flows.check_box
 make_evaluation = flows.densities
 
 

@@ -25,6 +25,7 @@ LAYERS = {
   'radial': ('radial', 'affine', 32),
 }
 ANOTHER = 'maf'  # argument that tests try
+measure = flows.check_box
 make_evaluation = flows.densities
 
 
