@@ -1,7 +1,7 @@
 """Runs a comparison that a paper made, and prints its table beside the paper's.
 
   python experiments/reproduce.py NAME [--budget=laptop|full] [--data_dir=PATH] \
-      [--json=PATH] [--out=runs/reproduce]
+      [--data=NAME] [--json=PATH] [--out=runs/reproduce]
 
   stacked          modes of stacked digits that a GAN reaches, by the number k of
                    steps it looks ahead; `full` on stacked MNIST, for an accelerator
@@ -41,6 +41,9 @@
   flows            flows of toys whose density is known, by layers, and of digits beside
                    NADE, PixelCNN and a VAE with flows; with --data_dir of
                    Fashion-MNIST beside a mixture of diagonal Gaussians
+  vectors          flows of a table of numbers beside a Gaussian, zuko's and nflows' own
+                   (where installed) and published numbers; an 8-D toy, or --data, as
+                   'table:power.npy?recipe=power' (see gm_jax/data/tables.py)
   growth           Progressive GAN grown and not, at equal operations and equal seconds
   variational_inference
                    evidence, bounds and mean fields of models where all is known, and
@@ -68,6 +71,7 @@ from experiments import results  # noqa: E402
 
 _BUDGET = flags.DEFINE_enum('budget', 'laptop', ['laptop', 'full'], 'What to afford.')
 _DATA_DIR = flags.DEFINE_string('data_dir', None, 'Folder of prepared data sets.')
+_DATA = flags.DEFINE_string('data', None, "Data set of 'vectors'.")
 _JSON = flags.DEFINE_string('json', None, 'File for numbers and tables.')
 _OUT = flags.DEFINE_string('out', 'runs/reproduce', 'Folder for pictures.')
 
@@ -200,6 +204,12 @@ def _flows() -> dict:
   return flows.run(_BUDGET.value, data_dir=_DATA_DIR.value, out=out)
 
 
+def _vectors() -> dict:
+  from experiments.ledger import vectors
+
+  return vectors.run(_BUDGET.value, data=_DATA.value)
+
+
 def _variational_inference() -> dict:
   from experiments.ledger import variational_inference
 
@@ -226,6 +236,7 @@ COMMANDS = {
   'dcgan_features': _dcgan_features,
   'flows': _flows,
   'growth': _growth,
+  'vectors': _vectors,
   'variational_inference': _variational_inference,
 }
 
@@ -237,6 +248,8 @@ def main(argv):
     _fail(f'expected one comparison of: {known}; got {len(argv) - 1}', 2)
   if argv[1] not in COMMANDS:
     _fail(f'unknown comparison {argv[1]!r}; there are: {known}', 2)
+  if _DATA.present and argv[1] != 'vectors':
+    _fail(f'--data is of vectors alone; {argv[1]} has data sets of its own', 2)
   wrong = _JSON.value and results.check_target(_JSON.value)
   if wrong:
     _fail(wrong, 2)
@@ -256,6 +269,10 @@ def _run(command, argv):
     numbers = command()
     if _JSON.value:
       chosen = [flags.FLAGS['budget'].serialize()] if _BUDGET.present else []
+      if _DATA.value:
+        from experiments.ledger import vectors
+
+        chosen.append(f"--data='{vectors.without_path(_DATA.value)}'")
       line = results.command_line(argv, chosen, data=_DATA_DIR.present)
       results.save(pathlib.Path(_JSON.value), line, numbers.pop('tables'), numbers)
       print(f'numbers: {_JSON.value}')

@@ -42,6 +42,7 @@ from experiments.ledger import (  # noqa: E402
   unrolling,
   variational,
   variational_inference,
+  vectors,
 )
 from gm_jax.training import report  # noqa: E402
 
@@ -163,7 +164,8 @@ def test_every_config_is_in_the_gallery_or_says_why_not():
     ('translation', {
       'two faces': translation.TWO_HEADER, 'four faces': translation.MANY_HEADER,
     }),
-    ('flows', {'toys': flows.TOY_HEADER, 'digits': flows.DIGITS_HEADER}),
+    ('flows', {'toys': flows.TOY_HEADER, 'digits': flows.IMAGES_HEADER}),
+    ('vectors', {'power': vectors.HEADER, vectors.TOY: vectors.HEADER}),
     ('growth', {'growth': growth.HEADER, 'steps': growth.STEPS_HEADER}),
     ('variational_inference', {
       'identity': variational_inference.IDENTITY_HEADER,
