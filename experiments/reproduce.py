@@ -44,6 +44,8 @@
   vectors          flows of a table of numbers beside a Gaussian, zuko's and nflows' own
                    (where installed) and published numbers; an 8-D toy, or --data, as
                    'table:power.npy?recipe=power' (see gm_jax/data/tables.py)
+  diffusion        DDPM, EDM and flow matching on digits: Frechet distances by sampler
+                   and number of steps, beside that of the training split
   growth           Progressive GAN grown and not, at equal operations and equal seconds
   variational_inference
                    evidence, bounds and mean fields of models where all is known, and
@@ -210,6 +212,12 @@ def _vectors() -> dict:
   return vectors.run(_BUDGET.value, data=_DATA.value)
 
 
+def _diffusion() -> dict:
+  from experiments.ledger import diffusion
+
+  return diffusion.run(_BUDGET.value, out=pathlib.Path(_OUT.value))
+
+
 def _variational_inference() -> dict:
   from experiments.ledger import variational_inference
 
@@ -234,6 +242,7 @@ COMMANDS = {
   'text_to_image': _text_to_image,
   'translation': _translation,
   'dcgan_features': _dcgan_features,
+  'diffusion': _diffusion,
   'flows': _flows,
   'growth': _growth,
   'vectors': _vectors,

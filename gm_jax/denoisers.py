@@ -243,6 +243,19 @@ def guided(
   return denoise
 
 
+def bounded(denoise: Denoiser, bound: float) -> Denoiser:
+  """Returns a denoiser whose data are cut to [-bound, bound].
+
+  Where nothing of the data is left, data that are told by their noise are off by
+  sigma / alpha times its error.
+
+  Args:
+    denoise: the model.
+    bound: > 0, in the unit of the data.
+  """
+  return lambda x_t, t: jnp.clip(denoise(x_t, t), -bound, bound)
+
+
 def classifier_guided(
   denoise: Denoiser, log_prob_gradient: Callable, weight: float, process: Process
 ) -> Denoiser:

@@ -500,6 +500,8 @@ OF_ANY = {
   'kde_digits',
   'gaussian_mixture_digits',
   'maf_digits',
+  'edm_digits',
+  'flow_matching_digits',
 }  # whose data may be points
 IMAGES = [
   name

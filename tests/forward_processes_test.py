@@ -1,4 +1,4 @@
-"""Forward processes: their identities, their inverses, their equations, their checks."""
+"""Forward processes: identities, inverses, equations, and what is refused."""
 
 import jax
 import jax.numpy as jnp

@@ -28,6 +28,7 @@ from experiments.ledger import (  # noqa: E402
   conditional_gans,
   dcgan_features,
   decoders,
+  diffusion,
   f_gan_gaussian,
   flows,
   growth,
@@ -164,7 +165,9 @@ def test_every_config_is_in_the_gallery_or_says_why_not():
     ('translation', {
       'two faces': translation.TWO_HEADER, 'four faces': translation.MANY_HEADER,
     }),
-    ('flows', {'toys': flows.TOY_HEADER, 'digits': flows.IMAGES_HEADER}),
+    ('flows', {'toys': flows.TOY_HEADER, 'digits': flows.IMAGES_HEADER,
+               'fashion_mnist': flows.IMAGES_HEADER}),
+    ('diffusion', {'digits': diffusion.header()}),
     ('vectors', {'power': vectors.HEADER, vectors.TOY: vectors.HEADER}),
     ('growth', {'growth': growth.HEADER, 'steps': growth.STEPS_HEADER}),
     ('variational_inference', {

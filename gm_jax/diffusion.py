@@ -1,0 +1,330 @@
+"""Diffusion models of any process: how one network is trained, read and sampled.
+
+  min_F E_x E_t E_e  w(t) |F(scale x_t, read, c) - target|^2,   x_t = alpha x + sigma e
+
+(`processes`, `denoisers`, `times`). A method says which process, what the network
+predicts, how often each time is seen and how much it counts; sampling, guidance, the
+score and the likelihood by the probability flow are the same for all.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from gm_jax import base, conditions, denoisers, gradient, ode, processes, times
+from gm_jax.samplers import diffusion as samplers
+
+Array = base.Array
+Coupling = Callable[[Array, Array], Array]  # (x, noise) -> noise, in another order
+EXACT = 16  # numbers an example, up to which the trace of the flow is exact
+CARD = base.Card(
+  density='estimate',
+  density_cost='ode',
+  measure='density',
+  sampling='approximate',
+  sampling_cost='iterative',
+  training=('denoising',),
+  latents='data_sized',
+  architecture='any',
+)
+SAMPLERS: Mapping[str, Callable] = {
+  'ddim': samplers.ddim,
+  'ancestral': samplers.ancestral,
+  'euler': samplers.euler,
+  'heun': samplers.heun,
+  'dpm_solver': samplers.dpm_solver,
+  'predictor_corrector': samplers.predictor_corrector,
+}
+
+
+class Model(NamedTuple):
+  """A network and how it is read.
+
+  network: (x `[B, *shape]`, t `[B]`, condition, train) -> F `[B, *shape]`.
+  process: of x_t.
+  form: what F is.
+  shape: of an example.
+  grid: of the times of sampling.
+  condition: given to the network beside x_t, or None.
+  samplers: by name, the first of which is the default.
+  bound: of the absolute values that sampling lets the denoised data have, or None.
+  """
+
+  network: nn.Module
+  process: processes.Process
+  form: denoisers.Parameterization
+  shape: Sequence[int]
+  grid: times.Grid
+  condition: conditions.Condition | None = None
+  samplers: Mapping[str, Callable] = SAMPLERS
+  bound: float | None = None
+
+
+def init(parts: Model) -> Callable:
+  """Returns (key, batch) -> (params, extra) of the network.
+
+  Args:
+    parts: of the model.
+
+  Returns:
+    The function, which refuses data of another shape by a ValueError.
+  """
+
+  def start(key, batch):
+    x = checked(parts, batch['x'])[:2]
+    value = conditions.embedded(
+      parts.condition, conditions.from_batch(parts.condition, batch)
+    )
+    value = jax.tree.map(lambda v: v[:2], value)
+    variables = parts.network.init(key, x, jnp.zeros(len(x), x.dtype), value)
+    return {'network': variables['params']}, {}
+
+  return start
+
+
+def checked(parts: Model, x: Array) -> Array:
+  """Returns x `[B, *shape]`.
+
+  Raises:
+    ValueError: another shape.
+  """
+  if x.shape[1:] != tuple(parts.shape):
+    wanted = ', '.join(map(str, parts.shape))
+    raise ValueError(f'x must be [B, {wanted}], got {x.shape}')
+  return x
+
+
+def network(
+  parts: Model, params: base.Params, value: base.PyTree, key: Array | None = None
+) -> Callable:
+  """Returns the network as (x, t) -> F.
+
+  Args:
+    parts: of the model.
+    params: of the network.
+    value: the embedded condition `[B, ...]`, or None.
+    key: of dropout in training; None is evaluation.
+  """
+
+  def apply(x, t):
+    rngs = {} if key is None else {'dropout': key}
+    return parts.network.apply(
+      {'params': params['network']}, x, t, value, train=key is not None, rngs=rngs
+    )
+
+  return apply
+
+
+def errors(
+  parts: Model,
+  params: base.Params,
+  key: Array,
+  batch: base.Batch,
+  t: Array,
+  coupling: Coupling | None = None,
+) -> Array:
+  """The mean squared errors of F against its target, `[B]`, of one noise each.
+
+  Args:
+    parts: of the model.
+    params: of the network.
+    key: of the noise, dropout and dropped conditions.
+    batch: with x.
+    t: `[B]` times.
+    coupling: which noise stands beside which data; None is as it is drawn.
+  """
+  noise_key, net_key = jax.random.split(key)
+  x = checked(parts, batch['x'])
+  noise = jax.random.normal(noise_key, x.shape, x.dtype)
+  noise = noise if coupling is None else coupling(x, noise)
+  x_t = processes.noised(parts.process, x, noise, t)
+  value = conditions.training_embedding(parts.condition, key, batch)
+  scale = processes.along(parts.form.scale(parts.process, t), x)
+  predict = network(parts, params, value, net_key)
+  output = predict(scale * x_t, parts.form.read(parts.process, t))
+  target = denoisers.target(parts.form, parts.process, x, noise, t)
+  return jnp.square(output - target).reshape(len(x), -1).mean(axis=1)
+
+
+def denoiser(
+  parts: Model,
+  model: base.Model,
+  num: int,
+  condition: base.PyTree = None,
+  guidance: float = 1.0,
+) -> denoisers.Denoiser:
+  """The model as a denoiser of `num` examples, under its condition and guided.
+
+  Args:
+    parts: of the model.
+    model: its parameters.
+    num: B.
+    condition: `[B, ...]`, a dict of such, or None.
+    guidance: 1 is the conditional model; any other needs one that has been trained
+      without its condition too.
+
+  Raises:
+    ValueError: guidance of a model that knows only one of both, or a condition that
+      does not fit.
+  """
+
+  def under(condition):
+    value = conditions.embedded(parts.condition, condition, num)
+    return denoisers.denoiser(
+      network(parts, model.params, value), parts.process, parts.form
+    )
+
+  if guidance == 1.0:
+    return under(condition)
+  if parts.condition is None or not parts.condition.rate:
+    raise ValueError(
+      f'guidance = {guidance:g} needs a model trained with and without its condition'
+    )
+  if condition is None:
+    raise ValueError(f'guidance = {guidance:g} needs a condition to be guided to')
+  return denoisers.guided(under(condition), under(None), guidance, parts.process)
+
+
+def sampling(parts: Model, *, num_steps: int = 50) -> tuple[Callable, dict]:
+  """`sample` of a method, and its queries `score` and `log_prob_estimate`.
+
+  Args:
+    parts: of the model.
+    num_steps: the default.
+
+  Returns:
+    `sample` with the options `num_steps`, `sampler`, by name, and `guidance`; and the
+    queries.
+  """
+  first = next(iter(parts.samplers))
+  default = num_steps
+
+  def sample(
+    model, key, num, *, condition=None, num_steps=default, sampler=first, guidance=1.0
+  ):
+    if sampler not in parts.samplers:
+      known = ', '.join(parts.samplers)
+      raise ValueError(f'no sampler {sampler!r}; there are: {known}')
+    denoise = denoiser(parts, model, num, condition, guidance)
+    if parts.bound is not None:
+      denoise = denoisers.bounded(denoise, parts.bound)
+    start, key = jax.random.split(key)
+    x = samplers.noise(parts.process, start, (num, *parts.shape))
+    draw = parts.samplers[sampler]
+    return draw(denoise, parts.process, key, x, parts.grid, num_steps)
+
+  def score(model, key, x, t, *, condition=None):
+    del key
+    denoised = denoiser(parts, model, len(x), condition)(checked(parts, x), t)
+    return denoisers.score(parts.process, denoised, x, t)
+
+  def log_prob_estimate(model, key, x, *, condition=None, num_probes=4):
+    denoise = denoiser(parts, model, len(checked(parts, x)), condition)
+    return likelihood(parts.process, denoise, key, x, num_probes=num_probes)
+
+  return sample, {'score': score, 'log_prob_estimate': log_prob_estimate}
+
+
+def likelihood(
+  process: processes.Process,
+  denoise: denoisers.Denoiser,
+  key: Array,
+  x: Array,
+  *,
+  num_probes: int = 4,
+  first: float = 1e-3,
+  solve: ode.Solve | None = None,
+) -> tuple[Array, Array]:
+  """The log-density of data by the probability flow, log p(x) = log N(x_T) + int div.
+
+  Data are taken for x_t of the first time. Up to `EXACT` numbers the divergence is
+  exact and the error 0, above it is Hutchinson's estimate: unbiased, up to the
+  solver's tolerance.
+
+  Source: Song et al., 2021, arXiv:2011.13456, appendix D.2.
+
+  Args:
+    process: of x_t.
+    denoise: the model.
+    key: of the directions.
+    x: `[B, ...]`.
+    num_probes: directions an example, at least 2.
+    first: the time that the flow begins at, if the process's own is smaller.
+    solve: of the equation; None is `ode.adaptive()`.
+
+  Returns:
+    Nats `[B]` and their standard errors `[B]`.
+
+  Raises:
+    ValueError: fewer than two directions.
+  """
+  size, begin = math.prod(x.shape[1:]), max(first, process.first)
+  end = process.last * (1 - 1e-4)  # the flow may have no derivative at the end
+  trace = ode.EXACT if size <= EXACT else ode.HUTCHINSON
+  if trace is ode.HUTCHINSON and num_probes < 2:
+    raise ValueError(f'num_probes must be >= 2, for an error, got {num_probes}')
+  directions = trace.directions(key, num_probes, x)
+  solve = ode.adaptive() if solve is None else solve
+
+  def field(t, state, args):
+    times_ = jnp.full(len(x), t, x.dtype)
+
+    def flow(z):
+      return denoisers.flow(process, denoise(z, times_), z, times_)
+
+    return ode.along(flow, state[0], args)
+
+  state = x, jnp.zeros(directions.shape[:2], x.dtype)
+  (z, integrals), _ = solve(field, begin, end, state, directions)
+  sigma = process.sigma(jnp.asarray(end, x.dtype))
+  log_prob = jax.scipy.stats.norm.logpdf(z.reshape(len(x), -1), scale=sigma).sum(axis=1)
+  error = jnp.zeros(len(x), x.dtype)
+  if trace is ode.HUTCHINSON:
+    error = integrals.std(axis=0, ddof=1) / math.sqrt(num_probes)
+  return log_prob + trace.reduce(integrals), error
+
+
+def method(
+  parts: Model,
+  tx: optax.GradientTransformation,
+  draw: times.Times,
+  *,
+  weight: Callable[[Array], Array] | None = None,
+  coupling: Coupling | None = None,
+  num_steps: int = 50,
+) -> base.Method:
+  """The method of a weighted mean of squared errors over times.
+
+  Args:
+    parts: of the model.
+    tx: the optimizer.
+    draw: of the times of training.
+    weight: w of times `[B]`; None is 1.
+    coupling: which noise stands beside which data; None is as it is drawn.
+    num_steps: the default of sampling.
+
+  Returns:
+    The method. Options of sampling: `num_steps`, `sampler`, `guidance`.
+  """
+
+  def loss_fn(params, extra, key, batch):
+    t_key, key = jax.random.split(key)
+    t = draw(t_key, len(batch['x']))
+    error = errors(parts, params, key, batch, t, coupling)
+    weighted = error if weight is None else weight(t) * error
+    return weighted.mean(), (extra, {'error': error.mean()})
+
+  sample, queries = sampling(parts, num_steps=num_steps)
+  return gradient.from_loss(
+    loss_fn, tx, init(parts), card=card(parts), sample=sample, queries=queries
+  )
+
+
+def card(parts: Model) -> base.Card:
+  """The card of a diffusion model of this condition."""
+  return CARD._replace(condition=conditions.names(parts.condition))

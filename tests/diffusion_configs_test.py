@@ -1,0 +1,53 @@
+"""Configs of diffusion models: what they measure, and what does not fit is one line."""
+
+import importlib
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from experiments.configs import edm_digits  # noqa: E402
+from gm_jax.data import registry  # noqa: E402
+
+
+def test_the_deviation_is_measured_about_zero_and_that_of_other_data_is_refused():
+  """0.8474 of the digits in [-1, 1], whose mean is not 0."""
+  digits, ring = registry.load('digits'), registry.load('toy:ring')
+  config = edm_digits.get_config()
+  edm_digits.measure(config, digits)
+  raw = np.asarray(digits.arrays('train')['x'], np.float64) / 16 * 2 - 1
+  np.testing.assert_allclose(config.data_std, np.sqrt(np.mean(raw**2)), atol=1e-4)
+  assert abs(raw.mean()) > 0.3
+  with pytest.raises(ValueError, match='data_std = 0.8474, but .* 0 measures it'):
+    edm_digits.measure(config, ring)
+  config.data_std = 0.0
+  edm_digits.measure(config, ring)
+  x = ring.arrays('train', 10_000)['x']
+  np.testing.assert_allclose(config.data_std, np.sqrt(np.mean(x**2)), rtol=0.02)
+
+
+@pytest.mark.parametrize(
+  ('name', 'changes', 'word'),
+  [
+    ('edm_digits', {'network': 'vit'}, "network = 'vit' is not one of"),
+    ('edm_digits', {'data': 'toy:ring', 'network': 'unet'}, 'is of images'),
+    ('ddpm_digits', {'betas': 'square'}, "betas = 'square' is not one of"),
+    ('ddpm_digits', {'num_steps': 1}, 'num_steps must be >= 2, got 1'),
+    ('ddpm_digits', {'betas': 'linear', 'num_steps': 10}, 'between 0 and 1'),
+    ('ddpm_digits', {'predicts': 'flow'}, "predicts = 'flow' is not one of"),
+    ('flow_matching_digits', {'coupling': 'best'}, "coupling = 'best' is not one of"),
+    ('flow_matching_digits', {'times': 'normal'}, "times = 'normal' is not one of"),
+    ('flow_matching_digits', {'condition': 'label', 'drop': 1.0}, 'must be in (0, 1)'),
+  ],
+)
+def test_what_does_not_fit_is_one_line(name, changes, word):
+  module = importlib.import_module(f'experiments.configs.{name}')
+  config = module.get_config()
+  config.update(changes)
+  with pytest.raises(ValueError) as error:
+    module.make_method(config, registry.load(config.data).spec)
+  assert word in str(error.value) and '\n' not in str(error.value)
