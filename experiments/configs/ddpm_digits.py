@@ -44,10 +44,10 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
   """A perceptron that tells the noise."""
   runs.check_sizes(config, 'num_steps', least=2)
   runs.check_sizes(config, 'bound', least=0)
-  if config.bound and spec.num_levels is None:
+  if config.bound and len(spec.shape) != 3:
     raise ValueError(
-      f'bound = {config.bound:g} cuts pixels, and data = {config.data!r} are no images'
-      ' of levels: bound = 0'
+      f'bound = {config.bound:g} cuts pixels, and data = {config.data!r} are no images:'
+      ' bound = 0'
     )
   return ddpm.ddpm(
     diffusions.network(config, spec),
