@@ -23,6 +23,7 @@ import optax
 
 from gm_jax import base, bijectors, conditions, gradient, priors
 from gm_jax.losses import shapes
+from gm_jax.methods import flow
 from gm_jax.metrics import importance
 
 FLOW, DEQUANTIZER = 'flow', 'dequantizer'
@@ -61,8 +62,9 @@ def dequantized_flow(
     context: levels as floats in [-1, 1], [B, *shape] -> what the dequantizer is told.
 
   Returns:
-    The method, of integers in [0, L); queries `elbo`, by one draw of u, and `iwae`. Its
-    samples are levels: what p puts outside is in the outermost cells.
+    The method, of integers in [0, L); queries `elbo` and `encode`, by one draw of u,
+    `iwae`, `decode`, `prior` and `log_prior`. Its samples are levels: what p puts
+    outside is in the outermost cells.
 
   Raises:
     ValueError: L < 2; when called, data that are no integers of the shape.
@@ -90,14 +92,19 @@ def dequantized_flow(
   def spread(x, u):
     return (x + u) * (2.0 / num_levels) - 1.0
 
-  def bound(params, key, x):
-    """One term of the bound, [B] nats."""
+  def dequantized(params, key, x):
+    """A draw y [B, *shape] of levels in their cells, and log q(u | x) [B] nats."""
     noise = jax.random.logistic(key, x.shape)
     v, log_det = dequantizer.inverse(params[DEQUANTIZER], noise, as_context(x))
     each = jax.scipy.stats.logistic.logpdf
     # Of u = sigmoid(v), whose derivative is the logistic density at v.
     log_q = bijectors.total(each(noise) - each(v)) - log_det
-    z, log_det = bijection.forward(params[FLOW], spread(x, jax.nn.sigmoid(v)))
+    return spread(x, jax.nn.sigmoid(v)), log_q
+
+  def bound(params, key, x):
+    """One term of the bound, [B] nats."""
+    y, log_q = dequantized(params, key, x)
+    z, log_det = bijection.forward(params[FLOW], y)
     log_p = prior.log_prob(z) + log_det
     return log_p + size * math.log(2.0 / num_levels) - log_q
 
@@ -117,14 +124,21 @@ def dequantized_flow(
 
     return importance.importance_bound(log_weights, key, num_samples)[0]
 
-  def sample(model, key, num, *, condition=None, temperature=1.0):
+  def encode(model, key, x, *, condition=None):
     conditions.check_unconditional(condition)
-    z = temperature * prior(key, num)
+    y, _ = dequantized(model.params, key, x)
+    return bijection.forward(model.params[FLOW], y)[0]
+
+  def decode(model, key, z, *, condition=None):
+    del key
+    conditions.check_unconditional(condition)
     y, _ = bijection.inverse(model.params[FLOW], z)
     levels = jnp.floor((y + 1.0) * (num_levels / 2))
-    return jnp.clip(levels, 0, num_levels - 1).astype(jnp.int32).reshape(num, *shape)
+    return jnp.clip(levels, 0, num_levels - 1).astype(jnp.int32)
 
+  sample, queries = flow.from_noise(prior, decode)
+  queries |= {'elbo': elbo, 'iwae': iwae, 'encode': encode, 'decode': decode}
   card = CARD._replace(sampling_cost=bijection.inverse_cost)
   return gradient.from_loss(
-    loss_fn, tx, init, card=card, sample=sample, queries={'elbo': elbo, 'iwae': iwae}
+    loss_fn, tx, init, card=card, sample=sample, queries=queries
   )

@@ -96,6 +96,18 @@ def test_samples_have_the_mass_of_the_levels():
   assert np.abs(found - expected).max() < 5 * np.sqrt(0.25 / 20_000)
 
 
+def test_codes_decode_to_the_levels_they_are_of_and_follow_the_noise_they_add():
+  """z is y moved and scaled, y within the cell of its level, another with each key."""
+  found = method(optax.sgd(0.1))
+  model = base.Model(known(found.init(jax.random.key(0), {'x': RAW}).params), {})
+  x = jnp.tile(RAW, (500, 1))
+  z = found.queries['encode'](model, jax.random.key(1), x)
+  np.testing.assert_array_equal(found.queries['decode'](model, None, z), x)
+  y = (np.asarray(z) - SHIFT) * np.exp(-LOG_SCALE)
+  assert np.ptp(y[x[:, 0] == 1]) > 0.9 * 2 / LEVELS  # over nearly all of its cell
+  assert np.abs(z - found.queries['encode'](model, jax.random.key(2), x)).max() > 0.1
+
+
 @pytest.mark.parametrize(
   ('x', 'message'),
   [
