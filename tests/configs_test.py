@@ -235,7 +235,10 @@ def test_what_configs_share_is_cut_by_purpose_and_is_no_config():
 COSTLY = {
   'top_down_vae_digits', 'star_gan_v2_glyphs', 'progressive_gan_glyphs',
   'continuous_flow_toy', 'stack_gan_glyphs', 'cycle_gan_glyphs', 'star_gan_glyphs',
-  'puzzle_gan_glyphs',
+  'puzzle_gan_glyphs', 'r3gan_images', 'sngan_images', 'r3gan_digits', 'vq_vae_digits',
+  'glow_digits', 'variational_flow_digits', 'tarflow_digits', 'flow_vae_digits',
+  'pixelcnn_digits', 'gated_pixelcnn_digits', 'pixelcnn_pp_digits',
+  'transformer_digits', 'gan_cls_glyphs', 'unrolled_gan_images',
 }  # fmt: skip
 DEFAULTS = [
   pytest.param(name, 'default', marks=pytest.mark.slow if name in COSTLY else ())

@@ -134,6 +134,7 @@ def test_parameters_of_one_rgb_pixel():
   assert 256**3 - 1 == 16_777_215  # the same law at 256 levels
 
 
+@pytest.mark.slow
 def test_bounded_divergences_saturate_on_parallel_lines():
   import pathlib
   import sys

@@ -88,6 +88,7 @@ def test_bounds_of_a_wrong_posterior_are_below_by_its_divergence():
   assert (draws.mean(axis=0) < few).all() and (few < EXACT).all()
 
 
+@pytest.mark.slow
 def test_annealed_importance_sampling_from_a_wrong_posterior_finds_the_evidence():
   method = vae.vae(linear_networks(), optax.sgd(0.1))
   found, error = method.queries['log_prob_estimate'](

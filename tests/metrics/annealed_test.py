@@ -85,6 +85,7 @@ def test_linear_gaussian_decoder_comes_out_within_a_tenth_of_a_nat():
     assert float(found.standard_error.max()) < 0.1
 
 
+@pytest.mark.slow
 def test_exact_value_is_between_forward_and_reverse_and_the_gap_says_so():
   _, x, lower, upper = simulated()
   log_p, gap = exact(x).mean(), float((upper.log_prob - lower.log_prob).mean())

@@ -81,6 +81,7 @@ def test_image_distances_are_those_of_the_metrics():
   np.testing.assert_allclose(found['frechet'], expected, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_distances_order_images_and_say_how_many_they_are_of():
   splits, spec = digits()
   noise = jax.random.uniform(KEY, (360, 8, 8, 1), minval=-1.0)
