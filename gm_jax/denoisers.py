@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from gm_jax import base, processes
+from gm_jax import base, conditions, processes
 
 Array = base.Array
 Process = processes.Process
@@ -232,13 +232,13 @@ def guided(
   """
 
   def denoise(x_t, t):
-    plain, base_ = strong(x_t, t), weak(x_t, t)
-    extra = (weight - 1.0) * (plain - base_)
-    if interval is not None:
-      ratio = jnp.exp(-0.5 * process.log_snr(t))
-      inside = (ratio >= interval[0]) & (ratio <= interval[1])
-      extra = jnp.where(processes.along(inside, extra) > 0, extra, 0.0)
-    return plain + extra
+    plain = strong(x_t, t)
+    found = conditions.guided(plain, weak(x_t, t), weight)
+    if interval is None:
+      return found
+    ratio = jnp.exp(-0.5 * process.log_snr(t))
+    inside = (ratio >= interval[0]) & (ratio <= interval[1])
+    return jnp.where(inside.reshape(-1, *(1,) * (x_t.ndim - 1)), found, plain)
 
   return denoise
 

@@ -42,7 +42,7 @@ SAMPLERS: Mapping[str, Callable] = {
 }
 
 
-class Model(NamedTuple):
+class Denoising(NamedTuple):
   """A network and how it is read.
 
   network: (x `[B, *shape]`, t `[B]`, condition, train) -> F `[B, *shape]`.
@@ -65,7 +65,7 @@ class Model(NamedTuple):
   bound: float | None = None
 
 
-def init(parts: Model) -> Callable:
+def init(parts: Denoising) -> Callable:
   """Returns (key, batch) -> (params, extra) of the network.
 
   Args:
@@ -87,7 +87,7 @@ def init(parts: Model) -> Callable:
   return start
 
 
-def checked(parts: Model, x: Array) -> Array:
+def checked(parts: Denoising, x: Array) -> Array:
   """Returns x `[B, *shape]`.
 
   Raises:
@@ -100,7 +100,7 @@ def checked(parts: Model, x: Array) -> Array:
 
 
 def network(
-  parts: Model, params: base.Params, value: base.PyTree, key: Array | None = None
+  parts: Denoising, params: base.Params, value: base.PyTree, key: Array | None = None
 ) -> Callable:
   """Returns the network as (x, t) -> F.
 
@@ -121,7 +121,7 @@ def network(
 
 
 def errors(
-  parts: Model,
+  parts: Denoising,
   params: base.Params,
   key: Array,
   batch: base.Batch,
@@ -152,7 +152,7 @@ def errors(
 
 
 def denoiser(
-  parts: Model,
+  parts: Denoising,
   model: base.Model,
   num: int,
   condition: base.PyTree = None,
@@ -190,7 +190,7 @@ def denoiser(
   return denoisers.guided(under(condition), under(None), guidance, parts.process)
 
 
-def sampling(parts: Model, *, num_steps: int = 50) -> tuple[Callable, dict]:
+def sampling(parts: Denoising, *, num_steps: int = 50) -> tuple[Callable, dict]:
   """`sample` of a method, and its queries `score` and `log_prob_estimate`.
 
   Args:
@@ -290,7 +290,7 @@ def likelihood(
 
 
 def method(
-  parts: Model,
+  parts: Denoising,
   tx: optax.GradientTransformation,
   draw: times.Times,
   *,
@@ -325,6 +325,6 @@ def method(
   )
 
 
-def card(parts: Model) -> base.Card:
+def card(parts: Denoising) -> base.Card:
   """The card of a diffusion model of this condition."""
   return CARD._replace(condition=conditions.names(parts.condition))

@@ -24,7 +24,7 @@ ALLOWED = {
   **{ring: {'base'} for ring in FOUNDATION},
   'models': {'base', 'augmentation'},
   'times': {'base', 'processes'},
-  'denoisers': {'base', 'processes'},
+  'denoisers': {'base', 'conditions', 'processes'},
   'bijectors': {'base', 'monotone'},
   'flow_layers': {'base', 'bijectors', 'models', 'monotone'},
   'patch_flow_layers': {'bijectors', 'monotone'},

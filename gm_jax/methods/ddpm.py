@@ -60,7 +60,7 @@ def ddpm(
   if not snr_limit > 0 or (form is not denoisers.NOISE and snr_limit < math.inf):
     raise ValueError(f'snr_limit must be > 0, and infinite but for noise: {snr_limit}')
   num, process = len(betas), processes.from_betas(betas)
-  parts = diffusion.Model(
+  parts = diffusion.Denoising(
     network, process, form, shape, times.even(process), condition, SAMPLERS,
     bound,
   )  # fmt: skip

@@ -56,7 +56,7 @@ def edm(
     ValueError: a number out of range; when called, data of another shape.
   """
   process = processes.edm(first=first, last=last)
-  parts = diffusion.Model(
+  parts = diffusion.Denoising(
     network, process, denoisers.edm(data_std), shape, times.karras(process), condition,
     SAMPLERS,
   )  # fmt: skip

@@ -75,7 +75,7 @@ def flow_matching(
     ValueError: when called, data of another shape.
   """
   process = processes.rectified()
-  parts = diffusion.Model(
+  parts = diffusion.Denoising(
     network, process, denoisers.FLOW, shape, times.even(process), condition, SAMPLERS
   )
   return diffusion.method(parts, tx, draw(process), coupling=coupling)

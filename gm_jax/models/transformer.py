@@ -29,10 +29,21 @@ def apply_to_rows(layer: Callable, x: base.Array) -> base.Array:
   return layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
 
 
-def _attend(query, keys, values, allowed) -> base.Array:
-  """Averages values by softmax(q . k / sqrt(size)), where `allowed` `[T, S]`."""
+def attend(query, keys, values, allowed=None) -> base.Array:
+  """Averages values by softmax(q . k / sqrt(size)), where `allowed` `[T, S]`.
+
+  Args:
+    query: `[..., T, size]`.
+    keys: `[..., S, size]`.
+    values: `[..., S, size]`.
+    allowed: whether position t sees s; None is everywhere.
+
+  Returns:
+    `[..., T, size]`.
+  """
   scores = query / math.sqrt(query.shape[-1]) @ keys.swapaxes(-1, -2)
-  scores = jnp.where(allowed, scores, -jnp.inf)
+  if allowed is not None:
+    scores = jnp.where(allowed, scores, -jnp.inf)
   # The softmax by hand, divided after the product with the values: [T, size] numbers
   # to divide rather than [T, S]. Its shift cancels, so the gradient is stopped.
   weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
@@ -49,7 +60,7 @@ def _causal_attention(query, keys, values) -> base.Array:
     last = min(first + size, num)
     allowed = jnp.tril(jnp.ones((last - first, last), bool), first)
     before = keys[..., :last, :], values[..., :last, :]
-    parts.append(_attend(query[..., first:last, :], *before, allowed))
+    parts.append(attend(query[..., first:last, :], *before, allowed))
   return jnp.concatenate(parts, axis=-2)
 
 
@@ -111,7 +122,7 @@ class Block(nn.Module):
       for old, new in zip(cache, (key, value), strict=True)
     )
     allowed = (jnp.arange(keys.shape[2]) <= place)[None]
-    attention = _attend(query, keys, values, allowed)
+    attention = attend(query, keys, values, allowed)
     return self.add_residuals(x, attention, train=False), (keys, values)
 
 

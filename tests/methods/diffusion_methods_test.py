@@ -81,7 +81,7 @@ every = pytest.mark.parametrize('name', NAMES)
 def test_edms_loss_is_one_at_the_start_at_every_noise_level(ratio):
   """Of a network that gives 0, with the root mean square of the data."""
   form = denoisers.edm(EDM_STD)
-  parts = diffusion.Model(
+  parts = diffusion.Denoising(
     Optimal(EDM, form, True), EDM, form, (SIZE,), times.karras(EDM)
   )
   batch = data(40_000)
@@ -95,7 +95,7 @@ def test_edms_loss_is_one_at_the_start_at_every_noise_level(ratio):
 def test_the_posterior_mean_has_the_least_error(name):
   """E |F - F*|^2 is the variance of the target given x_t, by a formula."""
   _, process, form = made(name)
-  parts = diffusion.Model(
+  parts = diffusion.Denoising(
     Optimal(process, form), process, form, (SIZE,), times.even(process)
   )
   batch = data(40_000)
@@ -202,7 +202,7 @@ def test_guidance_moves_beyond_the_condition_and_needs_both_models():
       return x + condition @ jnp.array([[1.0, 1.0], [2.0, 2.0]]) - x + unused
 
   process, condition = processes.variance_preserving(), conditions.by_class(2)
-  parts = diffusion.Model(
+  parts = diffusion.Denoising(
     Shift(), process, denoisers.DATA, (2,), times.even(process),
     conditions.optional(condition, 0.5),
   )  # fmt: skip
