@@ -4,6 +4,7 @@ import importlib
 import pathlib
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -51,3 +52,20 @@ def test_what_does_not_fit_is_one_line(name, changes, word):
   with pytest.raises(ValueError) as error:
     module.make_method(config, registry.load(config.data).spec)
   assert word in str(error.value) and '\n' not in str(error.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('network', ['unet', 'dit'])
+def test_networks_of_images_begin_with_a_loss_of_one_and_learn(network):
+  """A network of 0 tells nothing: the targets have variance 1."""
+  config, data = edm_digits.get_config(), registry.load('digits')
+  config.update({'network': network, 'width': 16, 'num_blocks': 1})
+  method = edm_digits.make_method(config, data.spec)
+  x = data.spec.transform.forward(None, data.arrays('train')['x'])
+  batch = {'x': x[:256]}
+  state, losses = jax.jit(method.init)(jax.random.key(0), batch), []
+  step = jax.jit(method.step)
+  for i in range(30):
+    state, metrics = step(state, jax.random.key(i), batch)
+    losses.append(float(metrics['loss']))
+  assert abs(losses[0] - 1) < 0.1 and np.mean(losses[-5:]) < losses[0] - 0.05
