@@ -16,12 +16,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gm_jax import base, conditions, denoisers, gradient, ode, processes, times
+from gm_jax import (
+  base,
+  conditions,
+  denoisers,
+  gradient,
+  probability_flow,
+  processes,
+  times,
+)  # fmt: skip
 from gm_jax.samplers import diffusion as samplers
 
 Array = base.Array
 Coupling = Callable[[Array, Array], Array]  # (x, noise) -> noise, in another order
-EXACT = 16  # numbers an example, up to which the trace of the flow is exact
 CARD = base.Card(
   density='estimate',
   density_cost='ode',
@@ -40,6 +47,25 @@ SAMPLERS: Mapping[str, Callable] = {
   'dpm_solver': samplers.dpm_solver,
   'predictor_corrector': samplers.predictor_corrector,
 }
+
+
+WEAK = ('unconditional', 'earlier')
+EARLIER = 'earlier'  # of `extra`: the parameters of a step that was kept
+
+
+class Guidance(NamedTuple):
+  """From a weaker denoiser to the model's and beyond, see `denoisers.guided`.
+
+  weight: 1 is the model itself.
+  weak: the model without its condition (classifier-free guidance), or the model of an
+    earlier step (autoguidance).
+  low, high: ratios sigma / alpha between which there is guidance.
+  """
+
+  weight: float = 1.0
+  weak: str = 'unconditional'
+  low: float = 0.0
+  high: float = math.inf
 
 
 class Denoising(NamedTuple):
@@ -156,38 +182,76 @@ def denoiser(
   model: base.Model,
   num: int,
   condition: base.PyTree = None,
-  guidance: float = 1.0,
+  guidance: Guidance | None = None,
 ) -> denoisers.Denoiser:
   """The model as a denoiser of `num` examples, under its condition and guided.
 
   Args:
     parts: of the model.
-    model: its parameters.
+    model: its parameters; those of an earlier step lie in `extra`, see `keep_earlier`.
     num: B.
     condition: `[B, ...]`, a dict of such, or None.
-    guidance: 1 is the conditional model; any other needs one that has been trained
-      without its condition too.
+    guidance: from which denoiser, and how far, or None.
 
   Raises:
-    ValueError: guidance of a model that knows only one of both, or a condition that
-      does not fit.
+    ValueError: guidance without what it needs, or a condition that does not fit.
   """
 
-  def under(condition):
+  def under(params, condition):
     value = conditions.embedded(parts.condition, condition, num)
-    return denoisers.denoiser(
-      network(parts, model.params, value), parts.process, parts.form
-    )
+    return denoisers.denoiser(network(parts, params, value), parts.process, parts.form)
 
-  if guidance == 1.0:
-    return under(condition)
-  if parts.condition is None or not parts.condition.rate:
-    raise ValueError(
-      f'guidance = {guidance:g} needs a model trained with and without its condition'
-    )
-  if condition is None:
-    raise ValueError(f'guidance = {guidance:g} needs a condition to be guided to')
-  return denoisers.guided(under(condition), under(None), guidance, parts.process)
+  strong = under(model.params, condition)
+  if guidance is None or guidance.weight == 1.0:
+    return strong
+  what = f'guidance = {guidance.weight:g}'
+  if guidance.weak not in WEAK:
+    raise ValueError(f'weak must be one of {", ".join(WEAK)}, got {guidance.weak!r}')
+  if guidance.weak == 'earlier':
+    if EARLIER not in model.extra:
+      raise ValueError(f'{what} from an earlier step needs a model that has kept one')
+    weak = under(model.extra[EARLIER], condition)
+  else:
+    if parts.condition is None or not parts.condition.rate:
+      raise ValueError(f'{what} needs a model trained with and without its condition')
+    if condition is None:
+      raise ValueError(f'{what} needs a condition to be guided to')
+    weak = under(model.params, None)
+  interval = guidance.low, guidance.high
+  interval = None if interval == (0.0, math.inf) else interval
+  return denoisers.guided(strong, weak, guidance.weight, parts.process, interval)
+
+
+def keep_earlier(method: base.Method, step: int) -> base.Method:
+  """The method that keeps its parameters of a step, to be guided away from them.
+
+  Source: Guiding a Diffusion Model with a Bad Version of Itself, Karras et al., 2024,
+  arXiv:2406.02507, where the weak model is smaller as well as less trained.
+
+  Args:
+    method: of this module.
+    step: from which on they stay as they are, > 0.
+
+  Raises:
+    ValueError: another step.
+  """
+  if step < 1:
+    raise ValueError(f'the step that is kept must be >= 1, got {step}')
+
+  def init(key, batch):
+    state = method.init(key, batch)
+    copy = jax.tree.map(jnp.copy, state.params)  # else donated twice
+    return state._replace(extra={**state.extra, EARLIER: copy})
+
+  def move(state, key, batch):
+    state, metrics = method.step(state, key, batch)
+    kept = jax.tree.map(
+      lambda now, before: jnp.where(state.step <= step, now, before),
+      state.params, state.extra[EARLIER],
+    )  # fmt: skip
+    return state._replace(extra={**state.extra, EARLIER: kept}), metrics
+
+  return method._replace(init=init, step=move)
 
 
 def sampling(parts: Denoising, *, num_steps: int = 50) -> tuple[Callable, dict]:
@@ -198,19 +262,21 @@ def sampling(parts: Denoising, *, num_steps: int = 50) -> tuple[Callable, dict]:
     num_steps: the default.
 
   Returns:
-    `sample` with the options `num_steps`, `sampler`, by name, and `guidance`; and the
-    queries.
+    `sample` with the options `num_steps`, `sampler`, by name, `guidance`, `weak`, `low`
+    and `high` (see `Guidance`); and the queries.
   """
   first = next(iter(parts.samplers))
   default = num_steps
 
   def sample(
-    model, key, num, *, condition=None, num_steps=default, sampler=first, guidance=1.0
-  ):
+    model, key, num, *, condition=None, num_steps=default, sampler=first, guidance=1.0,
+    weak='unconditional', low=0.0, high=math.inf,
+  ):  # fmt: skip
     if sampler not in parts.samplers:
       known = ', '.join(parts.samplers)
       raise ValueError(f'no sampler {sampler!r}; there are: {known}')
-    denoise = denoiser(parts, model, num, condition, guidance)
+    to = Guidance(guidance, weak, low, high)
+    denoise = denoiser(parts, model, num, condition, to)
     if parts.bound is not None:
       denoise = denoisers.bounded(denoise, parts.bound)
     start, key = jax.random.split(key)
@@ -225,68 +291,11 @@ def sampling(parts: Denoising, *, num_steps: int = 50) -> tuple[Callable, dict]:
 
   def log_prob_estimate(model, key, x, *, condition=None, num_probes=4):
     denoise = denoiser(parts, model, len(checked(parts, x)), condition)
-    return likelihood(parts.process, denoise, key, x, num_probes=num_probes)
+    return probability_flow.likelihood(
+      parts.process, denoise, key, x, num_probes=num_probes
+    )
 
   return sample, {'score': score, 'log_prob_estimate': log_prob_estimate}
-
-
-def likelihood(
-  process: processes.Process,
-  denoise: denoisers.Denoiser,
-  key: Array,
-  x: Array,
-  *,
-  num_probes: int = 4,
-  first: float = 1e-3,
-  solve: ode.Solve | None = None,
-) -> tuple[Array, Array]:
-  """The log-density of data by the probability flow, log p(x) = log N(x_T) + int div.
-
-  Data are taken for x_t of the first time. Up to `EXACT` numbers the divergence is
-  exact and the error 0, above it is Hutchinson's estimate: unbiased, up to the
-  solver's tolerance.
-
-  Source: Song et al., 2021, arXiv:2011.13456, appendix D.2.
-
-  Args:
-    process: of x_t.
-    denoise: the model.
-    key: of the directions.
-    x: `[B, ...]`.
-    num_probes: directions an example, at least 2.
-    first: the time that the flow begins at, if the process's own is smaller.
-    solve: of the equation; None is `ode.adaptive()`.
-
-  Returns:
-    Nats `[B]` and their standard errors `[B]`.
-
-  Raises:
-    ValueError: fewer than two directions.
-  """
-  size, begin = math.prod(x.shape[1:]), max(first, process.first)
-  end = process.last * (1 - 1e-4)  # the flow may have no derivative at the end
-  trace = ode.EXACT if size <= EXACT else ode.HUTCHINSON
-  if trace is ode.HUTCHINSON and num_probes < 2:
-    raise ValueError(f'num_probes must be >= 2, for an error, got {num_probes}')
-  directions = trace.directions(key, num_probes, x)
-  solve = ode.adaptive() if solve is None else solve
-
-  def field(t, state, args):
-    times_ = jnp.full(len(x), t, x.dtype)
-
-    def flow(z):
-      return denoisers.flow(process, denoise(z, times_), z, times_)
-
-    return ode.along(flow, state[0], args)
-
-  state = x, jnp.zeros(directions.shape[:2], x.dtype)
-  (z, integrals), _ = solve(field, begin, end, state, directions)
-  sigma = process.sigma(jnp.asarray(end, x.dtype))
-  log_prob = jax.scipy.stats.norm.logpdf(z.reshape(len(x), -1), scale=sigma).sum(axis=1)
-  error = jnp.zeros(len(x), x.dtype)
-  if trace is ode.HUTCHINSON:
-    error = integrals.std(axis=0, ddof=1) / math.sqrt(num_probes)
-  return log_prob + trace.reduce(integrals), error
 
 
 def method(

@@ -45,7 +45,10 @@ ALLOWED = {
   },
   'adversaries': {'base', 'conditions', 'gradient', 'players', 'priors'},
   'samplers': {'base', *FOUNDATION, 'denoisers', 'times'},
-  'diffusion': {'base', *FOUNDATION, 'denoisers', 'times', 'samplers'},
+  'probability_flow': {'base', 'denoisers', 'ode', 'processes'},
+  'diffusion': {
+    'base', *FOUNDATION, 'denoisers', 'probability_flow', 'times', 'samplers',
+  },  # fmt: skip
   'metrics': {'base', 'caches', 'losses', 'samplers', 'statistics'},
   'theory': {'losses'},
   'variational_inference': {'gradient', 'latent_priors', 'losses'},

@@ -17,7 +17,8 @@ another data set's is refused. Larger images: --config.network=unet or dit, of `
 and `num_blocks`.
 """
 
-from experiments.configs.parts import diffusions, evaluations, optimizers
+from experiments.configs.parts import diffusions, evaluations, optimizers, runs
+from gm_jax import diffusion
 from gm_jax.methods import edm
 
 ANOTHER = 'label'  # argument that tests try
@@ -32,12 +33,14 @@ def get_config(arg=None):
   config.data_std = 0.8474  # root mean square about 0 of the data; 0 measures it
   config.mean = -1.2  # of ln sigma in training
   config.std = 1.2
+  config.keep_step = 0  # from which parameters are kept, to be guided from; 0 for none
   return config
 
 
 def make_method(config, spec, *, wrap=lambda tx: tx):
   """A perceptron that denoises."""
-  return edm.edm(
+  runs.check_sizes(config, 'keep_step', least=0)
+  method = edm.edm(
     diffusions.network(config, spec),
     wrap(optimizers.plain_adam(config)),
     shape=spec.shape,
@@ -46,3 +49,5 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
     std=config.std,
     condition=diffusions.condition(config, spec),
   )
+  keep = config.keep_step
+  return diffusion.keep_earlier(method, keep) if keep else method

@@ -9,7 +9,15 @@ import numpy as np
 import optax
 import pytest
 
-from gm_jax import base, conditions, denoisers, diffusion, processes, times
+from gm_jax import (
+  base,
+  conditions,
+  denoisers,
+  diffusion,
+  probability_flow,
+  processes,
+  times,
+)  # fmt: skip
 from gm_jax.methods import ddpm, edm, flow_matching
 
 MEAN, VAR, SIZE = 0.5, 0.3, 2
@@ -42,6 +50,14 @@ class Optimal(nn.Module):
     gain = alpha * VAR / (alpha**2 * VAR + sigma**2)
     best = MEAN + gain * (x_t - alpha * MEAN)
     return (best - skip * x_t) / out + unused
+
+
+class Learned(nn.Module):
+  """A linear network of its input and its time."""
+
+  @nn.compact
+  def __call__(self, x, t, condition=None, *, train=False):
+    return nn.Dense(SIZE)(jnp.concatenate([x, t[:, None]], axis=1))
 
 
 EDM_STD = float(np.sqrt(MEAN**2 + VAR))
@@ -157,7 +173,7 @@ def test_hutchinsons_likelihood_is_unbiased_and_says_its_error():
 
   x = jnp.sqrt(var) * jax.random.normal(KEY, (8, 32))
   found, error = jax.jit(
-    lambda key: diffusion.likelihood(LINE, denoise, key, x, num_probes=8)
+    lambda key: probability_flow.likelihood(LINE, denoise, key, x, num_probes=8)
   )(jax.random.key(1))
   exact = jax.scipy.stats.norm.logpdf(x, scale=jnp.sqrt(var)).sum(axis=1)
   # The Jacobian is diagonal: Rademacher directions have no variance.
@@ -211,14 +227,50 @@ def test_guidance_moves_beyond_the_condition_and_needs_both_models():
   params, extra = diffusion.init(parts)(KEY, batch)
   model = base.Model(params, extra)
   for guidance in (1.0, 4.0, 0.0):
-    denoise = diffusion.denoiser(parts, model, 2, label, guidance)
+    denoise = diffusion.denoiser(parts, model, 2, label, diffusion.Guidance(guidance))
     found = denoise(jnp.zeros((2, 2)), jnp.full(2, 0.5))
     np.testing.assert_allclose(found[:, 0], guidance * (label + 1), rtol=1e-5)
   with pytest.raises(ValueError, match='needs a condition to be guided to'):
-    diffusion.denoiser(parts, model, 2, None, 2.0)
+    diffusion.denoiser(parts, model, 2, None, diffusion.Guidance(2.0))
   alone = parts._replace(condition=condition)
   with pytest.raises(ValueError, match='trained with and without its condition'):
-    diffusion.denoiser(alone, model, 2, label, 2.0)
+    diffusion.denoiser(alone, model, 2, label, diffusion.Guidance(2.0))
+
+
+def test_an_earlier_step_is_kept_and_guides_within_an_interval():
+  """D_earlier + w (D - D_earlier), of parameters that are those of step 2 for ever."""
+  _, process, form = made('edm')
+  parts = diffusion.Denoising(
+    Learned(), process, form, (SIZE,), times.karras(process)
+  )  # fmt: skip
+  method = diffusion.method(parts, optax.sgd(0.3), times.log_normal(process))
+  method = diffusion.keep_earlier(method, 2)
+  batch, step, params = data(16), jax.jit(method.step), []
+  state = method.init(KEY, batch)
+  for _ in range(4):
+    state, _ = step(state, KEY, batch)
+    params.append(state.params)
+  chex_equal = jax.tree.map(np.array_equal, state.extra[diffusion.EARLIER], params[1])
+  assert all(jax.tree.leaves(chex_equal))
+  x, t = data(3)['x'], jnp.array([0.1, 1.0, 10.0])
+
+  def of(params):
+    model = base.Model(params, state.extra)
+    return diffusion.denoiser(parts, model, 3)(x, t)
+
+  model = base.Model(state.params, state.extra)
+  to = diffusion.Guidance(3.0, 'earlier', low=0.5, high=5.0)
+  found = diffusion.denoiser(parts, model, 3, None, to)(x, t)
+  now, before = of(params[3]), of(params[1])
+  assert float(jnp.abs(now - before).min()) > 1e-4
+  expected = now.at[1].set(before[1] + 3 * (now[1] - before[1]))
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+  with pytest.raises(ValueError, match='needs a model that has kept one'):
+    diffusion.denoiser(parts, base.Model(state.params, {}), 3, None, to)
+  with pytest.raises(ValueError, match='weak must be one of unconditional, earlier'):
+    diffusion.denoiser(parts, model, 3, None, to._replace(weak='late'))
+  with pytest.raises(ValueError, match='the step that is kept must be >= 1, got 0'):
+    diffusion.keep_earlier(method, 0)
 
 
 def test_unknown_samplers_and_other_shapes_are_one_line():

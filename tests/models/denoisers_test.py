@@ -11,6 +11,7 @@ import weights
 
 from gm_jax.models import denoisers, dit, unet
 
+KEY = jax.random.key(0)
 E = 3
 T = np.array([-2.5, 0.3, 700.0], np.float32)
 NETWORKS = {
@@ -168,3 +169,41 @@ def test_other_shapes_are_refused(x, t, c, message):
 def test_an_odd_embedding_is_refused():
   with pytest.raises(ValueError, match='must be even, got 3'):
     denoisers.sinusoids(T, 3)
+
+
+def test_self_conditioning_shows_the_first_output_without_its_gradient():
+  """F(x, stop F(x, 0)), and F(x, 0) of the examples that training shows none."""
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(64, 5)).astype(np.float32)
+  t = np.linspace(-1, 1, 64, dtype=np.float32)
+  inner = denoisers.ResidualMLP(6, 1, outputs=5)
+  module = denoisers.SelfConditioned(inner)
+  variables = weights.drawn(module, x, t, None, std=0.5)
+  own = {'params': variables['params']['network']}
+
+  def twice(own, first):
+    beside = inner.apply(first, np.concatenate([x, 0 * x], 1), t)
+    return inner.apply(own, jnp.concatenate([x, beside], 1), t), beside
+
+  @jax.jit
+  def run(own, key):
+    found = module.apply({'params': {'network': own['params']}}, x, t)
+    shown = module.apply(
+      {'params': {'network': own['params']}}, x, t, train=True, rngs={'dropout': key}
+    )
+    return found, shown
+
+  found, shown = run(own, jax.random.key(0))
+  expected, first = twice(own, own)
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+  by_first = np.abs(shown - expected).max(axis=1) < 1e-4
+  by_zero = np.abs(shown - first).max(axis=1) < 1e-4
+  assert (by_first ^ by_zero).all() and 16 < by_first.sum() < 48  # half of 64
+
+  grads = jax.grad(lambda own: jnp.sum(run(own, jax.random.key(0))[0] ** 2))(own)
+  expected = jax.grad(lambda v: jnp.sum(twice(v, own)[0] ** 2))(own)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), grads, expected
+  )
+  with pytest.raises(ValueError, match='must be 5, got None'):
+    denoisers.SelfConditioned(denoisers.ResidualMLP(6, 1)).init(KEY, x, t)

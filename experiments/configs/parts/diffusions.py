@@ -1,5 +1,7 @@
 """Leaves and networks of diffusion models, and what is measured on the data."""
 
+import math
+
 import numpy as np
 
 from experiments.configs.parts import runs, specs
@@ -18,31 +20,40 @@ def leaves(data: str, *, steps: int, batch_size: int = 128, rate: float = 1e-3):
   config.width = 256
   config.num_blocks = 3
   config.drop = 0.1  # rate at which the condition is left out, for guidance
+  config.self_conditioned = False  # the network sees its own first output
   return config
 
 
 def network(config, spec):
   """The denoiser that `network` names, for data of this shape."""
   runs.check_sizes(config, 'width', 'num_blocks')
-  image = len(spec.shape) == 3
+  image, own = len(spec.shape) == 3, config.self_conditioned
+  flat, channels = math.prod(spec.shape), spec.shape[-1]
 
   def perceptron():
-    body = denoisers.ResidualMLP(config.width, config.num_blocks)
+    outputs = flat if own else None
+    body = denoisers.ResidualMLP(config.width, config.num_blocks, outputs=outputs)
+    body = denoisers.SelfConditioned(body) if own else body
     return body if len(spec.shape) == 1 else denoisers.Flattened(body)
 
   def of_images(make):
     if not image:
       raise ValueError(f'network = {config.network!r} is of images [H, W, C]')
-    return make()
+    body = make(channels if own else None)
+    return denoisers.SelfConditioned(body) if own else body
+
+  def u_net(outputs):
+    blocks = config.num_blocks
+    return unet.UNet(config.width, (1, 2, 2), blocks, attention=(2,), outputs=outputs)
+
+  def transformer(outputs):
+    depth = config.num_blocks
+    return dit.DiT(patch=4, width=config.width, depth=depth, outputs=outputs)
 
   table = {
     'mlp': perceptron,
-    'unet': lambda: of_images(
-      lambda: unet.UNet(config.width, (1, 2, 2), config.num_blocks, attention=(2,))
-    ),
-    'dit': lambda: of_images(
-      lambda: dit.DiT(patch=4, width=config.width, depth=config.num_blocks)
-    ),
+    'unet': lambda: of_images(u_net),
+    'dit': lambda: of_images(transformer),
   }
   return runs.choose(table, config.network, 'network')()
 
