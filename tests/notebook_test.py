@@ -126,3 +126,17 @@ def test_densities_runs(monkeypatch, tmp_path):
   assert 'refused: this method gives a density' in text
   without = re.findall(rf'{number} bits without, 8.00 with', text)
   assert [float(bits) for bits in without] == [1, 0, 8]
+
+
+@pytest.mark.slow
+def test_sampling_runs(monkeypatch, tmp_path):
+  """The orders, and the moments of in-painting, need no training."""
+  monkeypatch.setenv('SAMPLING_BUDGET', '0.02')
+  text, pictures = run(paired(FOLDER / 'sampling.py'), tmp_path)
+  assert pictures == 4  # the orders, samplers by steps, guidance, in-painting
+  orders = re.findall(r'^(\S+)(?: +\S+e-\d+){4} +([\d.]+)$', text, re.M)
+  assert [name for name, _ in orders] == ['DDIM', 'Euler', 'Heun', 'DPM-Solver++']
+  number = r'([\d.]+)'
+  for name, far in (('replacement', 0.4), ('RePaint', 0.05), ('64 particles', 0.03)):
+    mean, variance = re.search(rf'{name} +{number} +{number}', text).groups()
+    assert abs(float(mean) - 0.9) < far and abs(float(variance) - 0.19) < far
