@@ -21,10 +21,12 @@ from gm_jax import (
   conditions,
   denoisers,
   gradient,
+  imputation,
   probability_flow,
   processes,
   times,
 )  # fmt: skip
+from gm_jax.losses import denoising
 from gm_jax.samplers import diffusion as samplers
 
 Array = base.Array
@@ -174,7 +176,7 @@ def errors(
   predict = network(parts, params, value, net_key)
   output = predict(scale * x_t, parts.form.read(parts.process, t))
   target = denoisers.target(parts.form, parts.process, x, noise, t)
-  return jnp.square(output - target).reshape(len(x), -1).mean(axis=1)
+  return denoising.squared_error(output, target)
 
 
 def denoiser(
@@ -254,8 +256,40 @@ def keep_earlier(method: base.Method, step: int) -> base.Method:
   return method._replace(init=init, step=move)
 
 
+def drawn(
+  parts: Denoising,
+  denoise: denoisers.Denoiser,
+  key: Array,
+  num: int,
+  sampler: str,
+  num_steps: int | Array,
+) -> Array:
+  """Draws from noise by a sampler of the model, `[num, *shape]`.
+
+  Args:
+    parts: of the model.
+    denoise: of `num` examples.
+    key: `[]` typed key.
+    num: of examples.
+    sampler: one of `parts.samplers`.
+    num_steps: N, at least 1.
+
+  Raises:
+    ValueError: another sampler, or a number of steps below 1.
+  """
+  if sampler not in parts.samplers:
+    known = ', '.join(parts.samplers)
+    raise ValueError(f'no sampler {sampler!r}; there are: {known}')
+  if parts.bound is not None:
+    denoise = denoisers.bounded(denoise, parts.bound)
+  start, key = jax.random.split(key)
+  x = samplers.noise(parts.process, start, (num, *parts.shape))
+  draw = parts.samplers[sampler]
+  return draw(denoise, parts.process, key, x, parts.grid, num_steps)
+
+
 def sampling(parts: Denoising, *, num_steps: int = 50) -> tuple[Callable, dict]:
-  """`sample` of a method, and its queries `score` and `log_prob_estimate`.
+  """`sample` of a method, and its queries `score`, `log_prob_estimate`, `impute`.
 
   Args:
     parts: of the model.
@@ -272,17 +306,9 @@ def sampling(parts: Denoising, *, num_steps: int = 50) -> tuple[Callable, dict]:
     model, key, num, *, condition=None, num_steps=default, sampler=first, guidance=1.0,
     weak='unconditional', low=0.0, high=math.inf,
   ):  # fmt: skip
-    if sampler not in parts.samplers:
-      known = ', '.join(parts.samplers)
-      raise ValueError(f'no sampler {sampler!r}; there are: {known}')
     to = Guidance(guidance, weak, low, high)
     denoise = denoiser(parts, model, num, condition, to)
-    if parts.bound is not None:
-      denoise = denoisers.bounded(denoise, parts.bound)
-    start, key = jax.random.split(key)
-    x = samplers.noise(parts.process, start, (num, *parts.shape))
-    draw = parts.samplers[sampler]
-    return draw(denoise, parts.process, key, x, parts.grid, num_steps)
+    return drawn(parts, denoise, key, num, sampler, num_steps)
 
   def score(model, key, x, t, *, condition=None):
     del key
@@ -295,7 +321,15 @@ def sampling(parts: Denoising, *, num_steps: int = 50) -> tuple[Callable, dict]:
       parts.process, denoise, key, x, num_probes=num_probes
     )
 
-  return sample, {'score': score, 'log_prob_estimate': log_prob_estimate}
+  def denoise(model, num, condition, *guidance):
+    found = denoiser(parts, model, num, condition, Guidance(*guidance))
+    return found if parts.bound is None else denoisers.bounded(found, parts.bound)
+
+  impute = imputation.query(
+    parts.process, parts.grid, parts.shape, denoise, num_steps=default
+  )
+  queries = {'score': score, 'log_prob_estimate': log_prob_estimate, 'impute': impute}
+  return sample, queries
 
 
 def method(

@@ -4,6 +4,7 @@ Nothing here knows a network, a parameter or a training loop. The modules, by wh
 their functions compare:
 
   `adversarial`         logits of real and fake examples, as two-player games
+  `denoising`           what a denoiser says and what is so; weights, likelihood
   `discrepancy`         two sets of samples: kernels, optimal transport
   `divergence`          two known distributions: tables, densities, Gaussians
   `f_divergence`        f-divergences, their conjugates and their games
@@ -27,6 +28,7 @@ their functions compare:
 
 from gm_jax.losses import (
   adversarial,
+  denoising,
   discrepancy,
   divergence,
   f_divergence,
@@ -44,6 +46,7 @@ from gm_jax.losses import (
 
 __all__ = [
   'adversarial',
+  'denoising',
   'discrepancy',
   'divergence',
   'f_divergence',

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import optax
 
 from gm_jax import base, conditions, denoisers, diffusion, processes, times
+from gm_jax.losses import denoising
 from gm_jax.samplers import diffusion as samplers
 
 SAMPLERS = {'ancestral': samplers.ancestral, **diffusion.SAMPLERS}
@@ -69,7 +69,7 @@ def ddpm(
     return jax.random.randint(key, (count,), 1, num + 1) / num
 
   def weight(t):
-    return jnp.minimum(1.0, snr_limit * jnp.exp(-process.log_snr(t)))
+    return denoising.min_snr_noise(process.log_snr(t), limit=snr_limit)
 
   weight = None if math.isinf(snr_limit) else weight
   return diffusion.method(parts, tx, draw, weight=weight, num_steps=num)

@@ -2,7 +2,10 @@
 
 `autoregressive`  ancestral sampling, one position after another
 `diffusion`       from noise to data by a denoiser, in steps of several kinds
+`inpainting`      what is hidden of an example: replacement, RePaint
 `mcmc`            Markov chains of a density known up to its normalization
+`particles`       in-painting by a particle filter
+`paths`           from noise to data: how straight, how far
 
 >>> import jax, jax.numpy as jnp
 >>> import gm_jax.samplers
@@ -11,6 +14,13 @@
 [1 0]
 """
 
-from gm_jax.samplers import autoregressive, diffusion, mcmc
+from gm_jax.samplers import (
+  autoregressive,
+  diffusion,
+  inpainting,
+  mcmc,
+  particles,
+  paths,
+)
 
-__all__ = ['autoregressive', 'diffusion', 'mcmc']
+__all__ = ['autoregressive', 'diffusion', 'inpainting', 'mcmc', 'particles', 'paths']

@@ -10,6 +10,7 @@ import pytest
 from gm_jax import conditions, losses
 from gm_jax.losses import (
   adversarial,
+  denoising,
   discrepancy,
   divergence,
   f_divergence,
@@ -144,6 +145,9 @@ NUMBERS = {
   'discretized_logistic_each': (
     lambda m, s: likelihood.discretized_logistic_each(
       m, s, jnp.array([[0, 1], [2, 3], [1, 1]]), num_levels=4), LEVELS),
+  'discretized_gaussian_each': (
+    lambda m, s: likelihood.discretized_gaussian_each(
+      m, s, jnp.array([[0, 1], [2, 3], [1, 1]]), num_levels=4), LEVELS),
   'categorical': (lambda logits: likelihood.categorical(logits, CODE), PIXELS[:1]),
   'categorical_each': (
     lambda logits: likelihood.categorical_each(logits, CODE), PIXELS[:1]),
@@ -217,6 +221,21 @@ NUMBERS = {
     lambda logits: translation.domain_classification(logits, CODE, sizes=(1, 2)),
     PIXELS[:1]),
   'conditioning_kl': (lambda m, s: matching.conditioning_kl(m, s // 10), WIDTHS),
+  'denoising_squared_error': (denoising.squared_error, PIXELS),
+  'edm_weight': (lambda s: denoising.edm_weight(s // 50, data_std=2), PIXELS[:1]),
+  'min_snr_noise': (lambda s: denoising.min_snr_noise(s // 50), PIXELS[:1]),
+  'min_snr_data': (lambda s: denoising.min_snr_data(s // 50), PIXELS[:1]),
+  'min_snr_velocity': (lambda s: denoising.min_snr_velocity(s // 50), PIXELS[:1]),
+  'sigmoid_weight': (denoising.sigmoid_weight, PIXELS[:1]),
+  'denoising_score_matching': (
+    lambda s, e: denoising.denoising_score_matching(s, e, e[:, 0]), WIDTHS),
+  'flow_matching': (lambda v, x: denoising.flow_matching(v, x, v[::-1]), PIXELS),
+  'continuous_bound': (
+    lambda p, e: denoising.continuous_bound(p, e, e[:, 0]), PIXELS),
+  'discrete_bound': (
+    lambda p, e: denoising.discrete_bound(p, e, p[:, 0], e[:, 0], num_steps=9),
+    WIDTHS),
+  'prior_kl': (lambda x: denoising.prior_kl(x, x[0, 0] // 50), PIXELS[:1]),
   'composite': (lambda p, g: placement.composite(p, g, g[:, :1] / 255), PIXELS),
   'discriminator': (lambda r, f: placement.discriminator(r, f, r, f), COLUMN),
   'spatial': (placement.spatial, PIXELS),

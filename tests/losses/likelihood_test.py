@@ -56,6 +56,34 @@ def test_discretized_logistic_is_the_difference_of_cdfs():
   np.testing.assert_allclose(np.exp(each), np.diff(cdf), rtol=1e-10)
 
 
+@pytest.mark.parametrize(
+  'num_levels', [17, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 256))]
+)
+def test_discretized_gaussians_sum_to_one_and_are_differences_of_cdfs(num_levels):
+  """At every scale, in float64 by scipy; the tails by its survival function."""
+  x = np.arange(num_levels)
+  mean, log_std = np.meshgrid([-3.0, 0.33, 1.5], [-40, -5, -3, -1, 0, 2, 15, 40])
+  mean, log_std = (a.reshape(-1, 1).astype(np.float32) for a in (mean, log_std))
+  call = functools.partial(likelihood.discretized_gaussian_each, num_levels=num_levels)
+  each = np.asarray(call(mean, log_std, x[None]), np.float64)
+  assert np.isfinite(each).all()
+  np.testing.assert_allclose(np.exp(each).sum(axis=1), 1, rtol=2e-4)
+  slopes = jax.grad(lambda m, s: call(m, s, x[None]).sum(), (0, 1))(mean, log_std)
+  assert all(np.isfinite(slope).all() for slope in slopes)
+  some = (log_std[:, 0] > -4) & (log_std[:, 0] < 3)
+  mean, std = mean[some].astype(np.float64), np.exp(log_std[some].astype(np.float64))
+  half = 1 / (num_levels - 1)
+  away = np.abs(2 * half * x - 1 - mean)  # from the mean: all in the upper tail
+  sf = stats.norm.sf
+  expected = sf((away - half) / std) - sf((away + half) / std)
+  expected[:, 0] = stats.norm.cdf((half - 1 - mean) / std)[:, 0]
+  expected[:, -1] = sf((1 - half - mean) / std)[:, 0]
+  seen = expected > 1e-250
+  np.testing.assert_allclose(
+    each[some][seen], np.log(expected[seen]), rtol=2e-3, atol=1e-9
+  )
+
+
 def test_discretized_logistic_far_from_its_mean_is_finite_and_linear():
   # log P falls by 2 h / s a level in the tail, where cdfs differ by 0 in floats.
   x = jnp.array([100, 101, 102])
