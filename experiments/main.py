@@ -10,6 +10,8 @@
 
   python experiments/main.py --workdir=runs/faces --mode=translate --condition=serif \
       [--images=folder:PATH|npz:PATH]
+  python experiments/main.py --workdir=runs/edm --mode=inpaint \
+      --options=mask=center,inpainter=particles [--images=folder:PATH|npz:PATH]
 
 A config is named as --mode=list names it, or by the path of its file, with :ARGUMENT
 where it takes one. The workdir remembers its config: to go on, to evaluate and to

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gm_jax import base, model_space
@@ -55,6 +56,22 @@ def split_of(arrays: Mapping[str, base.Batch], name: str) -> base.Batch:
   if 'x' not in arrays[name]:
     raise ValueError(f'the {name} split must have x, and has {sorted(arrays[name])}')
   return arrays[name]
+
+
+def images_of_shape(images: base.Array, shape: tuple[int, ...]) -> jax.Array:
+  """Raw images `[N, *shape]`.
+
+  Raises:
+    ValueError: they are of another shape than the model's.
+  """
+  if images.shape[1:] != shape:
+    found, wanted = ('x'.join(map(str, s)) for s in (images.shape[1:], shape))
+    mode = 'L' if shape[-1] == 1 else 'RGB'
+    raise ValueError(
+      f'images of {found} (height, width, channels), but this model takes {wanted}:'
+      f' give them as folder:PATH?size={shape[0]}&mode={mode}'
+    )
+  return jnp.asarray(images)
 
 
 def in_model_space(

@@ -64,14 +64,7 @@ def translate(
     raise ValueError('translate needs the domain to translate to: --condition=NAME')
   one, other = _spaces(spec, condition)
   images = raw.get('y', raw['x']) if 'y' in spec.parts and not condition else raw['x']
-  images = jnp.asarray(images)
-  if images.shape[1:] != one.shape:
-    found, wanted = ('x'.join(map(str, s)) for s in (images.shape[1:], one.shape))
-    mode = 'L' if one.shape[-1] == 1 else 'RGB'
-    raise ValueError(
-      f'images of {found} (height, width, channels), but this model takes {wanted}:'
-      f' give them as folder:PATH?size={one.shape[0]}&mode={mode}'
-    )
+  images = results.images_of_shape(images, one.shape)
 
   translated = _in_chunks(query, model, key)
   x = one.transform.forward(key, images)

@@ -82,6 +82,23 @@ def from_words(
   return _in_turn(card, data, arrays)
 
 
+def of_task(name: str, card: base.Card, data: Any, words: Sequence[str]) -> Any:
+  """Reads the condition of a task: to translate a domain, else as `from_words`.
+
+  Args:
+    name: of the task.
+    card: of the method.
+    data: a `Dataset`.
+    words: as of `domain` or `from_words`; none for None.
+
+  Raises:
+    ValueError: as these raise.
+  """
+  if name == 'translate' or not words:
+    return domain(data, words)
+  return from_words(card, data, words)
+
+
 def domain(data: Any, words: Sequence[str]) -> int | None:
   """The domain that the command line asks for, of two (x, y) or of many.
 

@@ -23,6 +23,7 @@ from gm_jax.tasks import (
   decoders,
   density,
   image_scores,
+  inpainting,
   quality,
   translation,
   traversal,
@@ -254,6 +255,7 @@ TASKS: Mapping[str, Callable] = {
   'reconstruct': codes.reconstruct,
   'traverse': traversal.traverse,
   'translate': translation.translate,
+  'inpaint': inpainting.inpaint,
   'ais': decoders.log_likelihood_by_ais,
 }
 MODES: Mapping[str, Callable] = {

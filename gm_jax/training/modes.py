@@ -177,13 +177,20 @@ def task_mode(task: Callable, name: str, examples: int = EVALUATED) -> Callable:
     setup = setup_lib.prepare(experiment, config, options, evaluates=False)
     phase, state = _last_phase(setup, config, workdir, request)
     if request.images:
-      arrays = {'test': own_images.load(request.images, options.data_dir)}
+      arrays = {
+        'test': own_images.load(
+          request.images, options.data_dir, setup.data.spec.num_levels
+        )
+      }
     else:
       arrays = {split: setup.data.arrays(split, examples) for split in _splits(setup)}
     with _usage():
       method, own = _split_options(task, phase.method, request.drawing.options)
       if 'condition' in inspect.signature(task).parameters:
-        own['condition'] = conditioning.domain(setup.data, request.drawing.condition)
+        words = request.drawing.condition
+        own['condition'] = conditioning.of_task(name, method.card, setup.data, words)
+      if 'mask' in own:
+        own['mask'] = own_images.mask(own['mask'])
       found = [
         task(method, model, key, arrays, phase.spec, **own)
         for model, key in _every_seed(setup, state, request)
