@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from gm_jax import base
-from gm_jax.models import layers
+from gm_jax.models import dit, layers
 
 
 class Encoder(nn.Module):
@@ -59,18 +59,21 @@ class GridEncoder(nn.Module):
     num_halvings: of height and width.
     features: channels after the first halving, which double with each.
     num_levels: L of data in [0, L); None of data that are taken as they are.
+    patch: sides of the squares of pixels that are seen as one, their numbers side by
+      side: fewer places are cheaper.
   """
 
   size: int
   num_halvings: int
   features: int
   num_levels: int | None = None
+  patch: int = 1
 
   @nn.compact
   def __call__(self, x: base.Array, *, train: bool = False) -> base.Array:
-    """Maps images `[B, H, W, C]` to vectors `[B, H / 2^n, W / 2^n, size]`."""
+    """Maps images `[B, H, W, C]` to vectors `[B, h, w, size]`, h = H / (2^n patch)."""
     del train
-    x = layers.scaled_levels(x, self.num_levels)
+    x = dit.patchify(layers.scaled_levels(x, self.num_levels), self.patch)
     for i in range(self.num_halvings):
       x = nn.relu(layers.DownConv(self.features * 2**i)(x))
     x = nn.relu(nn.Dense(x.shape[-1])(x))
@@ -85,21 +88,24 @@ class GridDecoder(nn.Module):
     num_doublings: of height and width.
     features: channels after the last doubling, which halve with each.
     dropout: probability of dropping a feature while training.
+    patch: sides of the squares of pixels that the last layer gives at once.
   """
 
   channels: int
   num_doublings: int
   features: int
   dropout: float = 0.0
+  patch: int = 1
 
   @nn.compact
   def __call__(self, z: base.Array, *, train: bool = False) -> base.Array:
-    """Maps vectors `[B, H, W, D]` to images `[B, 2^n H, 2^n W, channels]`."""
+    """Maps vectors `[B, h, w, D]` to images `[B, 2^n patch h, ..., channels]`."""
     drop = nn.Dropout(self.dropout, deterministic=not train)
     x = drop(nn.relu(nn.Dense(self.features * 2 ** (self.num_doublings - 1))(z)))
     for i in reversed(range(self.num_doublings)):
       x = drop(nn.relu(layers.UpConv(self.features * 2**i)(x)))
-    return layers.at_least_float32(nn.Dense(self.channels)(x))
+    x = nn.Dense(self.patch**2 * self.channels)(x)
+    return layers.at_least_float32(dit.unpatchify(x, self.patch))
 
 
 def _joined(x: base.Array, condition: base.Array | None) -> base.Array:
@@ -110,3 +116,34 @@ def _joined(x: base.Array, condition: base.Array | None) -> base.Array:
       f'the condition of {len(x)} examples must be [{len(x)}, C], got {condition.shape}'
     )
   return jnp.concatenate([x, condition], axis=1)
+
+
+class FlatPosterior(nn.Module):
+  """A posterior of vectors on a grid, flat: means and log deviations of all numbers.
+
+  Attributes:
+    body: images -> `[B, h, w, 2 D]`, means before log deviations.
+  """
+
+  body: nn.Module
+
+  def __call__(self, x: base.Array, *, train: bool = False) -> base.Array:
+    """Maps images to `[B, 2 h w D]`, all means before all log deviations."""
+    parts = jnp.split(self.body(x, train=train), 2, axis=-1)
+    return jnp.concatenate([part.reshape(len(x), -1) for part in parts], axis=1)
+
+
+class Unflattened(nn.Module):
+  """A network of vectors on a grid, for flat codes.
+
+  Attributes:
+    body: `[B, *shape]` -> `[B, ...]`.
+    shape: of the grid, (h, w, D).
+  """
+
+  body: nn.Module
+  shape: Sequence[int]
+
+  def __call__(self, z: base.Array, *, train: bool = False) -> base.Array:
+    """Maps codes `[B, h w D]` as the body does `[B, h, w, D]`."""
+    return self.body(z.reshape(len(z), *self.shape), train=train)

@@ -67,6 +67,33 @@ class TextEncoder(nn.Module):
     return layers.at_least_float32(features)
 
 
+class Denoiser(nn.Module):
+  """A denoiser that reads a text; encoder and network are trained together.
+
+  Source: High-Resolution Image Synthesis with Latent Diffusion Models, Rombach et al.,
+  2022, arXiv:2112.10752, section 3.3, where the network attends to each word.
+
+  Attributes:
+    network: a denoiser of a condition `[B, F]`, see `denoisers`.
+    encoder: tokens `[B, T]` -> `[B, F]`.
+  """
+
+  network: nn.Module
+  encoder: nn.Module
+
+  def __call__(
+    self,
+    x: base.Array,
+    t: base.Array,
+    condition: base.Array,
+    *,
+    train: bool = False,
+  ) -> base.Array:
+    """Maps x `[B, ...]` at t `[B]`, of tokens `[B, T]`, to the network's output."""
+    text = self.encoder(condition, train=train)
+    return self.network(x, t, text, train=train)
+
+
 class Compressed(nn.Module):
   """A network that is given a text's features through a narrow layer.
 
