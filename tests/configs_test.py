@@ -505,6 +505,8 @@ OF_ANY = {
   'maf_digits',
   'edm_digits',
   'flow_matching_digits',
+  'rectified_flow_digits',
+  'score_sde_digits',
 }  # whose data may be points
 IMAGES = [
   name

@@ -11,8 +11,11 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from experiments.configs import edm_digits  # noqa: E402
+from experiments.configs import edm_digits, vdm_digits  # noqa: E402
+from gm_jax import base  # noqa: E402
 from gm_jax.data import registry  # noqa: E402
+
+KEY = jax.random.key(0)
 
 
 def test_the_deviation_is_measured_about_zero_and_that_of_other_data_is_refused():
@@ -43,6 +46,27 @@ def test_the_deviation_is_measured_about_zero_and_that_of_other_data_is_refused(
     ('flow_matching_digits', {'coupling': 'best'}, "coupling = 'best' is not one of"),
     ('flow_matching_digits', {'times': 'normal'}, "times = 'normal' is not one of"),
     ('flow_matching_digits', {'condition': 'label', 'drop': 1.0}, 'must be in (0, 1)'),
+    ('vdm_digits', {'data': 'digits'}, 'gives the model real numbers'),
+    ('vdm_digits', {'schedule': 'cosine'}, "schedule = 'cosine' is not one of"),
+    ('vdm_digits', {'low': 6.0}, 'low = 6 must be below high = 5'),
+    ('vdm_digits', {'num_steps': -1}, 'num_steps must be >= 0, got -1'),
+    ('vdm_digits', {'predicts': 'score'}, "predicts = 'score' is not one of"),
+    ('vdm_digits', {'network': 'unet'}, "network = 'unet' is not one of"),
+    ('vdm_digits', {'data': 'melodies'}, 'are not images'),
+    ('score_sde_digits', {'process': 'vpe'}, "process = 'vpe' is not one of sub_vp"),
+    ('score_sde_digits', {'weighting': 'g'}, "weighting = 'g' is not one of equal"),
+    ('score_sde_digits', {'snr': 0.0}, 'snr must be > 0, got 0'),
+    ('score_sde_digits', {'num_steps': 0}, 'num_steps must be >= 1, got 0'),
+    ('rectified_flow_digits', {'reflows': -1}, 'reflows must be >= 0, got -1'),
+    (
+      'rectified_flow_digits',
+      {'reflows': 3},
+      'must leave some of steps = 9000',
+    ),
+    ('rectified_flow_digits', {'solver_steps': 0}, 'and repeats must be >= 1'),
+    ('improved_ddpm_digits', {'data': 'digits'}, 'gives the model real numbers'),
+    ('improved_ddpm_digits', {'bound_weight': -1.0}, 'bound_weight must be >= 0'),
+    ('improved_ddpm_digits', {'betas': 'square'}, "betas = 'square' is not one of"),
   ],
 )
 def test_what_does_not_fit_is_one_line(name, changes, word):
@@ -69,3 +93,23 @@ def test_networks_of_images_begin_with_a_loss_of_one_and_learn(network):
     state, metrics = step(state, jax.random.key(i), batch)
     losses.append(float(metrics['loss']))
   assert abs(losses[0] - 1) < 0.1 and np.mean(losses[-5:]) < losses[0] - 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('network', ['windows', 'mlp'])
+def test_the_bound_of_a_network_of_0_is_that_of_pixels_alike(network):
+  """D ln 17 where levels are known, and where they are not D / 2 of every nat of gamma.
+
+  Reconstruction and prior of the ends -9 and 5 are below a nat.
+  """
+  config, data = vdm_digits.get_config(), registry.load('digits?transform=levels')
+  x = data.spec.transform.forward(None, data.arrays('test')['x'])
+  for predicts, expected in (('levels', 64 * np.log(17)), ('noise', 32 * 14)):
+    config.update({'network': network, 'width': 16, 'predicts': predicts})
+    method = vdm_digits.make_method(config, data.spec)
+    state = method.init(jax.random.key(0), {'x': x[:2]})
+    model = base.Model(state.params, state.extra)
+    found = jax.jit(lambda x, m=method, model=model: -m.queries['elbo'](model, KEY, x))
+    nats = np.asarray(found(x))
+    error = nats.std() / np.sqrt(len(nats))
+    assert -4 * error < nats.mean() - expected < 1 + 4 * error

@@ -225,12 +225,27 @@ class Flattened(nn.Module):
   """A denoiser of vectors for examples of any shape.
 
   Attributes:
-    network: a denoiser of `[B, D]`.
+    network: a denoiser of `[B, D]`, with D outputs or a multiple.
   """
 
   network: nn.Module
 
   def __call__(self, x, t, condition=None, *, train: bool = False) -> base.Array:
-    """Maps x `[B, ...]` as the network does `[B, D]`, to the same shape."""
+    """Maps x `[B, ..., C]` as the network does `[B, D]`, to C or more channels."""
     flat = x.reshape(len(x), -1)
-    return self.network(flat, t, condition, train=train).reshape(x.shape)
+    found = self.network(flat, t, condition, train=train)
+    return found.reshape(*x.shape[:-1], -1)
+
+
+class Classifier(nn.Module):
+  """A classifier of noisy data, a denoiser of vectors whose outputs are logits.
+
+  Attributes:
+    network: a denoiser of `[B, D]` with `outputs`, the number of classes.
+  """
+
+  network: nn.Module
+
+  def __call__(self, x, t, condition=None, *, train: bool = False) -> base.Array:
+    """Maps x `[B, ...]` at t `[B]` to logits `[B, C]`."""
+    return self.network(x.reshape(len(x), -1), t, condition, train=train)

@@ -24,22 +24,24 @@ def leaves(data: str, *, steps: int, batch_size: int = 128, rate: float = 1e-3):
   return config
 
 
-def network(config, spec):
-  """The denoiser that `network` names, for data of this shape."""
+def network(config, spec, *, outputs: int = 1):
+  """The denoiser that `network` names, of so many outputs for each number of x."""
   runs.check_sizes(config, 'width', 'num_blocks')
   image, own = len(spec.shape) == 3, config.self_conditioned
-  flat, channels = math.prod(spec.shape), spec.shape[-1]
+  flat, channels = (
+    outputs * n if own or outputs > 1 else None
+    for n in (math.prod(spec.shape), spec.shape[-1])
+  )
 
   def perceptron():
-    outputs = flat if own else None
-    body = denoisers.ResidualMLP(config.width, config.num_blocks, outputs=outputs)
+    body = denoisers.ResidualMLP(config.width, config.num_blocks, outputs=flat)
     body = denoisers.SelfConditioned(body) if own else body
     return body if len(spec.shape) == 1 else denoisers.Flattened(body)
 
   def of_images(make):
     if not image:
       raise ValueError(f'network = {config.network!r} is of images [H, W, C]')
-    body = make(channels if own else None)
+    body = make(channels)
     return denoisers.SelfConditioned(body) if own else body
 
   def u_net(outputs):
