@@ -6,6 +6,7 @@
   python experiments/benchmark.py autoregressive [--repeats=20] [--quick]
   python experiments/benchmark.py latent [--repeats=20] [--quick]
   python experiments/benchmark.py flow_speed [--repeats=20] [--quick]
+  python experiments/benchmark.py diffusion_speed [--repeats=20] [--quick]
   python experiments/benchmark.py metrics [--repeats=20] [--quick]
   python experiments/benchmark.py data [--data_dir=PATH] [--repeats=20] [--quick]
 
@@ -19,6 +20,7 @@
            of 5,000 draws and look-ups of codes, beside PyTorch
   flow_speed  spline and autoregressive flows beside zuko, nflows and flowjax, TarFlow's
            samples with a cache and without
+  diffusion_speed  a step of a U-Net, and images by DDIM, beside diffusers
   metrics  the Frechet distance, precision, recall, density and coverage, and the
            kernel distance of 10,000 x 2,048 features, beside the field's packages
   data     examples a second of every data source, beside PyTorch's DataLoader;
@@ -112,6 +114,13 @@ def _flow_speed() -> dict:
   return flow_speed.run(repeats=5 if few else _REPEATS.value, quick=_QUICK.value)
 
 
+def _diffusion_speed() -> dict:
+  from experiments.bench import diffusion_speed
+
+  few = _QUICK.value and not flags.FLAGS['repeats'].present
+  return diffusion_speed.run(repeats=5 if few else _REPEATS.value, quick=_QUICK.value)
+
+
 def _metrics() -> dict:
   from experiments.bench import metrics
 
@@ -137,6 +146,7 @@ COMMANDS = {
   'autoregressive': _autoregressive,
   'latent': _latent,
   'flow_speed': _flow_speed,
+  'diffusion_speed': _diffusion_speed,
   'metrics': _metrics,
   'data': _data,
 }  # each prints its tables and returns them with every number

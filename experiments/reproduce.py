@@ -44,8 +44,13 @@
   vectors          flows of a table of numbers beside a Gaussian, zuko's and nflows' own
                    (where installed) and published numbers; an 8-D toy, or --data, as
                    'table:power.npy?recipe=power' (see gm_jax/data/tables.py)
-  diffusion        DDPM, EDM and flow matching on digits: Frechet distances by sampler
-                   and number of steps, beside that of the training split
+  diffusion        DDPM, EDM, flow matching and VDM on digits: Frechet distances by
+                   sampler and number of steps, beside that of the training split, and
+                   VDM's bound beside NADE and PixelCNN
+  inpainting       digits of which a part is hidden, completed by replacement, RePaint
+                   and particles: errors, spread, agreement with the class
+  guidance         samples by class and how they are guided: fidelity against diversity,
+                   of digits, glyphs and, with --data_dir, Fashion-MNIST
   growth           Progressive GAN grown and not, at equal operations and equal seconds
   variational_inference
                    evidence, bounds and mean fields of models where all is known, and
@@ -218,6 +223,19 @@ def _diffusion() -> dict:
   return diffusion.run(_BUDGET.value, out=pathlib.Path(_OUT.value))
 
 
+def _inpainting() -> dict:
+  from experiments.ledger import inpainting
+
+  return inpainting.run(_BUDGET.value, out=pathlib.Path(_OUT.value))
+
+
+def _guidance() -> dict:
+  from experiments.ledger import guidance
+
+  out = pathlib.Path(_OUT.value)
+  return guidance.run(_BUDGET.value, out=out, data_dir=_DATA_DIR.value)
+
+
 def _variational_inference() -> dict:
   from experiments.ledger import variational_inference
 
@@ -243,6 +261,8 @@ COMMANDS = {
   'translation': _translation,
   'dcgan_features': _dcgan_features,
   'diffusion': _diffusion,
+  'inpainting': _inpainting,
+  'guidance': _guidance,
   'flows': _flows,
   'growth': _growth,
   'vectors': _vectors,

@@ -8,17 +8,20 @@ import optax
 from rows.common import Row, plane
 
 from gm_jax import conditions, processes
-from gm_jax.methods import ddpm, edm, flow_matching
+from gm_jax.methods import classifier_guidance, ddpm, edm, flow_matching
 from gm_jax.models import mlp
 
 
 class Perceptron(nn.Module):
   """A network of x, time and condition whose output is not 0 at first."""
 
+  outputs: int = 2
+
   @nn.compact
   def __call__(self, x, t, condition=None, *, train=False):
     beside = [x, jnp.sin(t)[:, None]] + ([] if condition is None else [condition])
-    return mlp.MLP((16, 2), activation=nn.tanh)(jnp.concatenate(beside, 1), train=train)
+    body = mlp.MLP((16, self.outputs), activation=nn.tanh)
+    return body(jnp.concatenate(beside, 1), train=train)
 
 
 NETWORK = Perceptron()
@@ -47,12 +50,20 @@ def straight(wrap, prior):
   )
 
 
+def by_classifier(wrap, prior):
+  del prior
+  return classifier_guidance.classifier_guidance(
+    NETWORK, Perceptron(3), wrap(TX()), shape=(2,), num_classes=3, data_std=0.8
+  )
+
+
 def of_two_classes(key):
   batch = plane(64)(key)
   return batch | {'label': (batch['x'][:, 0] > 1).astype('int32')}
 
 
 ROWS = {
+  'classifier_guidance': Row(by_classifier, of_two_classes, falls=False),
   'edm': Row(of_class, of_two_classes, falls=False),
   'ddpm': Row(steps, plane(64), falls=False),
   'flow_matching': Row(straight, plane(64), falls=False),
