@@ -24,7 +24,7 @@ def test_it_may_take_almost_twice_as_long():
   quiet = {'ours_ms': 9.0, 'ours_ms_best': 9.0, 'peer_ms': 5.1, 'peer_ms_best': 5.1}
   rows = [
     quiet | {'name': f'{what}, 3 parameters', 'times_faster': times}
-    for what, times in (('step', 5.1 / 9), ('DDIM', 0.5))
+    for what, times in (('in a loop', 5.1 / 9), ('DDIM', 0.5), ('step', 0.1))
   ]
   assert [goal['verdict'] for goal in bench.verdicts(rows)] == ['met', 'NOT MET']
 
