@@ -238,7 +238,8 @@ COSTLY = {
   'puzzle_gan_glyphs', 'r3gan_images', 'sngan_images', 'r3gan_digits', 'vq_vae_digits',
   'glow_digits', 'variational_flow_digits', 'tarflow_digits', 'flow_vae_digits',
   'pixelcnn_digits', 'gated_pixelcnn_digits', 'pixelcnn_pp_digits',
-  'transformer_digits', 'gan_cls_glyphs', 'unrolled_gan_images',
+  'transformer_digits', 'gan_cls_glyphs', 'unrolled_gan_images', 'edm_glyphs',
+  'improved_ddpm_digits', 'rectified_flow_digits', 'latent_diffusion_glyphs',
 }  # fmt: skip
 DEFAULTS = [
   pytest.param(name, 'default', marks=pytest.mark.slow if name in COSTLY else ())

@@ -233,7 +233,7 @@ def both_games(wrapper, condition):
 
 
 @pytest.mark.parametrize('name', ['gan', 'unrolled'])
-@pytest.mark.parametrize('rate', [0.0, 0.5])
+@pytest.mark.parametrize('rate', [0.0, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_networks_that_ignore_the_condition_are_the_unconditional_gan(name, rate):
   condition = conditions.by_class(3)
   if rate:

@@ -182,6 +182,7 @@ def test_bounded_divergences_saturate_on_parallel_lines():
   np.testing.assert_allclose(slopes, 2 * mean * thetas * np.exp(-(thetas**2) / 2))
 
 
+@pytest.mark.slow
 def test_table_of_axioms_is_the_literatures():
   from experiments.ledger import theory as ledger
 

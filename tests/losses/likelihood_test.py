@@ -125,7 +125,8 @@ def test_mixture_sums_to_one_over_all_pairs_of_channels():
   np.testing.assert_allclose(masses, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize('scale', [pytest.param(0.3, marks=pytest.mark.slow), 30.0])
+@pytest.mark.slow
+@pytest.mark.parametrize('scale', [0.3, 30.0])
 def test_pixels_of_two_and_three_channels_sum_to_one(scale):
   for channels, levels in ((2, 6), (3, 4)):
     num = likelihood.num_pixel_parameters(3, channels)

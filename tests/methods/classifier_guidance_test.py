@@ -85,6 +85,7 @@ def test_samples_of_a_class_are_its_own_and_of_none_the_mixtures():
   np.testing.assert_allclose(x.var(), MEANS.var() + VAR, rtol=0.08)
 
 
+@pytest.mark.slow
 def test_both_losses_are_those_of_exact_parts():
   """The cross entropy is the mean entropy of the exact posterior."""
   data = batch(20_000)

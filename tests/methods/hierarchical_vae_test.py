@@ -128,9 +128,8 @@ def begun(name):
   return module, x, noise, other
 
 
-@pytest.mark.parametrize(
-  'name', ['ladder', pytest.param('top_down', marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['ladder', 'top_down'])
 def test_prior_and_posterior_are_drawn_and_measured_by_one_network(name):
   module, x, noise, params = begun(name)
   apply = jax.jit(functools.partial(module.apply, {'params': params}))

@@ -88,6 +88,7 @@ def test_the_best_variance_lies_between_the_two_and_the_losss_slope_vanishes_the
   assert own(other)['wide'] == 0
 
 
+@pytest.mark.slow
 def test_the_bound_is_that_of_a_gaussian_chain():
   """-E elbo = H(x) + KL(q(x_T) || N(0, I)), and D sum_i KL_i more of wider steps."""
   method, batch = made(), data(20_000)

@@ -191,6 +191,7 @@ def test_latents_of_a_vae_are_draws_from_its_posterior_means_when_encoded():
   )
 
 
+@pytest.mark.slow
 def test_latents_of_a_vq_vae_are_vectors_which_decoding_quantizes():
   """Two vectors nearer to one code than to another are decoded alike."""
   net = vq_vae.Networks(

@@ -171,6 +171,7 @@ def test_an_odd_embedding_is_refused():
     denoisers.sinusoids(T, 3)
 
 
+@pytest.mark.slow
 def test_self_conditioning_shows_the_first_output_without_its_gradient():
   """F(x, stop F(x, 0)), and F(x, 0) of the examples that training shows none."""
   rng = np.random.default_rng(0)

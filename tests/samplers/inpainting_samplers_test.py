@@ -267,6 +267,7 @@ def painters(process, grid, num_steps):
   }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_all_known_is_kept_and_one_program_does_for_every_mask():
   traced, known = [], jax.random.normal(jax.random.key(1), (4, 2))
 
@@ -292,6 +293,7 @@ def test_all_known_is_kept_and_one_program_does_for_every_mask():
 LINE, EDM = processes.rectified(), processes.edm()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('process', 'grid'),
   [

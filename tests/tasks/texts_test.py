@@ -51,6 +51,7 @@ def numbers(task, *args, **more):
   return results.numbers(task(*args, None, KEY, ARRAYS, SPEC, **more))
 
 
+@pytest.mark.slow
 def test_a_model_that_draws_what_it_is_told_agrees_and_others_by_chance():
   def obedient(model, key, num, *, condition):
     return condition[:, jnp.array([0, 2])].astype(jnp.float32)
