@@ -31,6 +31,7 @@ HEADER = ('model', 'guided by', 'weight', 'class', 'diversity', 'precision', 're
           'Frechet', 'N', 'steps', 'seconds')  # fmt: skip
 SHOWN = 20
 NEIGHBORS = 5  # of precision and recall
+MOST = 1000  # samples, and test images beside them
 
 
 class Case(NamedTuple):
@@ -87,18 +88,19 @@ def measured(method: Any, model: Any, data: Any, reader: Any, distances: Any) ->
   Returns:
     Numbers by name, and samples of the classes in turn `[SHOWN, H, W, C]`.
   """
-  arrays, key = evaluations.splits_of(data, {'test': quality.TEST}), jax.random.key(1)
+  arrays, key = evaluations.splits_of(data, {'test': MOST}), jax.random.key(1)
   test = results.in_model_space(data.spec, arrays['test'])
   num = len(test['x'])
   classify = functools.partial(reader.logits, reader.params)
 
   @jax.jit
   def run(model, key):
+    x, _ = classes.labelled_samples(method, model, key, arrays, data.spec, num)
+    drawn = method._replace(sample=lambda *args, condition: x)  # not a second time
     found = classes.agreement(
-      method, model, key, arrays, data.spec,
+      drawn, model, key, arrays, data.spec,
       classify=classify, accuracy=float(reader.accuracy), num=num,
     )  # fmt: skip
-    x, _ = classes.labelled_samples(method, model, key, arrays, data.spec, num)
     x = quality.scaled(data.spec, x)
     features = functools.partial(reader.features, reader.params)
     near = prdc.prdc(
