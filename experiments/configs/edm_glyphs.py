@@ -3,16 +3,17 @@
   python experiments/main.py --config=experiments/configs/edm_glyphs.py \
       --workdir=runs/edm_glyphs
 
-About 145 s on two CPU cores, by the 0.19 CPU seconds of a step. The argument is the
-network, 'unet', 'dit' or 'mlp'. --mode=sample --condition=7 --options=guidance=2 draws
-of a class and goes beyond it.
+About 150 s on two CPU cores, by the 280 seconds of a run on one of them. The argument
+is the network, 'unet', 'dit' or 'mlp'. --mode=sample --condition=7 --options=guidance=2
+draws of a class and goes beyond it.
 
-At 28 pixels and 64 images a step costs 0.95 CPU seconds by a U-Net of 16 features, 2.5
-by one of 32, 0.32 by a transformer of 4 blocks of width 128 on patches of 4 x 4. A
-perceptron of width 512 leaves most of the noise there: of 784 numbers it is the larger
-part of what is to be told, and 512 do not hold it; after 3,000 steps of 128 images 24%
-of samples had their class, Frechet distance 55. latent_diffusion_glyphs.py, a
-perceptron of 196 latents, draws digits in less time.
+Seed 0, at the last of 1,500 steps, 1,000 samples by Heun's 18 steps: with guidance of
+weight 1, 2 and 4 a classifier of another seed reads 78.1%, 95.1% and 99.2% as their
+class; Frechet distances are 5.5, 14.8 and 130, precision 0.878, 0.906 and 0.765, recall
+0.943, 0.941 and 0.843. Seen: with 1 most are characters, thin ones broken; with 2 whole
+ones; with 4 they are bolder and brighter than the data's. docs/results/guidance.md has
+the table. A perceptron of width 512 on 28 x 28 pixels leaves most of the noise: 512
+numbers do not hold the 784 that are to be told.
 """
 
 from experiments.configs.parts import diffusions, evaluations, optimizers, runs
