@@ -93,6 +93,7 @@ QUERIES: Mapping[str, Query] = types.MappingProxyType({
   'iwae': Query(('x',), '[B] nats, a tighter lower bound', ('num_samples',)),
   'log_prob_estimate': Query(('x',), '(value [B], standard_error [B]) nats'),
   'energy': Query(('x',), '[B] nats, -log p(x) up to a constant'),
+  'log_partition': Query((), '(value [], standard_error []) nats, log Z of the energy'),
   'score': Query(('x', 't'), 'as x, the gradient of log p_t(x)'),
   'encode': Query(('x',), 'latents [B, ...], an array or a tree of arrays'),
   'posterior': Query(('x',), 'a NamedTuple of the parameters [B, ...] of q(z | x)'),

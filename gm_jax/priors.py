@@ -23,18 +23,24 @@ class Density(NamedTuple):
     return self.draw(key, num)
 
 
-def normal(size: int) -> Density:
-  """Returns the prior N(0, I): (key, num) -> `[num, size]`.
+def normal(size: int, *, std: float = 1.0) -> Density:
+  """Returns the prior N(0, std^2 I): (key, num) -> `[num, size]`.
 
   Args:
     size: Z.
+    std: > 0, of every number.
 
   Returns:
     The prior.
+
+  Raises:
+    ValueError: `std` is not above 0.
   """
+  if not std > 0:
+    raise ValueError(f'std must be > 0, got {std}')
   return Density(
-    lambda key, num: jax.random.normal(key, (num, size)),
-    lambda z: jax.scipy.stats.norm.logpdf(z).sum(axis=-1),
+    lambda key, num: std * jax.random.normal(key, (num, size)),
+    lambda z: jax.scipy.stats.norm.logpdf(z, scale=std).sum(axis=-1),
   )
 
 

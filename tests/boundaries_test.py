@@ -60,6 +60,8 @@ ALLOWED = {
     'samplers',
   },  # fmt: skip
   'metrics': {'base', 'caches', 'losses', 'samplers', 'statistics'},
+  'boltzmann': {'base', 'metrics'},
+  'tilted': {'base', 'conditions', 'priors', 'samplers'},
   'theory': {'losses'},
   'variational_inference': {'gradient', 'latent_priors', 'losses'},
   'methods': {
@@ -72,6 +74,8 @@ ALLOWED = {
     'amortized',
     'latent_priors',
     'latent_spaces',
+    'boltzmann',
+    'tilted',
     'observations',
     'text_features',
     'domains',

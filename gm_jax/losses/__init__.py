@@ -7,6 +7,7 @@ their functions compare:
   `denoising`           what a denoiser says and what is so; weights, likelihood
   `discrepancy`         two sets of samples: kernels, optimal transport
   `divergence`          two known distributions: tables, densities, Gaussians
+  `energy`              energies: contrastive divergence, noise contrast, classifiers
   `f_divergence`        f-divergences, their conjugates and their games
   `likelihood`          an output layer's parameters and data: log-likelihoods
   `matching`            logits of images with their text, another's, or none
@@ -15,6 +16,7 @@ their functions compare:
   `placement`           parts of images and where they are: composites, masks
   `quantization`        vectors and a table of codes: vector quantization
   `regularizers`        weights, logits and features, without such a gradient
+  `score_matching`      a score and data: implicit, sliced
   `shapes`              shapes, ranges and dtypes at the door, which the others share
   `translation`         images translated, and translated back; domains
   `variational`         a latent variable's posterior: bounds of the evidence
@@ -31,6 +33,7 @@ from gm_jax.losses import (
   denoising,
   discrepancy,
   divergence,
+  energy,
   f_divergence,
   likelihood,
   matching,
@@ -39,6 +42,7 @@ from gm_jax.losses import (
   placement,
   quantization,
   regularizers,
+  score_matching,
   shapes,
   translation,
   variational,
@@ -49,6 +53,7 @@ __all__ = [
   'denoising',
   'discrepancy',
   'divergence',
+  'energy',
   'f_divergence',
   'likelihood',
   'matching',
@@ -57,6 +62,7 @@ __all__ = [
   'placement',
   'quantization',
   'regularizers',
+  'score_matching',
   'shapes',
   'translation',
   'variational',

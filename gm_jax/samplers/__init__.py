@@ -3,6 +3,7 @@
 `autoregressive`  ancestral sampling, one position after another
 `diffusion`       from noise to data by a denoiser, in steps of several kinds
 `inpainting`      what is hidden of an example: replacement, RePaint
+`langevin`        chains that follow a gradient: unadjusted, adjusted, annealed
 `mcmc`            Markov chains of a density known up to its normalization
 `particles`       in-painting by a particle filter
 `paths`           from noise to data: how straight, how far
@@ -18,9 +19,18 @@ from gm_jax.samplers import (
   autoregressive,
   diffusion,
   inpainting,
+  langevin,
   mcmc,
   particles,
   paths,
 )
 
-__all__ = ['autoregressive', 'diffusion', 'inpainting', 'mcmc', 'particles', 'paths']
+__all__ = [
+  'autoregressive',
+  'diffusion',
+  'inpainting',
+  'langevin',
+  'mcmc',
+  'particles',
+  'paths',
+]

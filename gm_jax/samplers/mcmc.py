@@ -9,6 +9,8 @@ with the acceptance probability of Metropolis, so that the density is left as it
 whatever the step size; what the step size decides is how far the chains get. NaN moves
 no chain: a proposal that is not finite, or whose density is not, is rejected.
 
+`langevin` has transitions of the same signature that follow the gradient alone.
+
 The step size may be adapted while chains run, towards an acceptance that is wanted.
 Adapted chains leave the density invariant only in the limit: to be exact, adapt first
 and sample afterwards with what was found.
@@ -27,6 +29,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Array = jax.Array
 LogProb = Callable[[Array], Array]  # [N, ...] -> [N] nats, up to a constant
@@ -37,7 +40,7 @@ class Info(NamedTuple):
 
   acceptance: Array  # [N] probability of the proposal, 0 where it was not finite
   accepted: Array  # [N] bool, whether the chain moved
-  log_prob: Array  # [N] nats, at the position after
+  log_prob: Array | None  # [N] nats, at the position after; None of a score alone
 
 
 class Adaptation(NamedTuple):
@@ -47,14 +50,60 @@ class Adaptation(NamedTuple):
   acceptance: Array  # [N] running mean of acceptance probabilities
 
 
-def _per_chain(values: Array | float, position: Array) -> Array:
-  """Numbers `[]` or `[N]`, so that they multiply `[N, ...]`."""
+def check_step_size(step_size: Array | float) -> None:
+  """Raises unless step sizes are positive.
+
+  Args:
+    step_size: `[]` or `[N]`; a traced one passes.
+
+  Raises:
+    ValueError: one that is not > 0.
+  """
+  if not isinstance(step_size, jax.core.Tracer):
+    sizes = np.asarray(step_size)
+    if not (sizes > 0).all():  # NaN too
+      wrong = sizes[~(sizes > 0)].flat[0]
+      raise ValueError(f'step_size must be > 0, got {wrong}')
+
+
+def per_chain(values: Array | float, position: Array) -> Array:
+  """Numbers of chains, so that they multiply positions.
+
+  Args:
+    values: `[]` or `[N]`.
+    position: `[N, ...]`.
+
+  Returns:
+    `[]` or `[N, 1, ...]`.
+  """
   values = jnp.asarray(values)
   return values.reshape(values.shape + (1,) * (position.ndim - 1) * (values.ndim > 0))
 
 
 def _sum(values: Array) -> Array:
   return values.reshape(len(values), -1).sum(axis=1)
+
+
+def value_and_gradient(log_prob: LogProb, position: Array) -> tuple[Array, Array]:
+  """The log-density of every chain, and its gradient.
+
+  Args:
+    log_prob: `[N, ...]` -> `[N]` nats, differentiable.
+    position: `[N, ...]`.
+
+  Returns:
+    `[N]` and `[N, ...]`.
+
+  Raises:
+    ValueError: a log_prob that does not return [N].
+  """
+  value, pull = jax.vjp(log_prob, position)
+  if value.shape != position.shape[:1]:
+    raise ValueError(
+      f'log_prob must return [N], one number a chain, got {list(value.shape)} of'
+      f' {list(position.shape)}'
+    )
+  return value, pull(jnp.ones_like(value))[0]
 
 
 def leapfrog(
@@ -98,26 +147,17 @@ def _trajectory(log_prob, position, momentum, step_size, num_leapfrog):
   """Position and momentum of `leapfrog`, and log_prob `[N]` before and after."""
   if num_leapfrog < 1:
     raise ValueError(f'num_leapfrog must be >= 1, got {num_leapfrog}')
-  size = _per_chain(step_size, position)
-
-  def value_and_gradient(position):
-    value, pull = jax.vjp(log_prob, position)
-    if value.shape != position.shape[:1]:
-      raise ValueError(
-        f'log_prob must return [N], one number a chain, got {list(value.shape)} of'
-        f' {list(position.shape)}'
-      )
-    return value, pull(jnp.ones_like(value))[0]
+  size = per_chain(step_size, position)
 
   def step(carry, part):
     position, momentum, _ = carry
     position = position + size * momentum
-    value, gradient = value_and_gradient(position)
+    value, gradient = value_and_gradient(log_prob, position)
     return (position, momentum + part * size * gradient, value), None
 
   # Half steps of momentum that meet are one; the last stands alone.
   parts = jnp.ones(num_leapfrog, position.dtype).at[-1].set(0.5)
-  before, gradient = value_and_gradient(position)
+  before, gradient = value_and_gradient(log_prob, position)
   start = position, momentum + 0.5 * size * gradient, before
   (position, momentum, after), _ = jax.lax.scan(step, start, parts)
   return position, momentum, before, after
@@ -148,15 +188,17 @@ def hmc(
       there is no density.
     key: `[]` typed key.
     position: `[N, ...]` z; a chain whose density is NaN there never moves.
-    step_size: `[]` or `[N]` of leapfrog.
+    step_size: `[]` or `[N]` of leapfrog, > 0.
     num_leapfrog: leapfrog steps, at least 1.
 
   Returns:
     `[N, ...]` position, and `[N]` each of `Info`.
 
   Raises:
-    ValueError: `num_leapfrog` below 1, or a log_prob that does not return [N].
+    ValueError: `num_leapfrog` below 1, a step size <= 0, or a log_prob that does not
+      return [N].
   """
+  check_step_size(step_size)
   momentum_key, accept_key = jax.random.split(key)
   momentum = jax.random.normal(momentum_key, position.shape, position.dtype)
   proposal, end, before, after = _trajectory(
@@ -180,7 +222,7 @@ def _metropolis(
   usable = finite & jnp.isfinite(after) & ~jnp.isnan(ratio)
   acceptance = jnp.exp(jnp.minimum(jnp.where(usable, ratio, -jnp.inf), 0.0))
   accepted = jax.random.uniform(key, acceptance.shape) < acceptance
-  position = jnp.where(_per_chain(accepted, position), proposal, position)
+  position = jnp.where(per_chain(accepted, position), proposal, position)
   return position, Info(acceptance, accepted, jnp.where(accepted, after, before))
 
 

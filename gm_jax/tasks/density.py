@@ -12,7 +12,8 @@ Every number is named by what the method's card and the data's transform make of
 in nats an example; bits_per_dim, with the same endings, is that over D log 2. Of each
 there is a standard error over the examples, `..._error`. What an estimate's own noise
 adds is `..._estimate_noise`, the standard error of the mean if the examples were kept
-and the estimates drawn again; `..._error` has it in it already.
+and the estimates drawn again; `..._error` has it in it already. Of a method with the
+query `log_partition` all examples share it, and it is no smaller of many.
 """
 
 import math
@@ -37,6 +38,7 @@ class Score(NamedTuple):
   is_bound: bool
   is_estimate: bool
   kind: str
+  shared: bool = False  # an estimate's noise is of one log Z, the same of all examples
 
 
 def score_of(method: base.Method, num_samples: int | None = None) -> Score:
@@ -79,7 +81,8 @@ def score_of(method: base.Method, num_samples: int | None = None) -> Score:
       options = {} if num_samples is None else {'num_samples': num_samples}
       return found[density](model, key, x, condition=condition, **options)
 
-  return Score(nats, density == 'lower_bound', density == 'estimate', kind)
+  shared = density == 'estimate' and 'log_partition' in queries
+  return Score(nats, density == 'lower_bound', density == 'estimate', kind, shared)
 
 
 def density(
@@ -162,7 +165,7 @@ def known_density(
   noise_key, key = jax.random.split(key)
   x = spec.transform.forward(noise_key, raw)
   nats = in_chunks(lambda x: score.nats(model, key, x, condition=None), x)
-  nats = nats[0] if score.is_estimate else nats
+  nats, noise = nats if score.is_estimate else (nats, jnp.zeros(1))
   truth = in_chunks(known, raw)
   found = {
     'entropy_estimate': -truth,
@@ -171,6 +174,8 @@ def known_density(
   values = {}
   for name, each in found.items():
     mean, error = statistics.mean_and_error(each)
+    if score.shared and name == 'kl_estimate':  # that of log Z, as in `_of_split`
+      error = jnp.hypot(error, jnp.max(noise))
     values[name] = mean, f'estimate, N = {len(raw)}'
     values[f'{name}_error'] = error, f'standard error over {len(raw)} examples'
   return base.Result(values)
@@ -205,7 +210,9 @@ def _of_split(score, card, model, key, arrays, split, spec, num) -> dict:
     values[name] = mean, f'{kind}, N = {size}'
     values[f'{name}_error'] = error, f'standard error over {size} examples'
     if noise is not None:
-      own = unit * jnp.sqrt(jnp.sum(noise**2)) / size
+      own = unit * (jnp.max(noise) if score.shared else jnp.linalg.norm(noise) / size)
+      if score.shared:  # examples, which all have it, do not show it
+        values[f'{name}_error'] = jnp.hypot(error, own), values[f'{name}_error'][1]
       values[f'{name}_noise'] = own, f"standard error of the estimates' own, N = {size}"
   return values
 

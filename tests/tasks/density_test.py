@@ -160,6 +160,29 @@ def test_an_estimate_says_what_its_own_noise_adds():
   np.testing.assert_allclose(found['bits_per_dim_estimate_noise'], bits, rtol=1e-5)
 
 
+def test_the_noise_of_one_log_z_is_no_smaller_of_many_examples():
+  own = 0.3
+
+  def estimated(m, key, x, *, condition):
+    return 1.0 * x[:, 0], jnp.full(len(x), own)
+
+  queries = {'log_prob_estimate': estimated, 'log_partition': None}
+  # Masses of x = 0 and 1 alike: their deviation is 1/2.
+  raw = {'x': np.stack([np.arange(400) % 2, np.zeros(400, int)], axis=1)}
+  found = scores(method(card=ESTIMATE, **queries), raw, LEVELS)
+  np.testing.assert_allclose(found['nll_estimate_noise'], own, rtol=1e-5)
+  examples = 0.5 / np.sqrt(399)
+  expected = np.hypot(own, examples)
+  np.testing.assert_allclose(found['nll_estimate_error'], expected, rtol=1e-4)
+  # Beside a known density of 0 nats everywhere log p - log q is -x.
+  values = density.known_density(
+    method(card=ESTIMATE, **queries), None, jax.random.key(0), {'test': raw}, LEVELS,
+    known=lambda x: jnp.zeros(len(x)),
+  ).values  # fmt: skip
+  np.testing.assert_allclose(values['kl_estimate_error'][0], expected, rtol=1e-4)
+  np.testing.assert_allclose(values['entropy_estimate_error'][0], 0)
+
+
 @pytest.mark.parametrize(
   ('card', 'options', 'word'),
   [
