@@ -56,7 +56,7 @@ EARLIER = 'earlier'  # of `extra`: the parameters of a step that was kept
 
 
 class Guidance(NamedTuple):
-  """From a weaker denoiser to the model's and beyond, see `denoisers.guided`.
+  """How far one goes from a weaker denoiser to the model's, see `denoisers.guided`.
 
   weight: 1 is the model itself.
   weak: the model without its condition (classifier-free guidance), or the model of an
@@ -256,7 +256,7 @@ def keep_earlier(method: base.Method, step: int) -> base.Method:
   return method._replace(init=init, step=move)
 
 
-def drawn(
+def run_sampler(
   parts: Denoising,
   denoise: denoisers.Denoiser,
   key: Array,
@@ -308,7 +308,7 @@ def sampling(parts: Denoising, *, num_steps: int = 50) -> tuple[Callable, dict]:
   ):  # fmt: skip
     to = Guidance(guidance, weak, low, high)
     denoise = denoiser(parts, model, num, condition, to)
-    return drawn(parts, denoise, key, num, sampler, num_steps)
+    return run_sampler(parts, denoise, key, num, sampler, num_steps)
 
   def score(model, key, x, t, *, condition=None):
     del key

@@ -64,15 +64,11 @@ GLYPHS = (
   Case('EDM, 16 x 16', edm_glyphs, None, {}, free(1.0, 2.0, 4.0)),
   Case('latent diffusion', latent_diffusion_glyphs, None, {}, free(1.0, 2.0, 4.0)),
 )
+FASHION = (
+  Case('EDM, 16 x 16', edm_glyphs, None,
+       {'data': 'tfds:fashion_mnist?size=16', 'data_std': 0.0}, free(1.0, 2.0, 4.0)),
+)  # fmt: skip
 BUDGETS = {'smoke': 0.01, 'laptop': 1.0, 'full': 4.0}  # of the configs' steps
-
-
-def fashion(data_dir: str) -> tuple[Case, ...]:
-  """Clothes of 16 x 16 pixels, by the config of glyphs."""
-  changes = {
-    'data': 'tfds:fashion_mnist?size=16', 'data_dir': data_dir, 'data_std': 0.0,
-  }  # fmt: skip
-  return (Case('EDM, 16 x 16', edm_glyphs, None, changes, free(1.0, 2.0, 4.0)),)
 
 
 def measured(method: Any, model: Any, data: Any, reader: Any, distances: Any) -> tuple:
@@ -116,7 +112,9 @@ def measured(method: Any, model: Any, data: Any, reader: Any, distances: Any) ->
   return {name: float(value) for name, value in numbers.items()} | {'N': num}, shown
 
 
-def fit(case: Case, part: float) -> tuple[list[tuple], dict[str, np.ndarray]]:
+def fit(
+  case: Case, part: float, data_dir: str | None = None
+) -> tuple[list[tuple], dict[str, np.ndarray]]:
   """Trains a case's config for a part of its steps, and measures each of its rows.
 
   Returns:
@@ -128,7 +126,8 @@ def fit(case: Case, part: float) -> tuple[list[tuple], dict[str, np.ndarray]]:
   config.steps = max(2 * dispatch, round(config.steps * part) // dispatch * dispatch)
   for leaf in ('evaluate', 'sample', 'checkpoint'):
     config[f'{leaf}_every'] = 0
-  setup = setup_lib.prepare(case.module, config, evaluates=True)
+  options = setup_lib.Options(data_dir)
+  setup = setup_lib.prepare(case.module, config, options, evaluates=True)
   trained = quiet.train_config(setup)
   phase = setup.make_phases(0)[-1]
   model, data = step_lib.model(trained.state, averaged=True), setup.data
@@ -176,11 +175,11 @@ def run(
   )
   groups = {'digits': DIGITS, 'glyphs': GLYPHS}
   if data_dir:
-    groups['fashion_mnist'] = fashion(data_dir)
+    groups['fashion_mnist'] = FASHION
   for group, cases in groups.items():
     rows, pictures = [], {}
     for case in cases:
-      found, shown = fit(case, BUDGETS[budget_name])
+      found, shown = fit(case, BUDGETS[budget_name], data_dir)
       rows += found
       pictures |= shown
     for shape in {a.shape[1:] for a in pictures.values()}:

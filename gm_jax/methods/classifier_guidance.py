@@ -106,7 +106,7 @@ def classifier_guidance(
     model, key, num, *, condition=None, num_steps=18, sampler='heun', guidance=1.0
   ):
     denoise = denoiser(model, num, condition, guidance)
-    return diffusion.drawn(parts, denoise, key, num, sampler, num_steps)
+    return diffusion.run_sampler(parts, denoise, key, num, sampler, num_steps)
 
   def score(model, key, x, t, *, condition=None):
     del key

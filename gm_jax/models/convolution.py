@@ -64,7 +64,7 @@ def _kernel_gradient(x, grad, *, pad):
 
 
 def _products(x, kernel, *, pad):
-  """As `conv`, by a matrix product a row of the kernel: of many kernels at once."""
+  """Convolves by a matrix product a row of the kernel, for many kernels at once."""
   edge, size = (pad, pad), len(kernel)
   x = jnp.pad(x, ((0, 0), edge, edge, (0, 0)))
   h, w = (length - size + 1 for length in x.shape[1:3])
