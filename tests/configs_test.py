@@ -240,6 +240,8 @@ COSTLY = {
   'pixelcnn_digits', 'gated_pixelcnn_digits', 'pixelcnn_pp_digits',
   'transformer_digits', 'gan_cls_glyphs', 'unrolled_gan_images', 'edm_glyphs',
   'improved_ddpm_digits', 'rectified_flow_digits', 'latent_diffusion_glyphs',
+  'vdm_digits', 'classifier_guidance_digits', 'score_sde_digits', 'nce_toy',
+  'score_matching_toy', 'rbm_digits',
 }  # fmt: skip
 DEFAULTS = [
   pytest.param(name, 'default', marks=pytest.mark.slow if name in COSTLY else ())

@@ -76,10 +76,13 @@ def runs(tmp_path_factory, request):
   return get
 
 
-# In the first phase and, where there is one, in the second.
-STOPS = [(name, 2) for name in NAMES] + [('growing', 6)]
+# In the first phase and, where there is one, in the second. Of the others one is enough beside the growing one, which has both.
+STOPS = [('growing', 2), ('growing', 6), ('two_domains', 2)]
 STOPS += [
-  pytest.param(name, 6, marks=pytest.mark.slow) for name in NAMES if name != 'growing'
+  pytest.param(name, stop, marks=pytest.mark.slow)
+  for name in NAMES
+  for stop in (2, 6)
+  if (name, stop) not in STOPS
 ]
 
 

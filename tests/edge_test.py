@@ -262,6 +262,7 @@ def ring_run(tmp_path_factory):
   return found, config, folder
 
 
+@pytest.mark.slow
 def test_a_renamed_checkpoint_is_not_believed(ring_run, tmp_path):
   found, config, folder = ring_run
   copy = shutil.copytree(folder, tmp_path / 'run')

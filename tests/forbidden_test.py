@@ -48,7 +48,7 @@ ALLOWED = {
   ('experiments/processes.py', 'subprocess'),
   *(
     (f'experiments/notebooks/{name}.py', 'subprocess')  # pip, on Colab alone
-    for name in ('densities', 'mode_collapse', 'variational')
+    for name in ('densities', 'mode_collapse', 'sampling', 'variational')
   ),
 }
 

@@ -61,6 +61,7 @@ NAMES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('inpainter', NAMES)
 def test_conditions_belong_to_their_examples_and_guidance_goes_beyond_them(inpainter):
   """As far as the data's bound, which is 1."""

@@ -189,6 +189,7 @@ def test_train_evaluate_sample_and_what_may_change_on_resume(
     launch.sample(gan_ring, plain_ring(), workdir, request=launch.Request(num=0))
 
 
+@pytest.mark.slow
 def test_looking_at_a_run_changes_nothing_in_its_record(one_device, tmp_path):
   launch.train(gan_ring, plain_ring(), tmp_path)
   before = (tmp_path / 'config.json').read_text()
@@ -210,6 +211,7 @@ def test_samples_of_another_shape_than_the_data_are_refused(tmp_path):
   assert '\n' not in str(error.value) and not (tmp_path / 'run').exists()
 
 
+@pytest.mark.slow
 def test_log_of_a_run_stopped_between_two_logs_is_that_of_a_straight_one(
   one_device, tmp_path
 ):

@@ -95,6 +95,7 @@ def test_windows_choose_on_validation_and_centroids_beat_the_law_on_digits(
     kernels.window('', '', np.zeros((3, 2)), np.zeros((3, 2)), np.zeros((3, 2)), (0.0,))
 
 
+@pytest.mark.slow
 def test_divergence_grows_with_dimension_and_falls_with_points():
   few = [kernels.excess(jax.random.key(0), d, 100)[0] for d in (1, 4, 16)]
   assert 0 < few[0] < few[1] < few[2]

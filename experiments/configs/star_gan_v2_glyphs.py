@@ -15,9 +15,10 @@ apart, two references' 0.196, two images of a face 0.316. Back again in its own 
 image is 0.063 away. The true image is 0.266 away, 0.095 from an image that is left as
 it is, which tells little: it has the grays of the input, and drawn styles have others.
 
-About 30 min on two CPU cores that had other work beside, the first 2,800 steps with
-slower convolutions, from whose checkpoint it went on. Seen: faces at sight, ink and
-ground in other grays; the slanted thin two becomes an eight when it is made bold.
+About 1300 s on two CPU cores, by the 1,300 CPU seconds of a run on one of them, whose
+first 2,800 steps had slower convolutions: from their checkpoint it went on.
+Seen: faces at sight, ink and ground in other grays; the slanted thin two becomes an
+eight when it is made bold.
 
 Other sizes and lengths of the same seed: one block at the smallest size and 3,000
 steps, 88.7% and 94.9%, slanted thin digits often a wrong shape; two blocks and 3,000

@@ -67,6 +67,7 @@ def own(state):
   return state.params['network']['network']
 
 
+@pytest.mark.slow
 def test_the_best_variance_lies_between_the_two_and_the_losss_slope_vanishes_there():
   """d/d wide of T mean_i L_i / D is sum_i width_i / 4 (1 - 1 / r_i), elsewhere."""
   assert (World.fraction[1:] > 0).all() and (World.fraction[1:] < 1).all()

@@ -134,7 +134,14 @@ DATA = np.zeros(len(V))
 DATA[[3, 12, 24, 30]] = 0.25
 
 
-@pytest.mark.parametrize('num_steps', [1, 2, 20])
+@pytest.mark.parametrize(
+  'num_steps',
+  [
+    1,
+    pytest.param(2, marks=pytest.mark.slow),
+    pytest.param(20, marks=pytest.mark.slow),
+  ],
+)
 def test_contrastive_divergence_goes_where_the_transition_leads(num_steps):
   method = machine(num_steps=num_steps)
   x = jnp.asarray(V[np.repeat(np.flatnonzero(DATA), NUM // 4)], jnp.int32)
@@ -167,6 +174,7 @@ def test_gibbs_steps_are_the_transition_which_leaves_p_invariant():
   np.testing.assert_array_equal(move(PARAMS, jax.random.key(0), v, 0), v)
 
 
+@pytest.mark.slow
 def test_persistent_chains_reach_the_distribution_of_fixed_parameters():
   num = 8000
   method = machine(num_chains=num, tx=optax.sgd(0.0))

@@ -106,6 +106,7 @@ def test_few_temperatures_leave_a_gap_around_the_exact_value():
   np.testing.assert_allclose(lower.step_size, 0.3, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_transitions_are_accepted_as_wanted_and_steps_are_reported():
   _, _, lower, upper = simulated()
   for found in (lower, upper):

@@ -64,7 +64,9 @@ def network(name):
   return module, variables, run, x, c
 
 
-@pytest.mark.parametrize('name', NETWORKS)
+@pytest.mark.parametrize(
+  'name', ['mlp', 'dit', pytest.param('unet', marks=pytest.mark.slow)]
+)
 def test_it_begins_as_zero_whatever_it_sees(name):
   module, variables, run, x, c = network(name)
 

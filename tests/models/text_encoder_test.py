@@ -21,6 +21,7 @@ def encode():
   return lambda tokens: np.asarray(module.apply(variables, np.asarray(tokens)))
 
 
+@pytest.mark.slow
 def test_padding_is_ignored_exactly_wherever_it_stands(encode):
   found = encode(TEXTS)
   longer = np.pad(TEXTS, ((0, 0), (0, 4)))

@@ -136,7 +136,8 @@ def test_repaint_makes_the_steps_of_the_papers_schedule():
 slow = pytest.mark.slow
 
 
-@pytest.mark.parametrize('exact', [True, pytest.param(False, marks=slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('exact', [True, False])
 def test_repaint_has_the_moments_of_its_steps(exact):
   sizes, size = (30, 5, 3), 20_000
   options = {'jump': sizes[1], 'resamplings': sizes[2], 'exact': exact}

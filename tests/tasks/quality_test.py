@@ -124,6 +124,7 @@ def test_images_without_classes_have_no_frechet_distance():
   assert task(images('test')).keys() == {'mmd2'}
 
 
+@pytest.mark.slow
 def test_what_cannot_be_measured_is_one_line():
   splits, spec = digits()
   same = {'test': {'x': np.repeat(splits['test']['x'][:1], 8, axis=0)}}
