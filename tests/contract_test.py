@@ -76,7 +76,8 @@ def runs(tmp_path_factory, request):
   return get
 
 
-# In the first phase and, where there is one, in the second. Of the others one is enough beside the growing one, which has both.
+# In the first phase and, where there is one, in the second. Beside the growing one,
+# which has both, one of the others is enough.
 STOPS = [('growing', 2), ('growing', 6), ('two_domains', 2)]
 STOPS += [
   pytest.param(name, stop, marks=pytest.mark.slow)
