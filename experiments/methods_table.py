@@ -113,13 +113,13 @@ def _paper(text: str) -> str:
   return re.sub(r', (sections?|algorithm|equations?) .*', '', first).rstrip('.')
 
 
-def _imported(path: pathlib.Path) -> set[str]:
-  """Method files that a config imports itself."""
+def _imported(path: pathlib.Path, package: str = 'gm_jax.methods') -> set[str]:
+  """What a file imports of a package itself: of `methods` the method files."""
   tree = ast.parse(path.read_text())
   return {
     alias.name
     for node in ast.walk(tree)
-    if isinstance(node, ast.ImportFrom) and node.module == 'gm_jax.methods'
+    if isinstance(node, ast.ImportFrom) and node.module == package
     for alias in node.names
   }
 
@@ -134,8 +134,12 @@ def _file_of(method: base.Method, imported: set[str]) -> str:
   functions += list(method.queries.values())
   modules = [getattr(fn, '__module__', '') for fn in functions if fn]
   files = [m.split('.')[-1] for m in modules if m.startswith('gm_jax.methods.')]
-  if not files or files[0] in imported:
-    return files[0] if files else next(iter(imported))
+  if not files:  # they stand in what the method's file imports, as `amortized`
+    parts = {m.split('.')[1] for m in modules if m.startswith('gm_jax.')} - {'gradient'}
+    fits = [m for m in imported if parts & _imported(METHODS / f'{m}.py', 'gm_jax')]
+    return min(fits or imported)
+  if files[0] in imported:
+    return files[0]
   builders = [m for m in sorted(imported) if files[0] in _imported(METHODS / f'{m}.py')]
   if builders or len(imported) == 1:
     return (builders or list(imported))[0]
