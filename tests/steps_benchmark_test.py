@@ -46,8 +46,11 @@ def test_operations_are_what_xla_counts_but_for_borders_and_elementwise_parts(na
   args = steps.example(setting)
   program = jax.jit(steps.make_method(setting).step).lower(*args)
   counted = program.cost_analysis()['flops']
-  # Transposed convolutions are computed on 8x8 pixels where 7x7 are needed.
-  assert steps.operations(setting) < counted < 1.3 * steps.operations(setting)
+  # Transposed convolutions are computed on 8x8 pixels where 7x7 are needed. Products
+  # with the zeros around an image XLA does not count: of 3x3 windows on 4x4 pixels
+  # 10^2 of 12^2 are left.
+  least = (10 / 12) ** 2 if name == 'sngan_32' else 1.0
+  assert least * steps.operations(setting) < counted < 1.3 * steps.operations(setting)
 
 
 def test_convolutions_are_counted_as_their_definition_has_it():
