@@ -200,16 +200,34 @@ def edm(*, first: float = 0.002, last: float = 80.0) -> Process:
   )  # fmt: skip
 
 
-def rectified() -> Process:
-  """Returns the straight line from data at time 0 to noise at time 1.
+def rectified(least: float = 0.0) -> Process:
+  """Returns the straight line from data, with a little noise, at 0 to noise at time 1.
 
-  alpha = 1 - t,   sigma = t
+  alpha = 1 - t,   sigma = least + (1 - least) t
 
-  Source: Flow Straight and Fast, Liu et al., 2023, arXiv:2209.03003.
+  Source: Flow Straight and Fast, Liu et al., 2023, arXiv:2209.03003, where `least` is
+  0; Flow Matching for Generative Modeling, Lipman et al., 2023, arXiv:2210.02747,
+  example II, whose sigma_min it is.
+
+  Args:
+    least: deviation of the noise at time 0, in [0, 1).
+
+  Raises:
+    ValueError: another deviation.
   """
+  if not 0 <= least < 1:
+    raise ValueError(f'the least noise must be in [0, 1), got {least}')
+
+  def sigma(t):
+    return least + (1 - least) * t
+
+  def time(log_snr):
+    kept = least * jax.nn.sigmoid(0.5 * log_snr)  # least alpha / (alpha + sigma)
+    return (jax.nn.sigmoid(-0.5 * log_snr) - kept) / (1 - kept)
+
   return Process(
-    lambda t: 1 - t, lambda t: t, lambda t: 2 * (jnp.log1p(-t) - jnp.log(t)),
-    lambda log_snr: jax.nn.sigmoid(-0.5 * log_snr), 0.0, 1.0,
+    lambda t: 1 - t, sigma, lambda t: 2 * (jnp.log1p(-t) - jnp.log(sigma(t))),
+    time, 0.0, 1.0,
   )  # fmt: skip
 
 

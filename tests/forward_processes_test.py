@@ -14,6 +14,7 @@ ALL = {
   'sub_variance_preserving': processes.sub_variance_preserving(),
   'edm': processes.edm(),
   'rectified': processes.rectified(),
+  'rectified with noise': processes.rectified(0.05),
   'trigonometric': processes.trigonometric(),
   'betas': processes.from_betas(processes.linear_betas()),
 }

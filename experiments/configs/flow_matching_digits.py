@@ -30,6 +30,7 @@ def get_config(arg=None):
   config = diffusions.leaves('digits', steps=6000)
   config.coupling = arg or 'independent'
   config.times = 'uniform'  # or 'logit_normal'
+  config.sigma_min = 0.0  # deviation of the noise that data keep; Lipman et al.'s
   return config
 
 
@@ -41,5 +42,6 @@ def make_method(config, spec, *, wrap=lambda tx: tx):
     shape=spec.shape,
     draw=runs.choose(TIMES, config.times, 'times'),
     coupling=runs.choose(COUPLINGS, config.coupling, 'coupling'),
+    sigma_min=config.sigma_min,
     condition=diffusions.condition(config, spec),
   )

@@ -5,7 +5,9 @@
 A coupling says which noise stands beside which data: independent draws, or the pairing
 of a batch that has the least sum of squared distances, for which the paths of the flow
 are straighter. Batch-coupled in that case. Sampling integrates dx_t / dt = v from noise
-at 1 to data at 0; the paper's time runs the other way, and its sigma_min is 0 here.
+at 1 to data at 0; the paper's time runs the other way. With its sigma_min above 0 (the
+coupling of a target: every x is the center of a narrow Gaussian) the line ends there,
+x_t = (1 - t) x + (sigma_min + (1 - sigma_min) t) e, and v is to be its derivative.
 
 Source: Flow Matching for Generative Modeling, Lipman et al., 2023, arXiv:2210.02747;
 Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal
@@ -56,6 +58,7 @@ def flow_matching(
   shape: Sequence[int],
   draw: Callable[[processes.Process], times.Times] = times.uniform,
   coupling: diffusion.Coupling = independent,
+  sigma_min: float = 0.0,
   condition: conditions.Condition | None = None,
 ) -> base.Method:
   """A flow from noise to data by the regression of its velocity.
@@ -66,15 +69,16 @@ def flow_matching(
     shape: of an example.
     draw: of the times, `times.uniform` or `times.logit_normal`, of the process.
     coupling: (x, noise) -> noise.
+    sigma_min: deviation of the noise that data keep, in [0, 1).
     condition: of the network, or None; `optional`, it can be guided to.
 
   Returns:
     The method. Options of sampling: `num_steps`, `sampler`, `guidance`.
 
   Raises:
-    ValueError: when called, data of another shape.
+    ValueError: `sigma_min` out of range; when called, data of another shape.
   """
-  process = processes.rectified()
+  process = processes.rectified(sigma_min)
   parts = diffusion.Denoising(
     network, process, denoisers.FLOW, shape, times.even(process), condition, SAMPLERS
   )

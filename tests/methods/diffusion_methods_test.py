@@ -192,6 +192,19 @@ def test_the_optimal_coupling_has_the_least_total_distance_of_all_orders():
   np.testing.assert_allclose(jnp.sort(found, axis=0), jnp.sort(noise, axis=0))
 
 
+def test_a_target_of_noise_has_the_papers_velocity():
+  """(x_1 - (1 - s) x) / (1 - (1 - s) u), u = 1 - t, s = sigma_min, from noise to data."""
+  least, x = 0.1, data(8)['x']
+  process = processes.rectified(least)
+  noise, t = jax.random.normal(KEY, x.shape), jnp.linspace(0.0, 0.95, 8)
+  x_t, u = processes.noised(process, x, noise, t), (1 - t)[:, None]
+  found = denoisers.target(denoisers.FLOW, process, x, noise, t)
+  expected = (x - (1 - least) * x_t) / (1 - (1 - least) * u)
+  np.testing.assert_allclose(found, -expected, rtol=1e-4, atol=1e-5)
+  with pytest.raises(ValueError, match='least noise must be in'):
+    flow_matching.flow_matching(Learned(), optax.sgd(0.1), shape=(SIZE,), sigma_min=1.0)
+
+
 def test_min_snr_weighs_errors_of_the_noise():
   """min(snr, 5) / snr, Hang et al., 2023, at the time that is drawn."""
   net = Optimal(STEPS, denoisers.NOISE, True)
