@@ -10,6 +10,7 @@ mean, only its variance, and goes down the square of the diffusion loss.
 Source: Variational Diffusion Models, Kingma et al., 2021, arXiv:2107.00630.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -133,18 +134,29 @@ def vdm(
     inputs = jax.random.split(key, num_times), jnp.arange(num_times) / num_times
     return -jax.lax.map(once, inputs).mean(axis=0)
 
-  def sample(
-    model, key, num, *, condition=None, num_steps=default, sampler='ancestral',
-    guidance=1.0,
-  ):  # fmt: skip
+  def of_schedule(model):
+    """Samples and queries of real numbers, by the model's own schedule."""
     rising = gamma(model.params['schedule'])
     process = processes.from_log_snr(
       lambda t: -rising(t), lambda log_snr: noise_schedule.inverse(rising, -log_snr)
     )
-    plain, _ = diffusion.sampling(parts._replace(process=process))
+    return diffusion.sampling(parts._replace(process=process), num_steps=default)
+
+  def sample(
+    model, key, num, *, condition=None, num_steps=default, sampler='ancestral',
+    guidance=1.0,
+  ):  # fmt: skip
+    plain, _ = of_schedule(model)
     options = {'num_steps': num_steps, 'sampler': sampler, 'guidance': guidance}
     v = plain(model, key, num, condition=condition, **options)
     return bound_lib.nearest(v, **kinds)
 
+  @functools.wraps(diffusion.sampling(parts, num_steps=default)[1]['impute'])
+  def impute(model, key, x, observed, **options):
+    v = bound_lib.centered(x, **kinds)
+    found = of_schedule(model)[1]['impute'](model, key, v, observed, **options)
+    return jnp.where(observed, x, bound_lib.nearest(found, **kinds))
+
   card = CARD._replace(condition=conditions.names(condition))
-  return base.Method(card, init, step, sample, None, {'elbo': elbo})
+  queries = {'elbo': elbo, 'impute': impute}
+  return base.Method(card, init, step, sample, queries=queries)

@@ -193,7 +193,7 @@ def test_the_optimal_coupling_has_the_least_total_distance_of_all_orders():
 
 
 def test_a_target_of_noise_has_the_papers_velocity():
-  """(x_1 - (1 - s) x) / (1 - (1 - s) u), u = 1 - t, s = sigma_min, from noise to data."""
+  """(x_1 - (1 - s) x) / (1 - (1 - s) u), u = 1 - t, s sigma_min, from noise to data."""
   least, x = 0.1, data(8)['x']
   process = processes.rectified(least)
   noise, t = jax.random.normal(KEY, x.shape), jnp.linspace(0.0, 0.95, 8)
