@@ -208,3 +208,23 @@ def test_a_trained_interior_makes_the_square_small_and_leaves_the_mean():
   assert other.mean() < 0.7 * square.mean(), (square.mean(), other.mean())
   error = np.hypot(before.std(), mean.std()) / np.sqrt(len(keys))
   assert abs(before.mean() - mean.mean()) < 4 * error, (before.mean(), mean.mean())
+
+
+@pytest.mark.slow
+def test_completions_by_particles_are_the_tables_conditionals():
+  """Of the second number given the first, over all three values of that."""
+  method, num = made(), 1500
+  model = model_of(method)
+  x = jnp.stack([jnp.arange(LEVELS), jnp.zeros(LEVELS, int)], axis=1)
+  observed = jnp.broadcast_to(jnp.array([True, False]), x.shape)
+  found = jax.jit(
+    lambda key: method.queries['impute'](
+      model, key, x, observed, num=num, inpainter='particles', num_steps=100
+    )
+  )(jax.random.key(5))
+  assert jnp.issubdtype(found.dtype, jnp.integer) and (found[..., 0] == x[:, 0]).all()
+  second = np.asarray(found[..., 1])
+  counts = np.stack([(second == k).mean(axis=0) for k in range(LEVELS)], 1)
+  table = TABLE.reshape(LEVELS, LEVELS)
+  expected = table / table.sum(axis=1, keepdims=True)
+  np.testing.assert_allclose(counts, expected, atol=0.06)
