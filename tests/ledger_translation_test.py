@@ -22,6 +22,7 @@ def test_a_line_has_its_numbers_and_what_is_left_as_it_is_has_no_way_back():
   still = translation.unchanged([row], ('to_y', 'to_x'))
   line = translation.cells(still, translation.TWO)
   assert line == ['left as it is', '0.400', '0.400', '', '', '7', '', '']
+  assert len(translation.DIGITS_HEADER) == len(translation.TWO_HEADER)
   assert len(translation.MANY_HEADER) == len(translation.MANY) + 4
   assert translation.shown_number([0.1, 0.3]) == '0.200 +- 0.100'
 

@@ -48,6 +48,21 @@ def test_crops_are_the_middle():
     digits.digits(crop=9)
 
 
+def test_changed_digits_are_those_of_their_definition(data):
+  """Negatives add up to 16; bold ones are the largest of three levels."""
+  x = data.arrays('test')['x']
+  negative = digits.digits(change='negative').arrays('test')
+  np.testing.assert_array_equal(negative['x'] + x, np.full_like(x, 16))
+  bold = digits.digits(change='bold').arrays('test')['x']
+  for row, column in np.ndindex(8, 8):
+    around = x[:, max(row - 1, 0) : row + 1, column], x[:, row, max(column - 1, 0)]
+    expected = np.maximum(around[0].max(axis=1), around[1])
+    np.testing.assert_array_equal(bold[:, row, column], expected)
+  np.testing.assert_array_equal(negative['label'], data.arrays('test')['label'])
+  with pytest.raises(ValueError, match="one of negative, bold, got 'thin'"):
+    digits.digits(change='thin')
+
+
 def test_only_so_many_labels_are_told_and_those_are_true(data):
   few = digits.digits(labels=100)
   labels, all_labels = few.arrays('train')['label'], data.arrays('train')['label']
