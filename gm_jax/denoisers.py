@@ -234,13 +234,18 @@ def guided(
   def denoise(x_t, t):
     plain = strong(x_t, t)
     found = conditions.guided(plain, weak(x_t, t), weight)
-    if interval is None:
-      return found
-    ratio = jnp.exp(-0.5 * process.log_snr(t))
-    inside = (ratio >= interval[0]) & (ratio <= interval[1])
-    return jnp.where(inside.reshape(-1, *(1,) * (x_t.ndim - 1)), found, plain)
+    return _within(interval, process, t, found, plain)
 
   return denoise
+
+
+def _within(interval, process, t, inside, outside) -> Array:
+  """Returns one or the other `[B, ...]`, by whether sigma / alpha is inside."""
+  if interval is None:
+    return inside
+  ratio = jnp.exp(-0.5 * process.log_snr(t))
+  chosen = (ratio >= interval[0]) & (ratio <= interval[1])
+  return jnp.where(chosen.reshape(-1, *(1,) * (inside.ndim - 1)), inside, outside)
 
 
 def bounded(denoise: Denoiser, bound: float) -> Denoiser:
@@ -257,7 +262,11 @@ def bounded(denoise: Denoiser, bound: float) -> Denoiser:
 
 
 def classifier_guided(
-  denoise: Denoiser, log_prob_gradient: Callable, weight: float, process: Process
+  denoise: Denoiser,
+  log_prob_gradient: Callable,
+  weight: float,
+  process: Process,
+  interval: tuple[float, float] | None = None,
 ) -> Denoiser:
   """Returns a denoiser moved along the gradient of a classifier of noisy data.
 
@@ -271,10 +280,13 @@ def classifier_guided(
     log_prob_gradient: (x_t, t) -> `[B, ...]`.
     weight: w.
     process: of x_t, alpha(t) > 0.
+    interval: as of `guided`.
   """
 
   def guided_denoise(x_t, t):
     factor = processes.along(process.sigma(t) ** 2 / process.alpha(t), x_t)
-    return denoise(x_t, t) + weight * factor * log_prob_gradient(x_t, t)
+    plain = denoise(x_t, t)
+    found = plain + weight * factor * log_prob_gradient(x_t, t)
+    return _within(interval, process, t, found, plain)
 
   return guided_denoise

@@ -101,5 +101,40 @@ def scaled(unit: Unit, z: base.Array, shape: Sequence[int]) -> base.Array:
   return (z - unit.mean) / unit.scale
 
 
+def known(observed: base.Array, shape: Sequence[int]) -> base.Array:
+  """Which latents of a grid are known: those all of whose pixels are.
+
+  Args:
+    observed: `[B, H, W, C]` bool.
+    shape: of an example's latents, (h, w, Z), whose sides divide the image's.
+
+  Returns:
+    `[B, *shape]` bool.
+
+  Raises:
+    ValueError: sides that do not divide the image's.
+  """
+  num, height, width, channels = observed.shape
+  rows, columns, _ = shape
+  if height % rows or width % columns:
+    raise ValueError(f'latents {_batch(shape)} are no grid over {height} x {width}')
+  squares = observed.reshape(
+    num, rows, height // rows, columns, width // columns, channels
+  )
+  return jnp.broadcast_to(squares.all(axis=(2, 4, 5))[..., None], (num, *shape))
+
+
+def filled(x: base.Array, observed: base.Array) -> base.Array:
+  """Returns examples `[B, ..., C]` whose hidden numbers are the mean of the known ones.
+
+  The mean is that of the example and the channel, and 0 where nothing of it is known:
+  an encoder sees nothing of what is hidden.
+  """
+  inside = tuple(range(1, x.ndim - 1))
+  count = observed.sum(axis=inside, keepdims=True)
+  total = jnp.where(observed, x, 0.0).sum(axis=inside, keepdims=True)
+  return jnp.where(observed, x, total / jnp.maximum(count, 1))
+
+
 def _batch(shape: Sequence[int]) -> str:
   return f'[{", ".join(("B", *map(str, shape)))}]'

@@ -10,6 +10,7 @@ Source: Diffusion Models Beat GANs on Image Synthesis, Dhariwal and Nichol, 2021
 arXiv:2105.05233, section 4.
 """
 
+import math
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -17,7 +18,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gm_jax import base, conditions, denoisers, diffusion, gradient, processes, times
+from gm_jax import (
+  base,
+  conditions,
+  denoisers,
+  diffusion,
+  gradient,
+  imputation,
+  processes,
+  times,
+)  # fmt: skip
 from gm_jax.samplers import diffusion as samplers
 
 SAMPLERS = {'heun': samplers.heun, **diffusion.SAMPLERS}
@@ -46,8 +56,9 @@ def classifier_guidance(
     data_std: root mean square about 0 of the training set's numbers.
 
   Returns:
-    The method. Options of sampling: `num_steps`, `sampler`, and `guidance`, the weight
-    w of the classifier. Without a condition samples are of all classes.
+    The method. Options of sampling: `num_steps`, `sampler`, `guidance`, the weight w of
+    the classifier, and `low` and `high`, the ratios sigma / alpha between which it has
+    a say. Without a condition samples are of all classes.
 
   Raises:
     ValueError: when called, data of another shape, or without classes.
@@ -88,7 +99,7 @@ def classifier_guidance(
     metrics = {'error': error, 'cross_entropy': entropy, 'accuracy': right}
     return error + entropy, (extra, metrics)
 
-  def denoiser(model, num, condition, guidance=1.0):
+  def denoiser(model, num, condition, guidance=1.0, low=0.0, high=math.inf):
     denoise = diffusion.denoiser(parts, model, num)
     if condition is None:
       return denoise
@@ -100,12 +111,15 @@ def classifier_guidance(
       return jnp.take_along_axis(logs, label[:, None], axis=1).sum()
 
     gradient_of = jax.grad(of_classes)
-    return denoisers.classifier_guided(denoise, gradient_of, guidance, process)
+    return denoisers.classifier_guided(
+      denoise, gradient_of, guidance, process, (low, high)
+    )
 
   def sample(
-    model, key, num, *, condition=None, num_steps=18, sampler='heun', guidance=1.0
-  ):
-    denoise = denoiser(model, num, condition, guidance)
+    model, key, num, *, condition=None, num_steps=18, sampler='heun', guidance=1.0,
+    low=0.0, high=math.inf,
+  ):  # fmt: skip
+    denoise = denoiser(model, num, condition, guidance, low, high)
     return diffusion.run_sampler(parts, denoise, key, num, sampler, num_steps)
 
   def score(model, key, x, t, *, condition=None):
@@ -118,7 +132,13 @@ def classifier_guidance(
     t = jnp.full(len(x), process.first, x.dtype)
     return log_probs(model.params, diffusion.checked(parts, x), t)
 
+  def completing(model, num, condition, weight, weak, low, high):
+    if weak != 'unconditional':
+      raise ValueError(f'a classifier guides from no weaker model: weak = {weak!r}')
+    return denoiser(model, num, condition, weight, low, high)
+
+  impute = imputation.query(process, parts.grid, shape, completing, num_steps=18)
   return gradient.from_loss(
     loss_fn, tx, init, card=CARD, sample=sample,
-    queries={'score': score, 'classify': classify},
+    queries={'score': score, 'classify': classify, 'impute': impute},
   )  # fmt: skip

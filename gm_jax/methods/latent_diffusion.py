@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from gm_jax import base, latent_spaces, players
+from gm_jax import base, imputation, latent_spaces, players
 from gm_jax.latent_spaces import Autoencoder
 from gm_jax.losses import quantization
 from gm_jax.methods import vq_vae
@@ -59,7 +59,9 @@ def latent_diffusion(
 
   Returns:
     The method; queries `encode`, `decode`, `reconstruct` and `prior`, of latents as the
-    prior sees them. Samples have the prior's options.
+    prior sees them. Samples have the prior's options. Of latents on a grid also
+    `impute`, where the prior has it: the latents of hidden pixels are drawn given those
+    of which all pixels are known, and known pixels stay as they are.
 
   Raises:
     ValueError: a prior without samples; when called, latents of another shape.
@@ -112,9 +114,19 @@ def latent_diffusion(
   def reconstruct(model, key, x, *, condition=None):
     return decode(model, None, encode(model, key, x), condition=condition)
 
+  def impute(model, key, x, observed, **options):
+    imputation.check(x, observed, x.shape[1:])
+    z = encode(model, key, latent_spaces.filled(x, observed))
+    known = latent_spaces.known(observed, shape)
+    found = prior.queries['impute'](own(model), key, z, known, **options)
+    out = decode(model, None, found.reshape(-1, *shape)).reshape(-1, *x.shape)
+    return jnp.where(observed, x, out)
+
   kind = dict(density='none', density_cost='none', measure='none', latents='continuous')
   card = prior.card._replace(**kind)
   queries = dict(encode=encode, decode=decode, reconstruct=reconstruct, prior=draw)
+  if 'impute' in prior.queries and len(shape) == 3:
+    queries['impute'] = functools.wraps(prior.queries['impute'])(impute)
   return base.Method(card, init, step, sample, queries=queries)
 
 

@@ -85,6 +85,35 @@ def test_samples_of_a_class_are_its_own_and_of_none_the_mixtures():
   np.testing.assert_allclose(x.var(), MEANS.var() + VAR, rtol=0.08)
 
 
+def test_completions_are_draws_of_the_class_where_nothing_is_known():
+  """By `particles`, all of the same weight then, in small steps."""
+  x = jnp.zeros((3, 1))
+  options = {'observed': jnp.zeros(x.shape, bool), 'condition': jnp.arange(3)}
+
+  def impute(key, **more):
+    return METHOD.queries['impute'](MODEL, key, x, num=1500, **options, **more)
+
+  small = {'num_steps': 200, 'num_particles': 1}
+  run = jax.jit(lambda key: impute(key, inpainter='particles', **small))
+  out = np.asarray(run(jax.random.key(3)))[..., 0]
+  error = np.sqrt(VAR / len(out))
+  np.testing.assert_allclose(out.mean(axis=0), MEANS, atol=4 * error)
+  np.testing.assert_allclose(out.var(axis=0), VAR, rtol=0.2)
+  with pytest.raises(ValueError, match="from no weaker model: weak = 'earlier'"):
+    impute(KEY, weak='earlier')
+
+
+def test_outside_an_interval_the_classifier_has_no_say():
+  """Guidance between ratios 100 and 200, where there is no step: the mixture's mean."""
+  run = jax.jit(
+    lambda key: METHOD.sample(
+      MODEL, key, 3000, condition=jnp.zeros(3000, int), low=100.0, high=200.0
+    )
+  )
+  x = np.asarray(run(jax.random.key(2)))
+  assert abs(x.mean() - MEANS.mean()) < 4 * x.std() / np.sqrt(len(x))
+
+
 @pytest.mark.slow
 def test_both_losses_are_those_of_exact_parts():
   """The cross entropy is the mean entropy of the exact posterior."""

@@ -239,3 +239,71 @@ def test_the_auto_encoder_of_another_run_begins_at_step_zero():
   np.testing.assert_allclose(
     state.extra[latent_diffusion.UNIT].scale, 2 * SCALE, rtol=5 / np.sqrt(1000)
   )
+
+
+R, NUM = 0.9, 800  # correlation of two latents, and completions
+
+
+class Pair(nn.Module):
+  """F of EDM whose denoiser is that of two correlated numbers `[B, 1, 2, 1]`."""
+
+  @nn.compact
+  def __call__(self, x, t, condition=None, *, train=False):
+    unused = self.param('unused', nn.initializers.zeros, ())
+    sigma = jnp.exp(4 * t).reshape(-1, 1, 1, 1)
+    # Of the mean and of what is apart from it, whose variances are 1 + r and 1 - r.
+    root, mean = jnp.sqrt(1 + sigma**2), x.mean(axis=2, keepdims=True)
+    gains = [v / (v + sigma**2) for v in (1 + R, 1 - R)]
+    best = (gains[0] * mean + gains[1] * (x - mean)) * root
+    return (best - x / root) * root / sigma + unused
+
+
+def squares(x):
+  """The means of an image's two squares, `[B, 2, 4, 1]` -> `[B, 1, 2, 1]`."""
+  return x.reshape(-1, 1, 2, 2, 2, 1).mean(axis=(2, 4))
+
+
+def test_completions_are_those_of_latents_whose_pixels_are_all_known():
+  """Images of two squares, each of one latent: the other is N(r z, 1 - r^2)."""
+  encode = lambda model, key, x: squares(x)  # noqa: E731
+  space = latent_spaces.Autoencoder(
+    lambda key, batch: base.State(jnp.zeros((), jnp.int32), {}, {}, (), ()),
+    encode,
+    lambda model, z: z.repeat(2, axis=1).repeat(2, axis=2),
+    encode,
+  )
+  shape, middle, scale, z = (1, 2, 1), 3.0, 2.0, 0.8
+  prior = edm.edm(Pair(), optax.sgd(0.1), shape=shape, data_std=1.0)
+  method = latent_diffusion.latent_diffusion(space, prior, shape=shape)
+  pixels = jnp.array([-1.0, 1.0, 0.5, -0.5]).reshape(2, 2)  # about the square's mean
+  x = jnp.full((1, 2, 4, 1), 99.0).at[0, :, :2, 0].set(middle + scale * z + pixels)
+  observed = jnp.zeros(x.shape, bool).at[:, :, :2].set(True).at[:, 0, 2].set(True)
+  state = method.init(KEY, {'x': jnp.zeros((4, 2, 4, 1))})
+  unit = latent_spaces.Unit(jnp.array([middle]), jnp.asarray(scale))
+  model = base.Model(state.params, {**state.extra, latent_diffusion.UNIT: unit})
+  run = jax.jit(lambda key: method.queries['impute'](
+    model, key, x, observed, num=NUM, inpainter='particles', num_particles=16,
+    num_steps=200,
+  ))  # fmt: skip
+  out = np.asarray(run(KEY), np.float64)[:, 0, :, :, 0]
+  # Known pixels are kept, the single one of the other square too.
+  np.testing.assert_array_equal(out[:, :, :2], np.tile(x[0, :, :2, 0], (NUM, 1, 1)))
+  assert (out[:, 0, 2] == 99.0).all()
+  # What is hidden there is one latent, of which only the other square tells.
+  np.testing.assert_array_equal(out[:, 1, 2], out[:, 1, 3])
+  other = (out[:, 1, 3] - middle) / scale
+  assert abs(other.mean() - R * z) < 4 * np.sqrt((1 - R**2) / NUM) + 0.01
+  np.testing.assert_allclose(other.var(), 1 - R**2, rtol=4 * np.sqrt(2 / NUM))
+
+
+def test_an_encoder_sees_nothing_of_hidden_pixels():
+  x = jax.random.normal(KEY, (2, 2, 4, 1))
+  observed = jnp.zeros(x.shape, bool).at[0, :, :3].set(True)
+  filled = latent_spaces.filled(x, observed)
+  np.testing.assert_allclose(filled[0, :, 3, 0], [x[0, :, :3].mean()] * 2, rtol=1e-5)
+  np.testing.assert_array_equal(filled[0, :, :3], x[0, :, :3])
+  np.testing.assert_array_equal(filled[1], jnp.zeros((2, 4, 1)))
+  known = latent_spaces.known(observed, (1, 2, 3))
+  np.testing.assert_array_equal(known[..., 0], [[[True, False]], [[False, False]]])
+  with pytest.raises(ValueError, match='latents .B, 1, 3, 3. are no grid over 2 x 4'):
+    latent_spaces.known(observed, (1, 3, 3))
