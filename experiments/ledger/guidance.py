@@ -67,6 +67,8 @@ GLYPHS = (
 FASHION = (
   Case('EDM, 16 x 16', edm_glyphs, None,
        {'data': 'tfds:fashion_mnist?size=16', 'data_std': 0.0}, free(1.0, 2.0, 4.0)),
+  Case('latent diffusion', latent_diffusion_glyphs, None,
+       {'data': 'tfds:fashion_mnist'}, free(1.0, 2.0, 4.0)),
 )  # fmt: skip
 BUDGETS = {'smoke': 0.01, 'laptop': 1.0, 'full': 4.0}  # of the configs' steps
 
