@@ -18,8 +18,14 @@ half are digits; with 2 most are, strokes frayed, thin ones broken, shadows arou
 on gray grounds; with 4 nearly all, of more contrast than the data have, which the
 distance tells. Evaluations measure the distance of samples that are told no class: 43,
 before pixels were cut to [-1, 1]. The loss was still falling at the last step. Of the
-pixels themselves a perceptron makes noise (edm_glyphs.py). 'text' was run for some
-steps and not trained.
+pixels themselves a perceptron makes noise (edm_glyphs.py).
+
+'text', seed 0, without guidance, captions of the test split: 65% have the character
+that was asked for, 98% the ground, 82% the ink, 46% the face, 65% the size, 83% and 84%
+the place; all seven words 13%, where those of another caption agree in 24% of words.
+Seen: most are digits, frayed, of the right colors. 'a large red serif 7 on yellow,
+center' with guidance 2 gives red sevens on yellow; 'a red seven', no whole caption, red
+strokes that are none. Frechet distance 25, reconstructions 0.103 from the image.
 """
 
 import jax.numpy as jnp
