@@ -101,7 +101,7 @@ def scaled(unit: Unit, z: base.Array, shape: Sequence[int]) -> base.Array:
   return (z - unit.mean) / unit.scale
 
 
-def known(observed: base.Array, shape: Sequence[int]) -> base.Array:
+def observed_latents(observed: base.Array, shape: Sequence[int]) -> base.Array:
   """Which latents of a grid are known: those all of whose pixels are.
 
   Args:

@@ -117,7 +117,7 @@ def latent_diffusion(
   def impute(model, key, x, observed, **options):
     imputation.check(x, observed, x.shape[1:])
     z = encode(model, key, latent_spaces.filled(x, observed))
-    known = latent_spaces.known(observed, shape)
+    known = latent_spaces.observed_latents(observed, shape)
     found = prior.queries['impute'](own(model), key, z, known, **options)
     out = decode(model, None, found.reshape(-1, *shape)).reshape(-1, *x.shape)
     return jnp.where(observed, x, out)

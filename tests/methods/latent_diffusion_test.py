@@ -303,7 +303,7 @@ def test_an_encoder_sees_nothing_of_hidden_pixels():
   np.testing.assert_allclose(filled[0, :, 3, 0], [x[0, :, :3].mean()] * 2, rtol=1e-5)
   np.testing.assert_array_equal(filled[0, :, :3], x[0, :, :3])
   np.testing.assert_array_equal(filled[1], jnp.zeros((2, 4, 1)))
-  known = latent_spaces.known(observed, (1, 2, 3))
+  known = latent_spaces.observed_latents(observed, (1, 2, 3))
   np.testing.assert_array_equal(known[..., 0], [[[True, False]], [[False, False]]])
   with pytest.raises(ValueError, match='latents .B, 1, 3, 3. are no grid over 2 x 4'):
-    latent_spaces.known(observed, (1, 3, 3))
+    latent_spaces.observed_latents(observed, (1, 3, 3))
