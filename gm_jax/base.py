@@ -31,6 +31,9 @@ BATCH_KEYS = ('x', 'y', 'label', 'text', 'condition', 'mask', 'domain')
 AVERAGED = ('batch_stats', 'codebook')
 LOCAL = 'local'  # what each device has of its own under pmap: pools, replay buffers
 FROZEN = 'frozen'  # pretrained networks, a `Model` by name
+# A metric `diverged_NAME` is 1 where NAME is beyond a limit that the method was given,
+# which `training` treats as a number that is not finite; else 0.
+DIVERGED = 'diverged'
 
 
 class State(NamedTuple):

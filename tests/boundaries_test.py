@@ -16,8 +16,8 @@ PACKAGE = ROOT / 'gm_jax'
 FOUNDATION = {
   'losses', 'processes', 'models', 'gradient', 'unroll', 'priors', 'dynamics',
   'augmentation', 'orders', 'conditions', 'model_space', 'statistics', 'caches',
-  'pools',
-  'growth', 'monotone', 'ode',
+  'pools', 'replay',
+  'equilibrium', 'growth', 'monotone', 'ode',
 }  # fmt: skip
 ALLOWED = {
   'base': set(),
@@ -62,6 +62,8 @@ ALLOWED = {
   'metrics': {'base', 'caches', 'losses', 'samplers', 'statistics'},
   'boltzmann': {'base', 'metrics'},
   'tilted': {'base', 'conditions', 'priors', 'samplers'},
+  'chains': {'base', 'priors', 'samplers'},
+  'contrasts': {'base', 'chains', 'losses', 'players', 'replay'},
   'theory': {'losses'},
   'variational_inference': {'gradient', 'latent_priors', 'losses'},
   'methods': {
@@ -74,7 +76,10 @@ ALLOWED = {
     'amortized',
     'latent_priors',
     'latent_spaces',
+    'imputation',
     'boltzmann',
+    'chains',
+    'contrasts',
     'tilted',
     'observations',
     'text_features',

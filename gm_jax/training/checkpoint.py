@@ -150,7 +150,11 @@ class Checkpoints:
     self._intact = (step, record['seal'])
 
   def restore(
-    self, template: base.PyTree, *, step: int | None = None
+    self,
+    template: base.PyTree,
+    *,
+    step: int | None = None,
+    before: int | None = None,
   ) -> tuple[int, base.PyTree, dict[str, Any]] | None:
     """Reads the newest checkpoint that is whole, or the one at `step`.
 
@@ -159,6 +163,7 @@ class Checkpoints:
         a function from the step to one.
       step: a certain checkpoint; by default damaged and half-written ones are
         passed over with a warning.
+      before: only older checkpoints than this step are read.
 
     Returns:
       (step, state with numpy leaves, meta), or None where there is no checkpoint.
@@ -178,6 +183,7 @@ class Checkpoints:
       except Damaged as error:
         raise ValueError(f'The checkpoint at step {step} is damaged: {error}') from None
     self._warn_of_unfinished(steps)
+    steps = [s for s in steps if before is None or s < before]
     passed: dict[int, Damaged] = {}
     for candidate in steps:
       try:

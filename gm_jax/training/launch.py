@@ -99,9 +99,9 @@ def _train(setup, experiment, config, workdir) -> base.State:
   scores = inference.once(lambda phase: inference.scorer(setup, phase))
   paint = inference.once(lambda phase: pictures.painter(setup, phase))
 
-  def restore(template):
-    restored = (
-      workdir_lib.restored(checkpoints, workdir, template) if checkpoints else None
+  def restore(template, before):
+    restored = checkpoints and workdir_lib.restored(
+      checkpoints, workdir, template, before=before
     )
     done = restored[0] if restored else 0
     if primary:

@@ -46,7 +46,8 @@ class Callbacks(NamedTuple):
   evaluate: (phase, state) -> dict of floats, for choosing the best checkpoint.
   sample: (phase, state) -> None, writes a picture.
   save: (step, state in numpy, meta, metrics) -> None, writes a checkpoint.
-  restore: (template: step -> abstract state) -> (step, state, meta) or None.
+  restore: (template: step -> abstract state, before: step or None) -> (step, state,
+    meta) of the newest checkpoint, of those before a step if one is named, or None.
   tick: (step) -> None, called after every dispatch, for a progress bar.
   """
 
@@ -59,7 +60,7 @@ class Callbacks(NamedTuple):
 
 
 class Diverged(Exception):
-  """A number was not finite; `attempt` says in which attempt of the run."""
+  """A number was not finite, or beyond its limit; `attempt` says in which attempt."""
 
   def __init__(self, message: str, attempt: int):
     super().__init__(message)
@@ -141,16 +142,22 @@ def train(
   mesh = mesh or parallel.device_mesh()
   layout = parallel.Layout(mesh, settings.num_seeds > 1, split_seeds)
   attempt = None  # as the newest checkpoint says; 0 without one
+  before = last = None
   with host.signals() as received:
     while True:
-      run = _Run(make_phases, make_batches, settings, callbacks, layout, received)
+      run = _Run(make_phases, make_batches, settings, callbacks, layout, received, [0])
       try:
-        return _attempt(run, attempt)
+        return _attempt(run, attempt, before)
       except Diverged as error:
         attempt = error.attempt + 1
         if settings.on_nan != 'restart' or attempt == MAX_ATTEMPTS:
           raise
-        logging.warning('%s; restarting at half the learning rate', error)
+        # A checkpoint that leads nowhere at half the rate either was no good one.
+        newest = run.checkpoints[-1]
+        before = newest if newest and last is not None and newest <= last else None
+        last = newest
+        where = '' if before is None else f' from before step {before}'
+        logging.warning('%s; restarting at half the learning rate%s', error, where)
 
 
 def template(
@@ -182,16 +189,18 @@ class _Run(NamedTuple):
   callbacks: Callbacks
   layout: parallel.Layout
   received: list[int]
+  checkpoints: list[int]  # steps of those restored or written; 0 is the beginning
 
 
-def _attempt(run: _Run, attempt: int | None) -> base.State:
+def _attempt(run: _Run, attempt: int | None, before: int | None) -> base.State:
   """Trains from the newest checkpoint, or the beginning, to the end."""
   phases = run.make_phases(attempt or 0)
   restored = run.callbacks.restore and run.callbacks.restore(
-    lambda step: template(phases, run.make_batches, run.settings, step)
+    lambda step: template(phases, run.make_batches, run.settings, step), before=before
   )
   if restored:
     done, state, meta = restored
+    run.checkpoints.append(done)
     attempt = meta['attempt'] if attempt is None else attempt
     phases = run.make_phases(attempt)
     waiting = {k: np.float32(v) for k, v in meta['unlogged'].items()}
@@ -266,9 +275,10 @@ def _phase(run, phase, attempt, state, done, end, unlogged, final) -> base.State
       callbacks.log(done, means | {'steps_per_second': np.float64(clock.rate())})
       unlogged = []
       if not np.all(means['finite']):
-        logging.warning('steps up to %d gave NaN or inf and were skipped', done)
+        text = 'steps up to %d gave NaN or inf, or diverged, and were skipped'
+        logging.warning(text, done)
       if not np.any(means['finite']):
-        raise Diverged(f'no step before step {done} was finite', attempt)
+        raise Diverged(f'every step before step {done} was skipped', attempt)
     scores = failed = None
     try:
       if callbacks.evaluate and final and due(settings.evaluate_every):
@@ -281,6 +291,7 @@ def _phase(run, phase, attempt, state, done, end, unlogged, final) -> base.State
     if callbacks.save and (due(settings.checkpoint_every) or stop or alone):
       meta = {'attempt': attempt, 'unlogged': _lists(unlogged)}
       callbacks.save(done, parallel.fetch(state), meta, scores)
+      run.checkpoints.append(done)
     if failed:
       raise failed
     if callbacks.tick:
@@ -384,15 +395,24 @@ def _fetch(pending: list, settings: Settings, attempt: int) -> list[dict]:
     metrics = parallel.fetch(metrics)
     bad = np.argwhere(metrics['finite'] == 0)
     if len(bad) and settings.on_nan != 'skip':
-      names = [k for k, v in metrics.items() if not np.isfinite(v[tuple(bad[0])])]
+      first = {k: v[tuple(bad[0])] for k, v in metrics.items()}
       raise Diverged(
-        f'{", ".join(sorted(names)) or "a parameter"} is not finite after step'
-        f' {start + bad[0][0] + 1}'
+        f'{_complaint(first)} after step {start + bad[0][0] + 1}'
         + (f' of seed {settings.seed + bad[0][1]}' if settings.num_seeds > 1 else ''),
         attempt,
       )
     fetched.append(metrics)
   return fetched
+
+
+def _complaint(metrics: dict) -> str:
+  """The complaint about a bad step, by its metrics on the host."""
+  names = [k for k, v in metrics.items() if not np.isfinite(v)]
+  beyond = {k: v for k, v in step_lib.diverging(metrics).items() if metrics[k]}
+  if names or not beyond:
+    return f'{", ".join(sorted(names)) or "a parameter"} is not finite'
+  words = [f'the {name.replace("_", " ")}' for name in beyond.values()]
+  return f'{" and ".join(words)} is above its limit'
 
 
 def _lists(fetched: list[dict]) -> dict[str, list]:
@@ -404,11 +424,15 @@ def _lists(fetched: list[dict]) -> dict[str, list]:
 
 
 def _means(fetched: list[dict]) -> dict[str, np.ndarray]:
-  """The mean of each metric over the finite steps, [S] or []; NaN without any."""
+  """The mean of each metric over the finite steps, [S] or []; NaN without any.
+
+  Of `finite` itself, and of what says that a method diverged, over all steps.
+  """
   stacked = jax.tree.map(lambda *xs: np.concatenate(xs), *fetched)
+  always = {'finite', *step_lib.diverging(stacked)}
   weight = stacked['finite']
   count = np.where(weight.sum(0) > 0, weight.sum(0), np.nan)
   return {
-    k: v.mean(0) if k == 'finite' else np.where(weight > 0, v, 0).sum(0) / count
+    k: v.mean(0) if k in always else np.where(weight > 0, v, 0).sum(0) / count
     for k, v in stacked.items()
   }

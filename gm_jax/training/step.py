@@ -6,7 +6,7 @@ over stacked batches. `ema` averages params and the collections of `base.AVERAGE
 together, its decay warming up so that a short run's average is not its start.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -89,12 +89,13 @@ def train_step(
     ema_decay: of the average a step, ema <- d ema + (1 - d) new, where d is the
       smaller of this decay and (1 + t) / (10 + t) after t steps of averaging; 0
       for a state without an average.
-    skip_bad: a step that gives a NaN or an infinity is undone, whole state but
-      the step counter.
+    skip_bad: a step that gives a NaN or an infinity, or by which the method has
+      diverged (`base.DIVERGED`), is undone, whole state but the step counter.
 
   Returns:
     (state, root key, batches with leaves [n, B, ...]) -> (state, metrics with
-    leaves [n]); `finite` is 1 where params, extra and metrics all are.
+    leaves [n]); `finite` is 1 where params, extra and metrics all are, and the method
+    has not diverged.
   """
 
   def one(root_key, state, batch):
@@ -105,6 +106,8 @@ def train_step(
     if ema_decay:
       new = new._replace(ema=_average(state.ema, new, ema_decay))
     finite = _all_finite((new.params, new.extra, dict(metrics)))
+    for name in diverging(metrics):
+      finite &= metrics[name] == 0
     if skip_bad:
       kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, state)
       new = kept._replace(step=new.step)
@@ -127,6 +130,12 @@ def over_seeds(steps: Callable) -> Callable:
     `step`, keys [S], batches [n, S, B, ...]; metrics come as [n, S].
   """
   return jax.vmap(steps, in_axes=(OVER_SEEDS, 0, 1), out_axes=(OVER_SEEDS, 1))
+
+
+def diverging(metrics: Mapping) -> dict[str, str]:
+  """Metrics that say whether a method has diverged, and of what they say it."""
+  prefix = f'{base.DIVERGED}_'
+  return {k: k.removeprefix(prefix) for k in metrics if k.startswith(prefix)}
 
 
 def _averaged_part(state: base.State) -> dict:

@@ -101,7 +101,8 @@ def _check_experiment(workdir, record) -> None:
 def claimed(workdir: pathlib.Path, config: Any, record: dict) -> Iterator[None]:
   """Makes the workdir this config's and this process's, or raises if it is another's.
 
-  Of several processes the first does so for all.
+  Of several processes the first does so for all. Where the block raises RunError, for
+  what is there cannot be used, the records are those of before again.
 
   Args:
     workdir: of the run.
@@ -109,26 +110,36 @@ def claimed(workdir: pathlib.Path, config: Any, record: dict) -> Iterator[None]:
     record: of `experiment.record`, written beside it.
   """
   with contextlib.ExitStack() as stack:
-    wrong = None
+    wrong, before = None, {}
     if jax.process_index() == 0:
       try:
-        _claim(stack, workdir, config, record)
+        before = _claim(stack, workdir, config, record)
       except (setup_lib.UsageError, WriteError) as error:
         wrong = error
     if parallel.any_process(wrong is not None):
       raise wrong or setup_lib.UsageError('process 0 cannot use the workdir')
-    yield
+    try:
+      yield
+    except RunError:
+      for path, content in before.items():
+        with writing(path), log.replacing(path) as temporary:
+          temporary.write_bytes(content)
+      raise
 
 
-def _claim(stack, workdir, config, record) -> None:
+def _claim(stack, workdir, config, record) -> dict[pathlib.Path, bytes]:
+  """Writes the records, and returns those that were there."""
   check_owner(workdir, config, record)
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     stack.enter_context(host.lock(workdir / LOCK))
     written = {'config.json': config.to_dict(), experiment_lib.RECORD: record}
-    for name, content in written.items():
-      with log.replacing(workdir / name) as temporary:
+    paths = [workdir / name for name in written]
+    before = {path: path.read_bytes() for path in paths if path.exists()}
+    for path, content in zip(paths, written.values(), strict=True):
+      with log.replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + '\n')
+    return before
   except host.Locked as error:
     raise setup_lib.UsageError(
       f'another run is at work in {workdir} ({error}); wait for it, or use another'
@@ -178,11 +189,12 @@ def restored(
   workdir: pathlib.Path,
   template: Callable,
   step: int | None = None,
+  before: int | None = None,
 ) -> tuple[int, base.State, dict] | None:
   """`checkpoints.restore`, whose errors become RunErrors."""
   try:
     with _reading():
-      found = checkpoints.restore(template, step=step)
+      found = checkpoints.restore(template, step=step, before=before)
     if found:
       _check_meta(found[0], found[2])
     return found

@@ -266,6 +266,94 @@ def test_nan_in_every_attempt_ends():
     run(phases(mean_method(bad_at=3)), Recorder(), on_nan='restart')
 
 
+def growing_method(rate, limit, first=1.0):
+  """Multiplies its parameter by 1 - rate, and has a gap that is its size."""
+  plain = mean_method()
+
+  def init(key, batch):
+    del key, batch
+    return base.State(jnp.zeros((), jnp.int32), jnp.full((2,), first), {}, (), ())
+
+  def step(state, key, batch):
+    del key, batch
+    gap = jnp.abs(state.params[0])
+    metrics = {'gap': gap, 'diverged_energy_gap': jnp.float32(gap > limit)}
+    params = (1 - rate) * state.params
+    return state._replace(step=state.step + 1, params=params), metrics
+
+  return plain._replace(init=init, step=step)
+
+
+def growing(limit, rates):
+  """Phases of each attempt, at rates 3, 3/2, 3/4: factors of -2, -1/2 and 1/4."""
+
+  def make(attempt):
+    rates.append(3.0 * 0.5**attempt)
+    return phases(growing_method(rates[-1], limit), steps=20)(attempt)
+
+  return make
+
+
+def warnings_of(monkeypatch):
+  lines = []
+  monkeypatch.setattr(
+    loop.logging, 'warning', lambda text, *args: lines.append(text % args)
+  )
+  return lines
+
+
+# The gap after t steps is 2^t: above 1000 first in step 11, that of 2^10.
+ABOVE = 'the energy gap is above its limit after step 11'
+
+
+def test_a_method_that_has_diverged_stops_the_run_and_says_by_what(tmp_path):
+  with pytest.raises(loop.Diverged, match=ABOVE):
+    run(growing(1000, []), Recorder(tmp_path), steps=20, checkpoint_every=4)
+  assert max(int(path.name) for path in tmp_path.iterdir()) == 8
+  # Within the limit nothing happens, however large the numbers.
+  assert run(growing(1e6, []), Recorder(), steps=20).params[0] == 2.0**20
+
+
+def test_a_method_that_has_diverged_goes_on_at_half_the_rate(tmp_path, monkeypatch):
+  lines, rates = warnings_of(monkeypatch), []
+  changes = {'steps': 20, 'checkpoint_every': 4, 'on_nan': 'restart'}
+  state = run(growing(1000, rates), Recorder(tmp_path), **changes)
+  assert state.params[0] == 2.0**8 * 0.5**12  # of the checkpoint at step 8
+  assert lines == [f'{ABOVE}; restarting at half the learning rate']
+
+
+def test_a_checkpoint_that_diverges_again_is_gone_behind(tmp_path, monkeypatch):
+  lines = warnings_of(monkeypatch)
+  changes = {'steps': 20, 'checkpoint_every': 4, 'on_nan': 'restart'}
+  recorder = Recorder(tmp_path)
+  # The checkpoint at step 8 has a gap of 256 already: whatever the rate, step 9 is bad.
+  state = run(growing(200, []), recorder, **changes)
+  assert state.params[0] == 2.0**4 * 0.25**16
+  above = 'the energy gap is above its limit after step 9; restarting at half the'
+  assert lines == [
+    f'{above} learning rate',
+    f'{above} learning rate from before step 8',
+  ]
+  saved = [(step, attempt) for step, attempt, _ in recorder.saved]
+  assert saved == [(4, 0), (8, 0), (8, 2), (12, 2), (16, 2), (20, 2)]
+  # Without any older one it is the beginning, of the second half of the rate.
+  lines.clear()
+  state = run(growing(200, []), Recorder(), **changes)
+  assert abs(state.params[0]) == 0.5**20 and len(lines) == 1
+
+
+def test_steps_of_a_method_that_has_diverged_are_skipped(monkeypatch):
+  lines, recorder = warnings_of(monkeypatch), Recorder()
+  with pytest.raises(loop.Diverged, match='every step before step 16 was skipped'):
+    run(growing(1000, []), recorder, steps=20, log_every=4, on_nan='skip')
+  logged = dict(recorder.logged)
+  # Steps 11 and 12 are undone; the means are those of the others.
+  assert logged[8]['diverged_energy_gap'] == 0 and logged[8]['finite'] == 1
+  assert logged[12]['diverged_energy_gap'] == logged[12]['finite'] == 0.5
+  assert logged[12]['gap'] == (2**8 + 2**9) / 2
+  assert all(line.startswith('steps up to') for line in lines)
+
+
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
