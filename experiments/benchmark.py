@@ -7,6 +7,7 @@
   python experiments/benchmark.py latent [--repeats=20] [--quick]
   python experiments/benchmark.py flow_speed [--repeats=20] [--quick]
   python experiments/benchmark.py diffusion_speed [--repeats=20] [--quick]
+  python experiments/benchmark.py energy_speed [--repeats=20] [--quick]
   python experiments/benchmark.py metrics [--repeats=20] [--quick]
   python experiments/benchmark.py data [--data_dir=PATH] [--repeats=20] [--quick]
 
@@ -21,6 +22,7 @@
   flow_speed  spline and autoregressive flows beside zuko, nflows and flowjax, TarFlow's
            samples with a cache and without
   diffusion_speed  a step of a U-Net, and images by DDIM, beside diffusers
+  energy_speed  steps of Langevin chains, and a training step by them, beside PyTorch
   metrics  the Frechet distance, precision, recall, density and coverage, and the
            kernel distance of 10,000 x 2,048 features, beside the field's packages
   data     examples a second of every data source, beside PyTorch's DataLoader;
@@ -121,6 +123,13 @@ def _diffusion_speed() -> dict:
   return diffusion_speed.run(repeats=5 if few else _REPEATS.value, quick=_QUICK.value)
 
 
+def _energy_speed() -> dict:
+  from experiments.bench import energy_speed
+
+  few = _QUICK.value and not flags.FLAGS['repeats'].present
+  return energy_speed.run(repeats=5 if few else _REPEATS.value, quick=_QUICK.value)
+
+
 def _metrics() -> dict:
   from experiments.bench import metrics
 
@@ -147,6 +156,7 @@ COMMANDS = {
   'latent': _latent,
   'flow_speed': _flow_speed,
   'diffusion_speed': _diffusion_speed,
+  'energy_speed': _energy_speed,
   'metrics': _metrics,
   'data': _data,
 }  # each prints its tables and returns them with every number

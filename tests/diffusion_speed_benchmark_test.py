@@ -14,7 +14,7 @@ from experiments.bench import diffusion_speed as bench  # noqa: E402
 
 def test_times_of_a_loop_are_of_one_step():
   row = {'name': 'x', 'ours_ms': 8.0, 'ours_ms_all': [8.0, 12.0], 'times_faster': 2.0}
-  found = bench.divided(row, 4)
+  found = bench.timing.divided(row, 4)
   assert found == {
     'name': 'x', 'ours_ms': 2.0, 'ours_ms_all': [2.0, 3.0], 'times_faster': 2.0,
   }  # fmt: skip

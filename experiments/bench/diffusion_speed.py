@@ -136,7 +136,7 @@ def rows(repeats: int, scale: int) -> list[dict]:
 
   def row(what, mine, other, per=1):
     found = timing.beside(what, name, mine, other, repeats)
-    return divided(found, per)
+    return timing.divided(found, per)
 
   peer_step, peer_sample = peer and peer.step, peer and peer.sample
   many = peer and (lambda: [peer.step() for _ in range(LOOP)])
@@ -146,18 +146,6 @@ def rows(repeats: int, scale: int) -> list[dict]:
     row(f'in a loop of {LOOP}, a step', own.loop, many, LOOP),
     row(f'DDIM, {STEPS} steps, {num} images, an image', own.sample, peer_sample, num),
   ]
-
-
-def divided(row: dict, per: int) -> dict:
-  """A row whose milliseconds are of one of `per` things."""
-
-  def one(value):
-    return [v / per for v in value] if isinstance(value, list) else value / per
-
-  return {
-    name: one(value) if '_ms' in name and value is not None else value
-    for name, value in row.items()
-  }
 
 
 def verdicts(rows: list[dict]) -> list[dict]:

@@ -207,6 +207,18 @@ def beside(name: str, peer: str, ours: Callable, theirs, repeats: int, **more) -
   return row | more
 
 
+def divided(row: dict, per: int) -> dict:
+  """A row whose milliseconds are of one of `per` things."""
+
+  def one(value):
+    return [v / per for v in value] if isinstance(value, list) else value / per
+
+  return {
+    name: one(value) if '_ms' in name and value is not None else value
+    for name, value in row.items()
+  }
+
+
 def difference(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> float:
   """|ours - theirs| / |theirs|, over all arrays at once."""
   ours, theirs = (np.concatenate([np.ravel(g) for g in gs]) for gs in (ours, theirs))
