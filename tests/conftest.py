@@ -36,6 +36,13 @@ if 'JAX_DISABLE_MOST_OPTIMIZATIONS' in os.environ and jax.__version__[:5] == '0.
 
 ENOUGH = 1.25  # GiB, from which compiled programs are forgotten between two tests
 SHOWN = 30  # tests, the costliest
+# Files that take minutes, of few tests each.
+COSTLY = (
+  'launch', 'notebook', 'wrong', 'processes', 'own_data', 'reproduce', 'edge',
+  'conditional_configs', 'translation_configs', 'puzzle_config', 'explicit_configs',
+  'ledger_variational', 'ledger_variational_inference', 'ledger_conditional_gans',
+  'ledger_text_to_image', 'variational_configs', 'text_configs', 'wrong_generated',
+)  # fmt: skip
 
 
 def pytest_addoption(parser):
@@ -56,9 +63,14 @@ def group_of(nodeid):
 
 
 def pytest_collection_modifyitems(items):
-  order = dict.fromkeys(group_of(item.nodeid) for item in items)
-  order = {group: i for i, group in enumerate(order)}
-  items.sort(key=lambda item: order[group_of(item.nodeid)])
+  """Costly groups first, so that at the end no worker waits for long."""
+  counts = collections.Counter(group_of(item.nodeid) for item in items)
+  first = {f'tests/{name}_test.py': i for i, name in enumerate(COSTLY)}
+  ranks = {
+    group: (first.get(group, len(first)), -count, i)
+    for i, (group, count) in enumerate(counts.items())
+  }
+  items.sort(key=lambda item: ranks[group_of(item.nodeid)])
 
 
 def pytest_collection_finish():
