@@ -51,6 +51,9 @@
                    and particles: errors, spread, agreement with the class
   guidance         samples by class and how they are guided: fidelity against diversity,
                    of digits, glyphs and, with --data_dir, Fashion-MNIST
+  energy           energy-based models: densities of the plane, samples, classes by few
+                   labels, held-out classes as outliers, an RBM beside exact models;
+                   with --data_dir MNIST against Fashion-MNIST, both directions
   growth           Progressive GAN grown and not, at equal operations and equal seconds
   variational_inference
                    evidence, bounds and mean fields of models where all is known, and
@@ -236,6 +239,13 @@ def _guidance() -> dict:
   return guidance.run(_BUDGET.value, out=out, data_dir=_DATA_DIR.value)
 
 
+def _energy() -> dict:
+  from experiments.ledger import energy
+
+  out = pathlib.Path(_OUT.value)
+  return energy.run(_BUDGET.value, out=out, data_dir=_DATA_DIR.value)
+
+
 def _variational_inference() -> dict:
   from experiments.ledger import variational_inference
 
@@ -263,6 +273,7 @@ COMMANDS = {
   'diffusion': _diffusion,
   'inpainting': _inpainting,
   'guidance': _guidance,
+  'energy': _energy,
   'flows': _flows,
   'growth': _growth,
   'vectors': _vectors,

@@ -516,6 +516,7 @@ OF_ANY = {
   'gaussian_mixture_digits',
   'maf_digits',
   'edm_digits',
+  'equilibrium_matching_digits',
   'flow_matching_digits',
   'rectified_flow_digits',
   'score_sde_digits',

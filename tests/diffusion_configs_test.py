@@ -67,6 +67,10 @@ def test_the_deviation_is_measured_about_zero_and_that_of_other_data_is_refused(
     ('improved_ddpm_digits', {'data': 'digits'}, 'gives the model real numbers'),
     ('improved_ddpm_digits', {'bound_weight': -1.0}, 'bound_weight must be >= 0'),
     ('improved_ddpm_digits', {'betas': 'square'}, "betas = 'square' is not one of"),
+    ('equilibrium_matching_digits', {'energy': 'sum'}, "energy = 'sum' is not one of"),
+    ('equilibrium_matching_digits', {'momentum': 1.0}, 'momentum must be in [0, 1)'),
+    ('equilibrium_matching_digits', {'step_size': 0.0}, 'step_size must be > 0'),
+    ('equilibrium_matching_digits', {'threshold': 1.0}, 'threshold must be in [0, 1)'),
   ],
 )
 def test_what_does_not_fit_is_one_line(name, changes, word):

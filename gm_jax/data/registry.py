@@ -18,11 +18,13 @@ options, as in a web address:
   dynamic:NAME               images of a set above, every pixel drawn anew as 0 or 1
   static:NAME                the same, drawn once
   patches:NAME               images of a set above with a few patches of each
+  classes:NAME               a set above without some classes, which are 'held_out'
   unpaired:NAME|NAME         x of one set, y of another, that do not belong together
   domains:NAME|NAME|...      sets of one space, told apart by `domain`
 
   toy:ring?num_modes=12      folder:/my pics?size=32&mode=RGB
   glyphs?size=64&mode=RGB&alphabet=capitals&faces=serif,mono-bold&hold_out=red:A
+  classes:digits?without=8,9
 
 An option is checked against the keyword arguments of the kind's factory. A path
 that holds a '?' ends in one.
@@ -52,6 +54,7 @@ from gm_jax.data import (
   domains,
   folder,
   glyphs,
+  held_out_classes,
   melodies,
   npz,
   patches,
@@ -73,11 +76,11 @@ _PLAIN = {
 _NEEDS = {'toy': 'NAME', 'simulator': 'NAME', 'tfds': 'NAME'}
 _NEEDS |= {'folder': 'PATH', 'npz': 'PATH', 'table': 'PATH'}
 _NEEDS |= {'text': 'PATH', 'stacked': 'NAME', 'dynamic': 'NAME', 'static': 'NAME'}
-_NEEDS |= {'patches': 'NAME'}
+_NEEDS |= {'patches': 'NAME', 'classes': 'NAME'}
 # Made of another set, whose name follows.
 _OF_OTHERS = {
   'stacked': stacked.stacked, 'dynamic': binarized.dynamic, 'static': binarized.static,
-  'patches': patches.patches,
+  'patches': patches.patches, 'classes': held_out_classes.classes,
 }  # fmt: skip
 _JOINERS = {'unpaired': 'NAME|NAME', 'domains': 'NAME|NAME|...'}
 _NEEDS |= _JOINERS

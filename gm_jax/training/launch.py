@@ -19,11 +19,13 @@ import numpy as np
 
 from gm_jax import base, caches
 from gm_jax.tasks import (
+  classification,
   codes,
   decoders,
   density,
   image_scores,
   inpainting,
+  outliers,
   quality,
   translation,
   traversal,
@@ -257,6 +259,8 @@ TASKS: Mapping[str, Callable] = {
   'translate': translation.translate,
   'inpaint': inpainting.inpaint,
   'ais': decoders.log_likelihood_by_ais,
+  'classify': classification.classification,
+  'outliers': outliers.outliers,
 }
 MODES: Mapping[str, Callable] = {
   'train': lambda *args: train(*args[:4]),

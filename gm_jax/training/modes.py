@@ -252,7 +252,7 @@ def _last_phase(setup, config, workdir, request) -> tuple[base.Phase, base.State
 def _splits(setup) -> list[str]:
   """The splits that the data have, of those that tasks are given."""
   found = []
-  for split in ('train', 'validation', 'test'):
+  for split in ('train', 'validation', 'test', 'held_out'):
     with contextlib.suppress(ValueError):
       setup.data.arrays(split, 1)
       found.append(split)
