@@ -85,7 +85,7 @@ def test_unknown_name_suggests_the_nearest(name, near):
     ),
     ('glyphs?alphabet=capital', 'must be one of digits, capitals, letters, all; did'),
     ('glyphs?face=serif', "no option 'face'; did you mean 'faces'?"),
-    ('digits?dequantize=true', 'There are: crop, labels, transform'),
+    ('digits?dequantize=true', 'There are: change, crop, labels, transform'),
     ('folder:/x?memory=yes', 'must be one of true, false'),
     ('folder:/x?mode=rgb', "one of L, RGB; did you mean 'RGB'?"),
     ('folder:/x?size=0', 'size must be from 1 to 4096, got 0'),
