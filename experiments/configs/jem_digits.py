@@ -4,8 +4,9 @@
       --workdir=runs/jem_digits
 
 About 121 s on two CPU cores, by the CPU seconds of a run on one of them. The argument
-is the data's name, with the number of labels (digits?labels=100). Chains have JEM's step of 1 and a noise of 0.05: their temperature is T = 0.00125, and exp(-E)
-is no density of the data, while p(y | x) has no temperature. With JEM's noise of 0.01,
+is the data's name, with the number of labels (digits?labels=100). Chains have JEM's
+step of 1 and a noise of 0.05: their temperature is T = 0.00125, and exp(-E) is no
+density of the data, while p(y | x) has no temperature. With JEM's noise of 0.01,
 T = 5e-5, and a penalty ten times as large most chains stayed on one gray image for
 1,000 steps. --condition=7 draws one class: chains of the buffer, chosen by p(y | x).
 
