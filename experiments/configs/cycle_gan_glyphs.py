@@ -13,9 +13,9 @@ Seed 0, 2,000 digits of the test split in both faces, errors a pixel of [-1, 1]:
 back again 0.022 and 0.021 from where it began, within the bar of 0.03. Serif digits
 become bold ones, most clean, silver ink often white; bold ones are thinned with dark
 edges and gaps, and some of their ink stays. Of three seeds it is below 'gan' both ways,
-0.069 and 0.074 against 0.070 and 0.083, the first of which three seeds cannot tell; on
-the way back 'gan' is at 0.085. 'cycle' is a negative, 1.71, that comes back to 0.001
-(docs/results/translation.md).
+0.069 and 0.074 against 0.073 and 0.088, the first of which three seeds cannot tell; on
+the way back 'gan' is at 0.09. 'cycle' is a negative or the image itself, which comes
+back to 0.001 (docs/results/translation.md, where digits go to bold ones too).
 
 Translators give a change of the image, and normalize over channels too. With instance
 normalization and images made anew, as in the paper, what came back was 0.19 from where
