@@ -19,6 +19,7 @@ from gm_jax.losses import mutual_information as mi
 from gm_jax.methods import kde, mixture
 from gm_jax.metrics import frechet, kernel_distance, modes, neighbors, prdc
 
+pytestmark = pytest.mark.slow
 OFFSETS = [0.0, 1e3, 1e4]
 rng = np.random.default_rng(0)
 NOISE = rng.standard_normal((2, 60, 2))

@@ -289,6 +289,7 @@ GAMES |= {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', NUMBERS)
 def test_integers_are_the_numbers_that_they_are(name):
   function, arrays = NUMBERS[name]

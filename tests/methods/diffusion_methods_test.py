@@ -163,6 +163,7 @@ def test_the_score_is_that_of_the_noisy_data():
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_hutchinsons_likelihood_is_unbiased_and_says_its_error():
   """Of 32 numbers, independent Gaussians of which every fourth has another variance."""
   var = jnp.where(jnp.arange(32) % 4 == 0, 1.0, 0.1)

@@ -185,6 +185,7 @@ def first_step(wide=0.0):
   return center, var
 
 
+@pytest.mark.slow
 def test_the_bound_of_integers_is_one_of_their_mass():
   """p(x) is N(E D, var D + that of x given x_1) between midpoints, D linear in x_1."""
   method = improved_ddpm.improved_ddpm(

@@ -263,6 +263,7 @@ def squares(x):
   return x.reshape(-1, 1, 2, 2, 2, 1).mean(axis=(2, 4))
 
 
+@pytest.mark.slow
 def test_completions_are_those_of_latents_whose_pixels_are_all_known():
   """Images of two squares, each of one latent: the other is N(r z, 1 - r^2)."""
   encode = lambda model, key, x: squares(x)  # noqa: E731

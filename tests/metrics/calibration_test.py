@@ -38,6 +38,7 @@ def test_numbers_are_those_of_counting():
   )
 
 
+@pytest.mark.slow
 def test_the_error_of_a_calibrated_model_falls_at_its_rate():
   """Labels drawn by the model: E = sum_k sqrt(2 v_k / pi) / B, v_k of c (1 - c)."""
   keys, expected, means = jax.random.split(jax.random.key(0)), [], []

@@ -84,6 +84,7 @@ def test_intervals_cover_as_often_as_they_say_and_errors_are_those_of_repetition
   assert (found.low > 0).all() and (found.high <= 1).all()
 
 
+@pytest.mark.slow
 def test_the_bootstraps_error_is_delongs():
   """Of the area both estimate one number."""
   inliers, outliers = (np.tile(a, 4) for a in drawn(3, ties=False))

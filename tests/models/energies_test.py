@@ -25,6 +25,7 @@ def plain(params, x):
   return x
 
 
+@pytest.mark.slow
 def test_it_is_its_layers_and_its_gradient_is_theirs():
   x = jax.random.normal(jax.random.key(0), (3, 8, 12, 2))
   params = NETWORK.init(jax.random.key(1), x)['params']

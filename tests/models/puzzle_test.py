@@ -43,6 +43,7 @@ def largest_change(module, train, dtype=np.float32):
   return max(jax.tree.leaves(gaps))
 
 
+@pytest.mark.slow
 def test_the_order_of_patches_is_nothing_to_image_mask_and_statistics():
   assert largest_change(PAINTER, True) < 1e-6
   assert largest_change(PAINTER, False) < 1e-6

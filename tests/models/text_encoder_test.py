@@ -30,6 +30,7 @@ def test_padding_is_ignored_exactly_wherever_it_stands(encode):
   np.testing.assert_allclose(encode([[0, 3, 0, 1, 2]])[0], found[0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_permuted_batch_has_permuted_features_and_order_of_words_counts(encode):
   found = encode(TEXTS)
   np.testing.assert_allclose(encode(TEXTS[[2, 0, 1]]), found[[2, 0, 1]], atol=1e-6)
@@ -93,6 +94,7 @@ def test_a_spatial_critic_and_a_narrow_layer_read_the_text():
   assert narrow.shape == (5, 3)
 
 
+@pytest.mark.slow
 def test_a_refiner_draws_at_twice_and_four_times_the_size_from_image_and_condition():
   x, c = jax.random.normal(KEY, (2, 8, 8, 3)), jnp.ones((2, 5))
   for ratio in (2, 4):

@@ -183,6 +183,7 @@ def filtered(num, size):
   return jax.jit(run)(KEY)
 
 
+@pytest.mark.slow
 def test_many_particles_are_draws_from_the_truth():
   found = filtered(128, 400)
   (mean, error), (square, square_error) = weighted(found)
