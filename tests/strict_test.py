@@ -29,7 +29,12 @@ MAIN, CONFIGS = ROOT / 'experiments' / 'main.py', ROOT / 'experiments' / 'config
 EVERY = {'log_every': 2, 'evaluate_every': 4, 'sample_every': 4, 'checkpoint_every': 4}
 PHASES = ('autoencoder_steps', 'encoder_steps', 'stage_steps')
 # Evaluations that are given samples and nothing else: one config tries each for all.
-OF_SAMPLES = {evaluations.images: 'gan_digits', evaluations.mixture_modes: 'gan_ring'}
+OF_SAMPLES = {
+  evaluations.images: 'gan_digits', evaluations.mixture_modes: 'gan_ring',
+  evaluations.images_of_classes: 'conditional_gan_digits',
+  evaluations.images_or_classes: 'edm_digits',
+  evaluations.images_or_stacked: 'dcgan_images',
+}  # fmt: skip
 # Of a network that grows once, in the fade and after it.
 GROWS = {'first_size': 16, 'stage_images': 64, 'batch_size': 32, 'steps': 6}
 
