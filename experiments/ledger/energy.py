@@ -46,12 +46,12 @@ BUDGETS = {
 }  # fmt: skip
 TOYS = (
   fits.Fit('noise-contrastive', nce_toy, seeds=3),
-  fits.Fit('implicit score matching', score_matching_toy),
-  fits.Fit('chains of temperature 1', ebm_toy),
+  fits.Fit('implicit score matching', score_matching_toy, seeds=3),
+  fits.Fit('chains of temperature 1', ebm_toy, seeds=3),
 )
 IMAGES = (
-  fits.Fit('IGEBM', igebm_digits),
-  fits.Fit('equilibrium matching', equilibrium_matching_digits),
+  fits.Fit('IGEBM', igebm_digits, seeds=3),
+  fits.Fit('equilibrium matching', equilibrium_matching_digits, seeds=3),
 )
 BINARY_FITS = (
   fits.Fit('RBM, 128 hidden', rbm_digits, seeds=3),
