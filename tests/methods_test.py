@@ -3,7 +3,7 @@
 A new method adds a row: how it is made, small, and on what batch. Laws that a
 row cannot have (an exact density, say) are decided by its card, not skipped by
 hand. A row's laws run in one worker and share one compiled step and what three
-steps gave. Of the laws about many devices `make test` tries the rows that stand for
+steps gave. Of the laws about other devices `make test` tries the rows that stand for
 a structure, `make test-slow` all.
 """
 
@@ -292,7 +292,7 @@ def test_pmap_equals_one_device_where_nothing_is_drawn(name, make):
     assert optax.tree.norm(change) > 1e-2
 
 
-@every_row
+@every_structure
 def test_step_lowers_for_tpu_and_gpu(name):
   run = started(name)
   abstract = jax.eval_shape(lambda: (run.states[0], jax.random.key(2), run.batches[0]))

@@ -183,6 +183,7 @@ def test_bounded_divergences_saturate_on_parallel_lines():
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_table_of_axioms_is_the_literatures():
   from experiments.ledger import theory as ledger
 

@@ -94,6 +94,7 @@ def test_linear_time_estimate_has_the_same_mean():
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_energy_distance_is_the_squared_gap_of_distribution_functions():
   x, y = points(40, 1), points(30, 1, shift=1.0, scale=2.0, seed=1)
   a, b = np.sort(np.asarray(x)[:, 0]), np.sort(np.asarray(y)[:, 0])

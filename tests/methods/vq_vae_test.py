@@ -230,6 +230,7 @@ def test_the_prior_learns_and_what_is_frozen_stays():
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_reconstructions_are_decoded_codes():
   vq_state, second, _, after, _ = fitted()
   alone = vq_vae.queries(BINARY)

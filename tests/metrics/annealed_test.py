@@ -96,6 +96,7 @@ def test_exact_value_is_between_forward_and_reverse_and_the_gap_says_so():
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_few_temperatures_leave_a_gap_around_the_exact_value():
   z, x, *_ = simulated()
   few = annealed.Chains(4, 12, 4, step_size=0.3, num_adapting=0)

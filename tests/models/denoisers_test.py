@@ -80,7 +80,9 @@ def test_it_begins_as_zero_whatever_it_sees(name):
   assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == SIZES[name]
 
 
-@pytest.mark.parametrize('name', NETWORKS)
+@pytest.mark.parametrize(
+  'name', ['mlp', 'dit', pytest.param('unet', marks=pytest.mark.slow)]
+)
 def test_every_example_is_alone_and_its_time_and_condition_matter(name):
   _, variables, run, x, c = network(name)
   whole, _ = run(x, T, c, variables)

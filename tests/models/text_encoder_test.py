@@ -22,6 +22,7 @@ def encode():
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_padding_is_ignored_exactly_wherever_it_stands(encode):
   found = encode(TEXTS)
   longer = np.pad(TEXTS, ((0, 0), (0, 4)))

@@ -125,6 +125,7 @@ def test_images_without_classes_have_no_frechet_distance():
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_what_cannot_be_measured_is_one_line():
   splits, spec = digits()
   same = {'test': {'x': np.repeat(splits['test']['x'][:1], 8, axis=0)}}

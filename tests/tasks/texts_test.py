@@ -52,6 +52,7 @@ def numbers(task, *args, **more):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_model_that_draws_what_it_is_told_agrees_and_others_by_chance():
   def obedient(model, key, num, *, condition):
     return condition[:, jnp.array([0, 2])].astype(jnp.float32)
