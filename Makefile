@@ -8,8 +8,9 @@ CONFIG := requirements.txt setup.cfg pyproject.toml
 export PYTHONDONTWRITEBYTECODE =
 
 # Compiling is most of the tests' work: programs are hardly optimized.
-WORKERS = -n 2 --dist loadscope --no-loadscope-reorder
-TEST = JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PY) -m pytest $(WORKERS)
+TEST = JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PY) -m pytest -n 2 --dist loadscope
+# Costly files first, as tests/conftest.py sorts them.
+SORTED = -n 2 --dist loadscope --no-loadscope-reorder
 
 .PHONY: demo test costs test-slow drills slow-and-drills lint format benchmark clean
 
@@ -28,15 +29,15 @@ LONG = $(addprefix tests/, launch_test.py own_data_test.py reproduce_test.py \
   notebook_test.py ledger_variational_test.py)
 test-slow: $(VENV)/.test
 	$(TEST) -m slow $(LONG:%=--ignore=%)
-	$(PY) -m pytest $(WORKERS) -m slow $(LONG)
+	$(PY) -m pytest $(SORTED) -m slow $(LONG)
 
 drills: $(VENV)/.test
 	$(TEST) -m drill
 
 # Both, in fewer sessions, of which none ends with a worker that waits for long.
 slow-and-drills: $(VENV)/.test
-	$(TEST) -m "slow or drill" $(LONG:%=--ignore=%)
-	$(PY) -m pytest $(WORKERS) -m "slow or drill" $(LONG)
+	$(TEST) --no-loadscope-reorder -m "slow or drill" $(LONG:%=--ignore=%)
+	$(PY) -m pytest $(SORTED) -m "slow or drill" $(LONG)
 
 lint: $(VENV)/.test
 	$(PY) -m ruff check .
